@@ -1,0 +1,3 @@
+//! Data structures that know no service. A machine is made of them; they never see a machine.
+
+pub mod sequencer;

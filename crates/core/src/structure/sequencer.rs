@@ -1,0 +1,507 @@
+//! Puts numbered items in order: what continues the contiguous prefix flows through, what lies
+//! beyond a gap is held until the gap is filled or given up.
+//!
+//! It has two kinds of user, and its layout serves both. Thousands of small ones (one for each
+//! channel) that hold nothing most of the time: such a one is 32 bytes and owns no memory. And one
+//! huge, fast one (millions of items a second, each displaced by up to a hundred places): its held
+//! items stand in a ring indexed by the low bits of their number, so that every step is O(1).
+//! Numbers too far out for a ring to be worth its slots stand in an ordered map beside it.
+
+use alloc::boxed::Box;
+use alloc::collections::BTreeMap;
+use alloc::vec::Vec;
+use core::iter::Peekable;
+
+use serde::{Deserialize, Serialize};
+
+/// The highest sequence number. The one above it is the "next" of a sequencer that is at its end.
+pub const NUMBER_MAX: u64 = u64::MAX - 1;
+
+/// How many given-up ranges are remembered, to tell late numbers from duplicates. The oldest is
+/// forgotten first; a number in a forgotten range is told as a duplicate.
+pub const GIVEN_UP_RANGES_MAX: usize = 64;
+
+/// A ring has at most this many slots for each item held, so that a lone number far away cannot
+/// make it large.
+const SLOTS_PER_HELD_MAX: u64 = 8;
+
+/// What became of an item.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[must_use = "a ready item comes back to the caller"]
+pub enum Offered<T> {
+    /// It was the next one. Call [`Sequencer::pop_ready`] until it is `None`.
+    Ready(T),
+    /// It is beyond a gap and now held. Check [`Sequencer::is_overfull`].
+    Held,
+    /// Its number is held already; the one that came first stays ([`Sequencer::get`]).
+    DuplicateOfHeld(T),
+    /// Its number has passed (or is 0 or above [`NUMBER_MAX`], which no sequence contains).
+    Duplicate(T),
+    /// Its number was given up before it came.
+    Late(T),
+}
+
+/// A range of numbers, both ends included.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Gap {
+    /// The first number in it.
+    pub from: u64,
+    /// The last number in it.
+    pub to: u64,
+}
+
+impl Gap {
+    /// How many numbers are in it.
+    pub const fn len(self) -> u64 {
+        self.to - self.from + 1
+    }
+
+    /// Never: a gap has at least one number.
+    pub const fn is_empty(self) -> bool {
+        false
+    }
+}
+
+/// Puts numbered items in order. See the top of this module.
+#[derive(Clone, Debug)]
+pub struct Sequencer<T> {
+    /// The number that is ready when it comes: all before it have passed.
+    next: u64,
+    /// How many are held.
+    held: u32,
+    /// How many may be held once the caller has dealt with [`Sequencer::is_overfull`].
+    held_max: u32,
+    /// How many numbers were given up.
+    lost: u64,
+    /// Exists only while something is held, a range is remembered, or a window was asked for.
+    beyond: Option<Box<Beyond<T>>>,
+}
+
+/// What a sequencer without gaps does not need.
+#[derive(Clone, Debug)]
+struct Beyond<T> {
+    /// A power of two of slots, or none. Covers `next .. next + ring.len()`; number `n` stands in
+    /// slot `n & (ring.len() - 1)`.
+    ring: Vec<Option<T>>,
+    /// The slots the ring never goes below; 0 lets go of it when nothing is held.
+    window: usize,
+    /// Held items that came when they were too far out for the ring. They stay here, also when
+    /// the ring has moved on to cover their number.
+    far: BTreeMap<u64, T>,
+    /// The highest number ever held.
+    last: u64,
+    /// Ascending, not adjacent, at most [`GIVEN_UP_RANGES_MAX`].
+    given_up: Vec<Gap>,
+}
+
+impl<T> Beyond<T> {
+    const fn new() -> Self {
+        Self {
+            ring: Vec::new(),
+            window: 0,
+            far: BTreeMap::new(),
+            last: 0,
+            given_up: Vec::new(),
+        }
+    }
+
+    #[expect(
+        clippy::cast_possible_truncation,
+        reason = "masked by the length of the ring"
+    )]
+    fn slot(&self, number: u64) -> usize {
+        number as usize & self.ring.len().wrapping_sub(1)
+    }
+
+    fn get(&self, next: u64, number: u64) -> Option<&T> {
+        let in_ring = number - next < self.ring.len() as u64;
+        let near = if in_ring {
+            self.ring.get(self.slot(number)).and_then(Option::as_ref)
+        } else {
+            None
+        };
+        if near.is_none() && !self.far.is_empty() {
+            return self.far.get(&number);
+        }
+        near
+    }
+
+    fn insert(&mut self, next: u64, held: u32, number: u64, item: T) {
+        let offset = number - next;
+        if offset >= self.ring.len() as u64 {
+            let wanted = (offset + 1).checked_next_power_of_two().unwrap_or(u64::MAX);
+            let allowed = SLOTS_PER_HELD_MAX * (u64::from(held) + 1);
+            if wanted > allowed {
+                self.far.insert(number, item);
+                return;
+            }
+            self.grow(next, usize::try_from(wanted).unwrap_or(usize::MAX));
+        }
+        let slot = self.slot(number);
+        if let Some(place) = self.ring.get_mut(slot) {
+            debug_assert!(place.is_none(), "the caller looked first");
+            *place = Some(item);
+        }
+    }
+
+    /// O(slots), paid for by the items that made it necessary.
+    fn grow(&mut self, next: u64, slots: usize) {
+        debug_assert!(slots.is_power_of_two() && slots > self.ring.len());
+        let mut ring: Vec<Option<T>> = Vec::with_capacity(slots);
+        ring.resize_with(slots, || None);
+        core::mem::swap(&mut ring, &mut self.ring);
+        let old_mask = (ring.len() as u64).wrapping_sub(1);
+        for number in next..next.saturating_add(ring.len() as u64) {
+            let from = usize::try_from(number & old_mask).unwrap_or(usize::MAX);
+            let to = self.slot(number);
+            if let (Some(from), Some(to)) = (ring.get_mut(from), self.ring.get_mut(to)) {
+                *to = from.take();
+            }
+        }
+    }
+
+    fn take(&mut self, number: u64) -> Option<T> {
+        let slot = self.slot(number);
+        let near = self.ring.get_mut(slot).and_then(Option::take);
+        if near.is_none() && !self.far.is_empty() {
+            return self.far.remove(&number);
+        }
+        near
+    }
+
+    fn give_up(&mut self, gap: Gap) {
+        match self.given_up.last_mut() {
+            Some(last) if last.to + 1 == gap.from => last.to = gap.to,
+            Some(_) | None => {
+                if self.given_up.len() == GIVEN_UP_RANGES_MAX {
+                    self.given_up.remove(0);
+                }
+                self.given_up.push(gap);
+            }
+        }
+    }
+
+    fn was_given_up(&self, number: u64) -> bool {
+        let behind = self.given_up.partition_point(|gap| gap.to < number);
+        self.given_up
+            .get(behind)
+            .is_some_and(|gap| gap.from <= number)
+    }
+}
+
+impl<T> Sequencer<T> {
+    /// One that waits for number 1 and holds at most `held_max` items. Allocates nothing.
+    pub const fn new(held_max: u32) -> Self {
+        Self {
+            next: 1,
+            held: 0,
+            held_max,
+            lost: 0,
+            beyond: None,
+        }
+    }
+
+    /// One that keeps `window` slots (rounded up to a power of two) for as long as it lives, so
+    /// that items displaced by less than that are held without any allocation.
+    pub fn with_window(held_max: u32, window: usize) -> Self {
+        let mut beyond = Beyond::new();
+        beyond.window = window.next_power_of_two();
+        beyond.grow(1, beyond.window);
+        Self {
+            beyond: Some(Box::new(beyond)),
+            ..Self::new(held_max)
+        }
+    }
+
+    /// The number that will be ready when it comes.
+    pub const fn next(&self) -> u64 {
+        self.next
+    }
+
+    /// The highest number known: held, passed or given up. 0 for none.
+    pub fn last(&self) -> u64 {
+        let passed = self.next - 1;
+        self.beyond
+            .as_ref()
+            .map_or(passed, |beyond| beyond.last.max(passed))
+    }
+
+    /// How many items are held.
+    pub const fn held(&self) -> u32 {
+        self.held
+    }
+
+    /// How many numbers were given up.
+    pub const fn lost(&self) -> u64 {
+        self.lost
+    }
+
+    /// How many items may be held.
+    pub const fn held_max(&self) -> u32 {
+        self.held_max
+    }
+
+    /// Changes how many may be held. Check [`Sequencer::is_overfull`] afterwards.
+    pub const fn set_held_max(&mut self, held_max: u32) {
+        self.held_max = held_max;
+    }
+
+    /// Whether more is held than may be. The caller then calls [`Sequencer::give_up_gap`], and
+    /// takes what becomes ready, until it is not. (Not done by `offer`, because an item that came
+    /// last may be the one next to the gap, and then only what is before it needs to be given up.)
+    pub const fn is_overfull(&self) -> bool {
+        self.held > self.held_max
+    }
+
+    /// Takes an item in. O(1); O(log held) for numbers far beyond the gap; an item that is ready
+    /// is not stored and allocates nothing.
+    pub fn offer(&mut self, number: u64, item: T) -> Offered<T> {
+        if number < self.next || number > NUMBER_MAX {
+            let late = self
+                .beyond
+                .as_ref()
+                .is_some_and(|beyond| beyond.was_given_up(number));
+            return if late {
+                Offered::Late(item)
+            } else {
+                Offered::Duplicate(item)
+            };
+        }
+        if self.held == 0 {
+            if number == self.next {
+                self.next += 1;
+                return Offered::Ready(item);
+            }
+        } else if self.get(number).is_some() {
+            return Offered::DuplicateOfHeld(item);
+        } else if number == self.next {
+            self.next += 1;
+            return Offered::Ready(item);
+        }
+        let beyond = self.beyond.get_or_insert_with(|| Box::new(Beyond::new()));
+        beyond.insert(self.next, self.held, number, item);
+        beyond.last = beyond.last.max(number);
+        self.held += 1;
+        Offered::Held
+    }
+
+    /// The held item with the next number, if it is there. O(1); O(log held) while items far
+    /// beyond a gap are held.
+    pub fn pop_ready(&mut self) -> Option<(u64, T)> {
+        if self.held == 0 {
+            return None;
+        }
+        let beyond = self.beyond.as_mut()?;
+        let number = self.next;
+        let item = beyond.take(number)?;
+        self.next += 1;
+        self.held -= 1;
+        if self.held == 0 {
+            self.let_go();
+        }
+        Some((number, item))
+    }
+
+    /// Gives up the oldest gap: what is held behind it becomes ready ([`Sequencer::pop_ready`]),
+    /// its numbers count as lost, and whichever of them comes later is [`Offered::Late`]. `None`
+    /// when nothing is held. O(length of the gap, at most the slots of the ring).
+    pub fn give_up_gap(&mut self) -> Option<Gap> {
+        let first = self.held_items().next()?.0;
+        let gap = Gap {
+            from: self.next,
+            to: first - 1,
+        };
+        if gap.from > gap.to {
+            return None;
+        }
+        self.lost = self.lost.saturating_add(gap.len());
+        self.next = first;
+        if let Some(beyond) = &mut self.beyond {
+            beyond.give_up(gap);
+        }
+        Some(gap)
+    }
+
+    /// The held item with this number.
+    pub fn get(&self, number: u64) -> Option<&T> {
+        if self.held == 0 || number < self.next {
+            return None;
+        }
+        self.beyond.as_ref()?.get(self.next, number)
+    }
+
+    /// What is held, in order of its number, released by nobody. Allocates nothing.
+    pub fn held_items(&self) -> HeldItems<'_, T> {
+        let (ring, far) = match &self.beyond {
+            Some(beyond) if self.held > 0 => (beyond.ring.as_slice(), &beyond.far),
+            Some(_) | None => (&[][..], const { &BTreeMap::new() }),
+        };
+        let near = Near {
+            ring,
+            number: self.next,
+            end: self.next.saturating_add(ring.len() as u64),
+        };
+        HeldItems {
+            near: near.peekable(),
+            far: far.iter().peekable(),
+            left: self.held,
+        }
+    }
+
+    /// The gaps before and between what is held, ascending. Allocates nothing.
+    pub fn missing(&self) -> impl Iterator<Item = Gap> + '_ {
+        let mut expected = self.next;
+        self.held_items().filter_map(move |(number, _)| {
+            let gap = Gap {
+                from: expected,
+                to: number - 1,
+            };
+            expected = number + 1;
+            (gap.from <= gap.to).then_some(gap)
+        })
+    }
+
+    fn let_go(&mut self) {
+        let Some(beyond) = &mut self.beyond else {
+            return;
+        };
+        debug_assert!(beyond.far.is_empty());
+        if beyond.window > 0 {
+            if beyond.ring.len() > beyond.window {
+                beyond.ring.truncate(beyond.window);
+                beyond.ring.shrink_to_fit();
+            }
+        } else if beyond.given_up.is_empty() {
+            self.beyond = None;
+        } else {
+            beyond.ring = Vec::new();
+        }
+    }
+}
+
+/// What is held, in order of its number. Made by [`Sequencer::held_items`].
+#[derive(Debug)]
+pub struct HeldItems<'a, T> {
+    near: Peekable<Near<'a, T>>,
+    far: Peekable<alloc::collections::btree_map::Iter<'a, u64, T>>,
+    /// How many are still to come: the end is not searched for.
+    left: u32,
+}
+
+/// Walks the slots of the ring in order of number.
+#[derive(Debug)]
+struct Near<'a, T> {
+    ring: &'a [Option<T>],
+    number: u64,
+    end: u64,
+}
+
+impl<'a, T> Iterator for Near<'a, T> {
+    type Item = (u64, &'a T);
+
+    fn next(&mut self) -> Option<Self::Item> {
+        let mask = (self.ring.len() as u64).wrapping_sub(1);
+        while self.number < self.end {
+            let number = self.number;
+            self.number += 1;
+            let slot = usize::try_from(number & mask).unwrap_or(usize::MAX);
+            if let Some(item) = self.ring.get(slot).and_then(Option::as_ref) {
+                return Some((number, item));
+            }
+        }
+        None
+    }
+}
+
+impl<'a, T> Iterator for HeldItems<'a, T> {
+    type Item = (u64, &'a T);
+
+    fn next(&mut self) -> Option<Self::Item> {
+        self.left = self.left.checked_sub(1)?;
+        let far_first = match (self.near.peek(), self.far.peek()) {
+            (Some((near, _)), Some((far, _))) => **far < *near,
+            (near, _) => near.is_none(),
+        };
+        if far_first {
+            self.far.next().map(|(number, item)| (*number, item))
+        } else {
+            self.near.next()
+        }
+    }
+}
+
+/// A sequencer taken apart, to be stored. Made by [`Sequencer::to_parts`].
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Parts<T> {
+    /// The number that is ready when it comes.
+    pub next: u64,
+    /// How many numbers were given up.
+    pub lost: u64,
+    /// The remembered given-up ranges, ascending.
+    pub given_up: Vec<Gap>,
+    /// The highest number ever held.
+    pub last: u64,
+    /// What is held, ascending.
+    pub held: Vec<(u64, T)>,
+}
+
+impl<T> Sequencer<T> {
+    /// Takes a copy apart, to be stored. O(held).
+    pub fn to_parts(&self) -> Parts<&T> {
+        Parts {
+            next: self.next,
+            lost: self.lost,
+            given_up: self
+                .beyond
+                .as_ref()
+                .map(|beyond| beyond.given_up.clone())
+                .unwrap_or_default(),
+            last: self.last(),
+            held: self.held_items().collect(),
+        }
+    }
+
+    /// Puts one together again that behaves as the one taken apart did. `None` when the parts
+    /// contradict each other: they were not made by [`Sequencer::to_parts`].
+    pub fn from_parts(parts: Parts<T>, held_max: u32) -> Option<Self> {
+        let Parts {
+            next,
+            lost,
+            given_up,
+            last,
+            held,
+        } = parts;
+        let ranges_ascend = given_up
+            .iter()
+            .all(|gap| gap.from <= gap.to && gap.to < next)
+            && given_up.is_sorted_by(|a, b| a.to < b.from);
+        if next == 0 || given_up.len() > GIVEN_UP_RANGES_MAX || !ranges_ascend {
+            return None;
+        }
+        let mut sequencer = Self {
+            next,
+            lost,
+            ..Self::new(held_max)
+        };
+        if !given_up.is_empty() {
+            sequencer.beyond = Some(Box::new(Beyond {
+                given_up,
+                last,
+                ..Beyond::new()
+            }));
+        }
+        for (number, item) in held {
+            match sequencer.offer(number, item) {
+                Offered::Held => {}
+                Offered::Ready(_)
+                | Offered::Duplicate(_)
+                | Offered::DuplicateOfHeld(_)
+                | Offered::Late(_) => return None,
+            }
+        }
+        Some(sequencer)
+    }
+}
+
+#[cfg(test)]
+mod tests;
