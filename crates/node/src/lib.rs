@@ -1,1 +1,74 @@
-//! Placeholder.
+//! Runs deterministic machines over a log, and is the only place where the two meet.
+//!
+//! ```text
+//!   propose ──▶ queue ──▶ one batch ──▶ log.append      (durable here)
+//!      ▲                                    │
+//!      └── reply ◀── machine.apply(at, c) ◀─┘──▶ events to watchers
+//! ```
+//!
+//! # What it guarantees
+//! - A proposal is answered when it is durable in the log *and* applied; what is answered survives
+//!   any crash. A proposal that is refused has changed nothing.
+//! - Every machine sees the entries of the one log in one order, each once: a batch that stands in
+//!   the log twice (an append that was retried) is applied once.
+//! - After a restart the machines are as they were: restored from the last snapshot, and brought
+//!   up to date from the log. What cannot be read stops the start; nothing is skipped.
+//! - Commands that come while a commit is under way are committed together (group commit).
+//!
+//! # An example
+//! ```
+//! use tidings_core::machine::{Machine, Malformed, Timestamp, decode, encode};
+//! use tidings_node::{Builder, Settings};
+//!
+//! #[derive(Default)]
+//! struct Total(u64);
+//!
+//! impl Machine for Total {
+//!     type Command = u64;
+//!     type Reply = u64;
+//!     type Event = ();
+//!     fn apply(&mut self, _at: Timestamp, add: u64, _emit: &mut impl FnMut(())) -> u64 {
+//!         self.0 = self.0.saturating_add(add);
+//!         self.0
+//!     }
+//!     fn snapshot(&self, out: &mut Vec<u8>) {
+//!         encode(&self.0, out);
+//!     }
+//!     fn restore(mut bytes: &[u8]) -> Result<Self, Malformed> {
+//!         Ok(Self(decode("a total", &mut bytes)?))
+//!     }
+//! }
+//!
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let mut builder = Builder::new(Settings::default());
+//! let total = builder.add(1, "total", Total::default());
+//! let node = builder.start_in_memory();
+//! assert_eq!(total.propose(40).await?, 40);
+//! assert_eq!(total.propose(2).await?, 42);
+//! assert_eq!(total.read(|machine| machine.0), 42);
+//! # node.stop().await?;
+//! # Ok(())
+//! # }
+//! ```
+//! With [`Builder::start`] and a [`Log`](tidings_log::Log) the same is durable.
+//!
+//! # In reading order
+//! [`clock`], `entry` (what a batch looks like inside), [`slot`] (a machine, its watchers), `engine`
+//! (commit, apply, snapshot, recover: no threads, no clock), `writer` (the thread that drives the
+//! engine), [`Node`].
+
+#![forbid(unsafe_code)]
+
+pub mod clock;
+mod engine;
+mod entry;
+mod snapshot;
+pub mod slot;
+mod writer;
+
+mod node;
+
+pub use engine::{Fatal, Progress};
+pub use node::{Builder, Node, Settings, Stats};
+pub use slot::{Handle, Refused, Watched, Watcher};

@@ -1,0 +1,417 @@
+//! Commits, applies, takes snapshots, recovers. No thread and no clock in here: the writer drives
+//! it, and so does the simulation.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use tidings_core::machine::{Malformed, Timestamp};
+use tidings_log::{AppendError, Batch, Log, Position};
+
+use crate::entry::{self, Header, TICK};
+use crate::slot::{Erased, Refused};
+use crate::snapshot::{Applied, Taken};
+use crate::writer::Proposal;
+
+/// A batch is closed when its entries take this much; what a single proposal brings is never
+/// torn apart.
+const BATCH_BYTES: usize = 1 << 20;
+/// How much of a snapshot is written between two commits.
+const SNAPSHOT_CHUNK_BYTES: usize = 1 << 20;
+/// How much of the log is read at once when recovering.
+const READ_BYTES: usize = 4 << 20;
+/// An append with an unknown outcome is tried again this often before the process ends.
+const APPEND_TRIES_MAX: u32 = 100;
+/// Recovery tells how far it is at most this often, and not before it has taken as long.
+const PROGRESS_EVERY: Duration = Duration::from_secs(1);
+
+/// Why a node cannot start, or cannot go on. The process must end.
+#[derive(Debug, thiserror::Error)]
+pub enum Fatal {
+    /// The log does not read back, or cannot be trusted any more.
+    #[error(transparent)]
+    Log(#[from] tidings_log::Error),
+    /// The log refused an append for good.
+    #[error(transparent)]
+    Append(#[from] AppendError),
+    /// Something stored cannot be understood by this build.
+    #[error("at position {position}: {why}")]
+    Malformed {
+        /// The batch that it stands in, or the snapshot.
+        position: Position,
+        /// What it is.
+        why: Malformed,
+    },
+    /// An entry is for a machine that this build does not have.
+    #[error(
+        "the entry at position {position} is for machine {machine}, which this program does not \
+         have: it was written by a later version"
+    )]
+    UnknownMachine {
+        /// The batch that it stands in.
+        position: Position,
+        /// The number of the machine.
+        machine: u8,
+    },
+    /// The thread that owns the log could not be started.
+    #[error("the log's thread cannot be started: {0}")]
+    Thread(#[from] std::io::Error),
+}
+
+/// How far a recovery is.
+#[derive(Clone, Copy, Debug)]
+pub struct Progress {
+    /// Batches replayed.
+    pub done: u64,
+    /// Batches to replay in all.
+    pub total: u64,
+    /// Commands replayed.
+    pub entries: u64,
+    /// Since when.
+    pub elapsed: Duration,
+}
+
+/// A log, the machines over it, and how far they have come.
+pub(crate) struct Engine {
+    log: Box<dyn Log>,
+    slots: Vec<Arc<dyn Erased>>,
+    applied: Applied,
+    /// The number of the last batch that this node has appended.
+    number: u64,
+    /// The batch being made; kept for its memory.
+    buffer: Vec<u8>,
+    /// How many bytes have been appended since the last snapshot was taken.
+    since_snapshot_bytes: u64,
+    /// The snapshot being written: the position it covers, its bytes, the next chunk.
+    writing: Option<(Position, Vec<u8>, u32)>,
+    /// Batches up to here may go.
+    truncate_before: Option<Position>,
+    pub(crate) stats: EngineStats,
+}
+
+/// What an engine has done.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct EngineStats {
+    pub(crate) batches: u64,
+    pub(crate) bytes: u64,
+    pub(crate) refused: u64,
+    pub(crate) snapshots: u64,
+    pub(crate) snapshots_failed: u64,
+}
+
+impl Engine {
+    /// Restores the last snapshot and applies what the log holds behind it.
+    pub(crate) fn recover(
+        mut log: Box<dyn Log>,
+        slots: Vec<Arc<dyn Erased>>,
+        mut progress: impl FnMut(Progress),
+    ) -> Result<Self, Fatal> {
+        let number = log.last_number();
+        let snapshot = log.read_snapshot()?;
+        let mut engine = Self {
+            log,
+            slots,
+            applied: Applied::default(),
+            number,
+            buffer: Vec::new(),
+            since_snapshot_bytes: 0,
+            writing: None,
+            truncate_before: None,
+            stats: EngineStats::default(),
+        };
+        if let Some(snapshot) = snapshot {
+            let position = snapshot.position;
+            engine.restore(&snapshot.body).map_err(|why| Fatal::Malformed { position, why })?;
+        }
+        engine.replay(&mut progress)?;
+        Ok(engine)
+    }
+
+    fn restore(&mut self, sealed: &[u8]) -> Result<(), Malformed> {
+        let taken = Taken::open(sealed)?;
+        let mut states = taken.states.as_slice();
+        for (id, length) in taken.machines {
+            const WHAT: Malformed = Malformed { what: "the snapshot of a machine" };
+            let length = usize::try_from(length).map_err(|_| WHAT)?;
+            let (state, rest) = states.split_at_checked(length).ok_or(WHAT)?;
+            let slot = self.slots.iter().find(|slot| slot.id() == id);
+            slot.ok_or(WHAT)?.restore(state)?;
+            states = rest;
+        }
+        self.applied = taken.applied;
+        Ok(())
+    }
+
+    fn replay(&mut self, progress: &mut impl FnMut(Progress)) -> Result<(), Fatal> {
+        let first = self.applied.position;
+        let entries_before = self.applied.entries;
+        let total = self.log.bounds()?.next.0.saturating_sub(first + 1);
+        let started = Instant::now();
+        let mut told = started;
+        loop {
+            let read = self.catch_up(None)?;
+            if read == 0 {
+                return Ok(());
+            }
+            if told.elapsed() >= PROGRESS_EVERY {
+                told = Instant::now();
+                progress(Progress {
+                    done: self.applied.position - first,
+                    total,
+                    entries: self.applied.entries - entries_before,
+                    elapsed: started.elapsed(),
+                });
+            }
+        }
+    }
+
+    /// Applies the next batches of the log, up to but without `before`. Returns how many.
+    fn catch_up(&mut self, before: Option<Position>) -> Result<usize, Fatal> {
+        let from = Position(self.applied.position).next();
+        let batches = self.log.read(from, READ_BYTES)?;
+        let mut count = 0;
+        for batch in batches.iter().take_while(|batch| before.is_none_or(|end| batch.position < end)) {
+            self.apply_stored(batch)?;
+            self.since_snapshot_bytes += batch.body.len() as u64;
+            count += 1;
+        }
+        Ok(count)
+    }
+
+    fn apply_stored(&mut self, batch: &Batch) -> Result<(), Fatal> {
+        let position = batch.position;
+        let malformed = |why| Fatal::Malformed { position, why };
+        self.applied.position = position.0;
+        let last = self.applied.origins.entry(batch.origin.0).or_default();
+        if batch.number <= *last {
+            return Ok(());
+        }
+        *last = batch.number;
+        let mut bytes = batch.body.as_slice();
+        let header = Header::read(&mut bytes).map_err(malformed)?;
+        let at = self.applied.at.max(header.at);
+        self.applied.at = at;
+        for _ in 0..header.entries {
+            let machine = entry::machine(&mut bytes).map_err(malformed)?;
+            let slot = self.slots.iter().find(|slot| slot.id() == machine & !TICK);
+            let slot = slot.ok_or(Fatal::UnknownMachine { position, machine: machine & !TICK })?;
+            self.applied.entries += 1;
+            if machine & TICK == 0 {
+                slot.apply_stored(at, self.applied.entries, &mut bytes).map_err(malformed)?;
+            } else {
+                slot.tick(&mut || (at, self.applied.entries));
+            }
+        }
+        if bytes.is_empty() { Ok(()) } else { Err(malformed(Malformed { what: "the end of a batch" })) }
+    }
+
+    /// Commits proposals from the front of the queue as one batch, applies them, answers them.
+    /// Answers with a refusal, and changes nothing, when the log has no room.
+    pub(crate) fn commit(
+        &mut self,
+        proposals: &mut VecDeque<Box<dyn Proposal>>,
+        now: Timestamp,
+    ) -> Result<(), Fatal> {
+        let at = self.applied.at.max(now);
+        let (mut count, mut entries) = (0, 0);
+        let mut body = self.new_body();
+        for proposal in proposals.iter() {
+            proposal.encode(&mut body);
+            count += 1;
+            entries += proposal.entries();
+            if body.len() >= BATCH_BYTES {
+                break;
+            }
+        }
+        let outcome = self.append(Header { at, entries }, body);
+        let batch = proposals.drain(..count);
+        match outcome {
+            Ok(()) => {
+                let mut entry = self.applied.entries + 1;
+                for proposal in batch {
+                    let entries = proposal.entries();
+                    proposal.apply(at, entry);
+                    entry += entries;
+                }
+                self.applied.entries = entry - 1;
+                Ok(())
+            }
+            Err(AppendFailed::Room(why)) => {
+                self.stats.refused += entries;
+                batch.for_each(|proposal| proposal.refuse(&Refused::NoRoom(why.clone())));
+                Ok(())
+            }
+            Err(AppendFailed::Fatal(fatal)) => {
+                batch.for_each(|proposal| proposal.refuse(&Refused::Failed(fatal.to_string())));
+                Err(fatal)
+            }
+        }
+    }
+
+    /// Logs and applies a tick for every machine whose deadline has come. Returns false when the log
+    /// had no room for it: then it is to be tried again later.
+    pub(crate) fn tick(&mut self, now: Timestamp) -> Result<bool, Fatal> {
+        let at = self.applied.at.max(now);
+        let due = |slot: &&Arc<dyn Erased>| slot.next_deadline().is_some_and(|due| due <= at);
+        let due: Vec<_> = self.slots.iter().filter(due).cloned().collect();
+        if due.is_empty() {
+            return Ok(true);
+        }
+        let mut body = self.new_body();
+        body.extend(due.iter().map(|slot| slot.id() | TICK));
+        match self.append(Header { at, entries: due.len() as u64 }, body) {
+            Ok(()) => {
+                for slot in due {
+                    self.applied.entries += 1;
+                    slot.tick(&mut || (at, self.applied.entries));
+                }
+                Ok(true)
+            }
+            Err(AppendFailed::Room(_)) => Ok(false),
+            Err(AppendFailed::Fatal(fatal)) => Err(fatal),
+        }
+    }
+
+    /// The earliest deadline of any machine.
+    pub(crate) fn next_deadline(&self) -> Option<Timestamp> {
+        self.slots.iter().filter_map(|slot| slot.next_deadline()).min()
+    }
+
+    /// An empty batch with room for its header, in the memory of the last one.
+    fn new_body(&mut self) -> Vec<u8> {
+        let mut body = std::mem::take(&mut self.buffer);
+        body.clear();
+        // One huge batch does not keep its memory for ever.
+        body.shrink_to(4 * BATCH_BYTES);
+        body.resize(Header::BYTES, 0);
+        body
+    }
+
+    /// Appends one batch; retries while the outcome is unknown. Afterwards everything before the
+    /// batch is applied and the batch itself is not.
+    fn append(&mut self, header: Header, mut body: Vec<u8>) -> Result<(), AppendFailed> {
+        if let Some(place) = body.first_chunk_mut() {
+            *place = header.to_bytes();
+        }
+        let appended = self.append_body(&body);
+        let bytes = body.len() as u64;
+        self.buffer = body;
+        let position = appended?;
+        while Position(self.applied.position).next() < position {
+            self.catch_up(Some(position)).map_err(AppendFailed::Fatal)?;
+        }
+        self.applied.position = position.0;
+        self.applied.at = header.at;
+        self.applied.origins.insert(self.log.origin().0, self.number);
+        self.since_snapshot_bytes += bytes;
+        self.stats.batches += 1;
+        self.stats.bytes += bytes;
+        Ok(())
+    }
+
+    fn append_body(&mut self, body: &[u8]) -> Result<Position, AppendFailed> {
+        let number = self.number + 1;
+        let mut tries = 0;
+        loop {
+            match self.log.append(number, body) {
+                Ok(position) => {
+                    self.number = number;
+                    return Ok(position);
+                }
+                Err(AppendError::Full(why)) => return Err(AppendFailed::Room(why)),
+                Err(AppendError::Unknown(why)) if tries < APPEND_TRIES_MAX => {
+                    tries += 1;
+                    tracing::warn!(number, why, tries, "the outcome of an append is unknown, trying again");
+                }
+                Err(other) => return Err(AppendFailed::Fatal(other.into())),
+            }
+        }
+    }
+
+    /// Whether so much was appended since the last snapshot that it is time for another.
+    pub(crate) fn snapshot_is_due(&self, log_bytes: u64) -> bool {
+        self.since_snapshot_bytes >= log_bytes && self.writing.is_none()
+    }
+
+    /// Whether anything was appended since the last snapshot.
+    pub(crate) const fn has_news(&self) -> bool {
+        self.since_snapshot_bytes > 0
+    }
+
+    /// Takes a snapshot: everything stands still meanwhile, so it is only copied here. It is to be
+    /// sealed elsewhere and then given to [`Engine::write_snapshot`].
+    pub(crate) fn take_snapshot(&mut self) -> Taken {
+        let mut states = Vec::new();
+        let mut machines = Vec::with_capacity(self.slots.len());
+        for slot in &self.slots {
+            let before = states.len();
+            slot.snapshot(&mut states);
+            machines.push((slot.id(), (states.len() - before) as u64));
+            tracing::debug!(machine = slot.name(), bytes = states.len() - before, "snapshot taken");
+        }
+        self.since_snapshot_bytes = 0;
+        Taken { applied: self.applied.clone(), machines, states }
+    }
+
+    /// Begins to write a sealed snapshot; [`Engine::work`] does it, a chunk at a time.
+    pub(crate) fn write_snapshot(&mut self, position: Position, sealed: Vec<u8>) {
+        self.writing = Some((position, sealed, 0));
+    }
+
+    /// Does a little of what is to be done beside the commits: a chunk of a snapshot, a slice of
+    /// the log to truncate. Returns whether there is more.
+    pub(crate) fn work(&mut self) -> bool {
+        if let Some((position, sealed, chunk)) = self.writing.take() {
+            let from = chunk as usize * SNAPSHOT_CHUNK_BYTES;
+            let rest = sealed.get(from..).unwrap_or_default();
+            let last = rest.len() <= SNAPSHOT_CHUNK_BYTES;
+            let body = rest.get(..SNAPSHOT_CHUNK_BYTES).unwrap_or(rest);
+            match self.log.write_snapshot(position, chunk, body, last) {
+                Ok(()) if last => {
+                    self.stats.snapshots += 1;
+                    self.truncate_before = Some(position.next());
+                }
+                Ok(()) => self.writing = Some((position, sealed, chunk + 1)),
+                Err(why) => {
+                    self.stats.snapshots_failed += 1;
+                    tracing::warn!(%position, %why, "the snapshot could not be written; the log keeps what it covers");
+                }
+            }
+            return true;
+        }
+        if let Some(before) = self.truncate_before {
+            match self.log.truncate(before) {
+                Ok(0) => self.truncate_before = None,
+                Ok(_) => {}
+                Err(why) => {
+                    tracing::warn!(%why, "the log could not be truncated behind its snapshot");
+                    self.truncate_before = None;
+                }
+            }
+        }
+        self.truncate_before.is_some()
+    }
+
+    /// Whether an append could succeed now.
+    pub(crate) fn check(&mut self) -> Result<(), Refused> {
+        self.log.check().map_err(|why| Refused::NoRoom(why.to_string()))
+    }
+
+    pub(crate) const fn applied(&self) -> &Applied {
+        &self.applied
+    }
+
+    pub(crate) fn origin(&self) -> u64 {
+        self.log.origin().0
+    }
+}
+
+/// Why a batch was not appended.
+enum AppendFailed {
+    /// Nothing was written; it may be tried later.
+    Room(String),
+    Fatal(Fatal),
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,247 @@
+//! The thread that owns the log, and the queue in front of it.
+//!
+//! What comes while a commit is under way waits in the queue and makes up the next batch. An
+//! `fdatasync` costs as much as ten requests, so a batch should not be closed too early either:
+//! the first proposal of a batch does not wake the thread itself. It wakes a task on the runtime
+//! that the proposers run on, and as a runtime runs its ready tasks in turn, that task comes after
+//! everybody who was ready too; only then is the thread woken, for all of them at once. On an idle
+//! machine that is at once.
+
+use std::collections::VecDeque;
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::time::Duration;
+
+use tidings_core::machine::Timestamp;
+use tidings_log::Position;
+use tokio::sync::{Notify, oneshot};
+
+use crate::engine::{Engine, Fatal};
+use crate::node::Shared;
+use crate::slot::Refused;
+
+/// When a tick for which the log had no room is tried again.
+const TICK_AGAIN_AFTER: Duration = Duration::from_millis(100);
+
+/// Commands of one machine that wait for their commit.
+pub(crate) trait Proposal: Send {
+    /// How many entries they become.
+    fn entries(&self) -> u64;
+    /// Appends these entries.
+    fn encode(&self, out: &mut Vec<u8>);
+    /// Applies them, the first as entry number `entry`, and answers.
+    fn apply(self: Box<Self>, at: Timestamp, entry: u64);
+    /// Answers that nothing was changed.
+    fn refuse(self: Box<Self>, why: &Refused);
+}
+
+/// What the thread is asked besides proposals.
+pub(crate) enum Request {
+    /// Whether an append could succeed.
+    Check(oneshot::Sender<Result<(), Refused>>),
+    /// A snapshot is sealed and can be written.
+    Sealed(Position, std::io::Result<Vec<u8>>),
+}
+
+/// The queue in front of the thread. Bounded by who proposes: each of them waits for its answer.
+#[derive(Default)]
+pub(crate) struct Queue {
+    waiting: Mutex<Waiting>,
+    /// Wakes the thread.
+    wake: Condvar,
+    /// Wakes the task that wakes the thread.
+    gather: Notify,
+}
+
+#[derive(Default)]
+struct Waiting {
+    proposals: VecDeque<Box<dyn Proposal>>,
+    requests: Vec<Request>,
+    /// A task on a runtime wakes the thread; without one, whoever proposes does.
+    gathered: bool,
+    /// The thread may begin the next batch.
+    go: bool,
+    /// No more proposals are taken; the thread ends when it has dealt with what is there.
+    closed: Option<Refused>,
+}
+
+impl Queue {
+    fn lock(&self) -> std::sync::MutexGuard<'_, Waiting> {
+        // Nothing in here can panic half-way.
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Queues a proposal.
+    pub(crate) fn push(&self, proposal: Box<dyn Proposal>) -> Result<(), Refused> {
+        let mut waiting = self.lock();
+        if let Some(why) = &waiting.closed {
+            return Err(why.clone());
+        }
+        waiting.proposals.push_back(proposal);
+        if waiting.proposals.len() > 1 {
+            return Ok(());
+        }
+        if waiting.gathered {
+            drop(waiting);
+            self.gather.notify_one();
+        } else {
+            waiting.go = true;
+            drop(waiting);
+            self.wake.notify_one();
+        }
+        Ok(())
+    }
+
+    pub(crate) fn request(&self, request: Request) -> Result<(), Refused> {
+        let mut waiting = self.lock();
+        if let Some(why) = &waiting.closed {
+            return Err(why.clone());
+        }
+        waiting.requests.push(request);
+        drop(waiting);
+        self.wake.notify_one();
+        Ok(())
+    }
+
+    /// Takes no more proposals and lets the thread end.
+    pub(crate) fn close(&self, why: Refused) {
+        self.lock().closed.get_or_insert(why);
+        self.wake.notify_one();
+    }
+
+    /// The task that wakes the thread once everybody who was ready has proposed.
+    pub(crate) async fn gather(self: Arc<Self>) {
+        self.lock().gathered = true;
+        loop {
+            self.gather.notified().await;
+            // A runtime with several workers may run this task before its neighbours.
+            tokio::task::yield_now().await;
+            self.lock().go = true;
+            self.wake.notify_one();
+        }
+    }
+
+    /// Waits until there is something to do, or until `timeout`. Swaps the proposals into
+    /// `proposals`, which is empty. Returns the requests, and whether the queue is closed.
+    fn take(
+        &self,
+        proposals: &mut VecDeque<Box<dyn Proposal>>,
+        timeout: Option<Duration>,
+    ) -> (Vec<Request>, bool) {
+        let mut waiting = self.lock();
+        let idle = |waiting: &Waiting| {
+            !waiting.go && waiting.requests.is_empty() && waiting.closed.is_none()
+        };
+        if idle(&waiting) {
+            waiting = match timeout {
+                Some(timeout) => {
+                    let waited = self.wake.wait_timeout(waiting, timeout);
+                    waited.unwrap_or_else(PoisonError::into_inner).0
+                }
+                None => self.wake.wait(waiting).unwrap_or_else(PoisonError::into_inner),
+            };
+        }
+        waiting.go = false;
+        debug_assert!(proposals.is_empty());
+        std::mem::swap(proposals, &mut waiting.proposals);
+        (std::mem::take(&mut waiting.requests), waiting.closed.is_some())
+    }
+}
+
+/// Drives an engine until the queue is closed or the log has failed.
+pub(crate) fn run(engine: Engine, shared: &Arc<Shared>) -> Result<(), Fatal> {
+    let mut writer = Writer { engine, shared, proposals: VecDeque::new(), sealing: false };
+    let outcome = writer.run();
+    let why = match &outcome {
+        Ok(()) => Refused::Stopping,
+        Err(fatal) => Refused::Failed(fatal.to_string()),
+    };
+    shared.queue.close(why.clone());
+    let mut left = std::mem::take(&mut writer.proposals);
+    left.append(&mut shared.queue.lock().proposals);
+    left.into_iter().for_each(|proposal| proposal.refuse(&why));
+    outcome
+}
+
+struct Writer<'a> {
+    engine: Engine,
+    shared: &'a Arc<Shared>,
+    /// Taken from the queue, not yet committed.
+    proposals: VecDeque<Box<dyn Proposal>>,
+    /// A snapshot is being sealed on another thread.
+    sealing: bool,
+}
+
+impl Writer<'_> {
+    fn run(&mut self) -> Result<(), Fatal> {
+        let (mut more_work, mut ticked) = (false, true);
+        loop {
+            let timeout = if more_work { Some(Duration::ZERO) } else { self.until_deadline(ticked) };
+            let (requests, closed) = self.shared.queue.take(&mut self.proposals, timeout);
+            while !self.proposals.is_empty() {
+                self.engine.commit(&mut self.proposals, self.shared.clock.now())?;
+            }
+            ticked = self.engine.tick(self.shared.clock.now())?;
+            requests.into_iter().for_each(|request| self.answer(request));
+            if !self.sealing && self.engine.snapshot_is_due(self.shared.settings.snapshot_log_bytes) {
+                self.seal();
+            }
+            more_work = self.engine.work();
+            self.shared.publish(self.engine.applied(), self.engine.stats);
+            if closed {
+                return self.finish();
+            }
+        }
+    }
+
+    /// How long there is nothing to do unless someone proposes. A tick that found no room is tried
+    /// again after a while.
+    fn until_deadline(&self, ticked: bool) -> Option<Duration> {
+        let due = self.engine.next_deadline()?;
+        if !ticked {
+            return Some(TICK_AGAIN_AFTER);
+        }
+        let wait_ms = due.0.saturating_sub(self.shared.clock.now().0);
+        Some(Duration::from_millis(wait_ms))
+    }
+
+    fn answer(&mut self, request: Request) {
+        match request {
+            Request::Check(reply) => drop(reply.send(self.engine.check())),
+            Request::Sealed(position, sealed) => {
+                self.sealing = false;
+                match sealed {
+                    Ok(sealed) => self.engine.write_snapshot(position, sealed),
+                    Err(why) => tracing::warn!(%position, %why, "a snapshot could not be sealed"),
+                }
+            }
+        }
+    }
+
+    /// Takes a snapshot and has it sealed on a thread of its own, while commits go on.
+    fn seal(&mut self) {
+        let taken = self.engine.take_snapshot();
+        let position = Position(taken.applied.position);
+        let queue = Arc::clone(&self.shared.queue);
+        self.sealing = true;
+        std::thread::spawn(move || {
+            let sealed = taken.seal();
+            // A queue that has closed meanwhile takes its own snapshot.
+            drop(queue.request(Request::Sealed(position, sealed)));
+        });
+    }
+
+    /// The last snapshot, so that the next start has nothing to replay.
+    fn finish(&mut self) -> Result<(), Fatal> {
+        if self.shared.settings.snapshot_on_stop && self.engine.has_news() {
+            let taken = self.engine.take_snapshot();
+            let position = Position(taken.applied.position);
+            match taken.seal() {
+                Ok(sealed) => self.engine.write_snapshot(position, sealed),
+                Err(why) => tracing::warn!(%why, "the last snapshot could not be sealed"),
+            }
+        }
+        while self.engine.work() {}
+        self.shared.publish(self.engine.applied(), self.engine.stats);
+        Ok(())
+    }
+}
