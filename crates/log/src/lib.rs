@@ -26,6 +26,15 @@
 
 use core::fmt;
 
+mod memory;
+#[cfg(feature = "sqlite")]
+pub mod sqlite;
+mod turn;
+
+pub use memory::Memory;
+#[cfg(feature = "sqlite")]
+pub use sqlite::Sqlite;
+
 /// Where a batch stands in the log: 1 for the first ever appended. 0 is "before all of them".
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Position(pub u64);

@@ -1,0 +1,240 @@
+//! A log in memory, for tests, simulations and `--memory`: it obeys the whole law except that
+//! "durable" means "as long as one handle of it is alive".
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use crate::turn::{chunk_out_of_turn, snapshot_allowed};
+use crate::{AppendError, Batch, Bounds, Error, Log, Origin, Position, Snapshot};
+
+/// A log that keeps its batches in memory. A clone is another handle on the same contents, as is
+/// what [`Memory::reopen`] and [`Memory::join`] give.
+///
+/// ```
+/// use tidings_log::{Log, Memory, Position};
+///
+/// let mut log = Memory::default();
+/// log.append(1, b"one")?;
+/// let mut restarted = log.reopen();
+/// assert_eq!(restarted.last_number(), 1);
+/// assert_eq!(restarted.append(1, b"one")?, Position(1), "a retry changes nothing");
+/// assert_eq!(restarted.append(2, b"two")?, Position(2));
+/// # Ok::<(), tidings_log::AppendError>(())
+/// ```
+#[derive(Clone, Debug)]
+pub struct Memory {
+    /// Who appends through this handle.
+    origin: Origin,
+    /// Shared by all handles; a mutex because a handle is `Send` and a test may race two of them.
+    shared: Arc<Mutex<Shared>>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    /// The oldest position left.
+    first: Position,
+    /// `batches[i]` stands at `first + i`: pushed at the back, truncated at the front.
+    batches: VecDeque<Batch>,
+    /// By origin; ordered, so that nothing here depends on a hash.
+    owners: BTreeMap<Origin, Owner>,
+}
+
+/// What one origin has in the log beside its batches.
+#[derive(Debug, Default)]
+struct Owner {
+    last_number: u64,
+    /// Where the last number stands and the checksum of its bytes, to recognise a retry even
+    /// when the batch itself has been truncated.
+    last: Option<(Position, u32)>,
+    snapshot: Option<Snapshot>,
+    /// A snapshot without its last chunk yet.
+    writing: Option<Writing>,
+}
+
+#[derive(Debug)]
+struct Writing {
+    position: Position,
+    chunk_next: u32,
+    body: Vec<u8>,
+}
+
+impl Default for Memory {
+    /// An empty log, appended to as origin 1.
+    fn default() -> Self {
+        Self::new(Origin(1))
+    }
+}
+
+impl Memory {
+    /// An empty log, appended to as `origin`.
+    pub fn new(origin: Origin) -> Self {
+        let shared = Shared {
+            first: Position(1),
+            batches: VecDeque::new(),
+            owners: BTreeMap::from([(origin, Owner::default())]),
+        };
+        Self {
+            origin,
+            shared: Arc::new(Mutex::new(shared)),
+        }
+    }
+
+    /// The same log as a restarted process finds it: everything that was acknowledged, and no
+    /// half-written snapshot. The old handle goes on working, as a process that should be dead
+    /// and is not.
+    #[must_use]
+    pub fn reopen(&self) -> Self {
+        self.join(self.origin)
+    }
+
+    /// The same log, appended to as another origin: two nodes on one stream. Each origin has its
+    /// own numbers and its own snapshot; truncation waits for the oldest snapshot of them all.
+    #[must_use]
+    pub fn join(&self, origin: Origin) -> Self {
+        self.shared().owners.entry(origin).or_default().writing = None;
+        Self {
+            origin,
+            shared: Arc::clone(&self.shared),
+        }
+    }
+
+    fn shared(&self) -> MutexGuard<'_, Shared> {
+        // A panic in another handle's call leaves the contents whole: each call changes them last.
+        self.shared.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Shared {
+    fn next(&self) -> Position {
+        Position(self.first.0 + self.batches.len() as u64)
+    }
+
+    /// The last position that the snapshot of every origin covers.
+    fn covered(&self) -> Position {
+        let of = |owner: &Owner| owner.snapshot.as_ref().map_or(Position(0), |s| s.position);
+        self.owners.values().map(of).min().unwrap_or_default()
+    }
+
+    fn index(&self, position: Position) -> usize {
+        usize::try_from(position.0.saturating_sub(self.first.0)).unwrap_or(usize::MAX)
+    }
+}
+
+impl Log for Memory {
+    fn origin(&self) -> Origin {
+        self.origin
+    }
+
+    fn bounds(&mut self) -> Result<Bounds, Error> {
+        let shared = self.shared();
+        Ok(Bounds {
+            first: shared.first,
+            next: shared.next(),
+        })
+    }
+
+    fn last_number(&self) -> u64 {
+        let shared = self.shared();
+        shared.owners.get(&self.origin).map_or(0, |o| o.last_number)
+    }
+
+    fn append(&mut self, number: u64, body: &[u8]) -> Result<Position, AppendError> {
+        let mut shared = self.shared();
+        let shared = &mut *shared;
+        let position = shared.next();
+        let owner = shared.owners.entry(self.origin).or_default();
+        let expected = owner.last_number + 1;
+        let crc = crc32c::crc32c(body);
+        if number != expected {
+            return match owner.last {
+                Some((at, same)) if number == owner.last_number && same == crc => Ok(at),
+                _ => Err(AppendError::OutOfTurn { number, expected }),
+            };
+        }
+        owner.last_number = number;
+        owner.last = Some((position, crc));
+        shared.batches.push_back(Batch {
+            position,
+            origin: self.origin,
+            number,
+            body: body.to_vec(),
+        });
+        Ok(position)
+    }
+
+    fn read(&mut self, from: Position, bytes_max: usize) -> Result<Vec<Batch>, Error> {
+        let shared = self.shared();
+        if from < shared.first {
+            return Err(Error::Truncated {
+                asked: from,
+                first: shared.first,
+            });
+        }
+        let mut batches = Vec::new();
+        let mut bytes = 0_usize;
+        for batch in shared.batches.iter().skip(shared.index(from)) {
+            if bytes >= bytes_max && !batches.is_empty() {
+                break;
+            }
+            bytes = bytes.saturating_add(batch.body.len());
+            batches.push(batch.clone());
+        }
+        Ok(batches)
+    }
+
+    fn write_snapshot(
+        &mut self,
+        position: Position,
+        chunk: u32,
+        body: &[u8],
+        last: bool,
+    ) -> Result<(), Error> {
+        let mut shared = self.shared();
+        let next = shared.next();
+        let owner = shared.owners.entry(self.origin).or_default();
+        let newest = owner.snapshot.as_ref().map(|s| s.position);
+        snapshot_allowed(position, newest, next)?;
+        if chunk == 0 {
+            owner.writing = Some(Writing {
+                position,
+                chunk_next: 0,
+                body: Vec::new(),
+            });
+        }
+        let turn = owner.writing.as_ref().map(|w| (w.position, w.chunk_next));
+        if let Some(writing) = &mut owner.writing
+            && turn == Some((position, chunk))
+        {
+            writing.chunk_next += 1;
+            writing.body.extend_from_slice(body);
+        } else {
+            return Err(chunk_out_of_turn(position, chunk, turn));
+        }
+        if last && let Some(Writing { position, body, .. }) = owner.writing.take() {
+            owner.snapshot = Some(Snapshot { position, body });
+        }
+        Ok(())
+    }
+
+    fn read_snapshot(&mut self) -> Result<Option<Snapshot>, Error> {
+        let shared = self.shared();
+        let owner = shared.owners.get(&self.origin);
+        Ok(owner.and_then(|owner| owner.snapshot.clone()))
+    }
+
+    fn truncate(&mut self, before: Position) -> Result<u64, Error> {
+        let mut shared = self.shared();
+        let before = before.min(shared.covered().next()).min(shared.next());
+        if before <= shared.first {
+            return Ok(0);
+        }
+        let removed = shared.index(before);
+        shared.batches.drain(..removed);
+        shared.first = before;
+        Ok(removed as u64)
+    }
+
+    fn check(&mut self) -> Result<(), Error> {
+        Ok(())
+    }
+}

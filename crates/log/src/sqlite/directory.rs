@@ -1,0 +1,102 @@
+//! The data directory: made if it is missing, and held by one process at a time.
+
+use std::fs::{self, File, OpenOptions, TryLockError};
+use std::io::{self, Read as _, Seek as _, Write as _};
+use std::path::{Path, PathBuf};
+
+use crate::Error;
+
+/// The database.
+pub(super) const DATABASE: &str = "tidings.db";
+/// Locked as long as a process has the log open; holds its process id, for the message.
+const LOCK: &str = "tidings.lock";
+
+/// A data directory that is ours until this is dropped.
+#[derive(Debug)]
+pub(super) struct Directory {
+    pub(super) path: PathBuf,
+    /// The operating system drops the lock with the file, however the process ends. Separate from
+    /// the database, whose own locks other programs (`sqlite3`, Litestream) may take.
+    _lock: File,
+}
+
+impl Directory {
+    /// Makes the directory if it is missing and takes the lock.
+    pub(super) fn hold(path: &Path) -> Result<Self, Error> {
+        create(path).map_err(|error| {
+            Error::Store(format!(
+                "the data directory {} cannot be created: {error}",
+                path.display()
+            ))
+        })?;
+        let lock = path.join(LOCK);
+        let cannot = |error: io::Error| {
+            Error::Store(format!("{} cannot be locked: {error}", lock.display()))
+        };
+        let mut file = OpenOptions::new()
+            .read(true)
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .open(&lock)
+            .map_err(cannot)?;
+        match file.try_lock() {
+            Ok(()) => {}
+            Err(TryLockError::WouldBlock) => return Err(in_use(path, &mut file)),
+            Err(TryLockError::Error(error)) => return Err(cannot(error)),
+        }
+        file.set_len(0)
+            .and_then(|()| file.rewind())
+            .and_then(|()| writeln!(file, "{}", std::process::id()))
+            .map_err(cannot)?;
+        Ok(Self {
+            path: path.to_owned(),
+            _lock: file,
+        })
+    }
+
+    /// Makes the names in it durable: called once the database has been made.
+    pub(super) fn sync(&self) -> Result<(), Error> {
+        File::open(&self.path)
+            .and_then(|directory| directory.sync_all())
+            .map_err(|error| {
+                Error::Store(format!("{} cannot be synced: {error}", self.path.display()))
+            })
+    }
+
+    pub(super) fn database(&self) -> PathBuf {
+        self.path.join(DATABASE)
+    }
+}
+
+/// Makes `path` and what is missing above it, each name durable in its parent.
+fn create(path: &Path) -> io::Result<()> {
+    if path.is_dir() {
+        return Ok(());
+    }
+    let parent = match path.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent,
+        _ => Path::new("."),
+    };
+    if parent != path {
+        create(parent)?;
+    }
+    match fs::create_dir(path) {
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists && path.is_dir() => {}
+        other => other?,
+    }
+    File::open(parent)?.sync_all()
+}
+
+fn in_use(path: &Path, file: &mut File) -> Error {
+    let mut pid = String::new();
+    // Best effort: the sentence is true without the number.
+    let who = match file.read_to_string(&mut pid) {
+        Ok(_) if !pid.trim().is_empty() => format!("process {}", pid.trim()),
+        _ => "another process".to_owned(),
+    };
+    Error::InUse(format!(
+        "the data directory {} is in use by {who}: stop it first, or choose another directory",
+        path.display()
+    ))
+}

@@ -1,0 +1,468 @@
+//! The log in one SQLite file, durable when an append returns.
+//!
+//! A directory holds `tidings.db` (with its `-wal` and `-shm` while open) and `tidings.lock`. The
+//! file stays open to others: `sqlite3` can look into it and Litestream can ship it while this
+//! runs. A second process of ours cannot open it.
+//!
+//! - WAL, `synchronous=FULL`: an append is one transaction, written to the WAL and synced.
+//! - Each row carries our own checksum ([`envelope`]); SQLite does not checksum what it stores.
+//! - An append writes its row and nothing else: the last number follows from the last position.
+//! - Checkpoints are made here, after an append that fills the WAL to its bound, because SQLite's
+//!   automatic ones do not report a failed fsync.
+
+mod directory;
+mod envelope;
+mod fault;
+mod repair;
+mod scan;
+mod schema;
+mod snapshot;
+
+use std::ops::ControlFlow;
+use std::path::Path;
+
+use rusqlite::{Connection, TransactionBehavior, params};
+
+use crate::turn::{chunk_out_of_turn, snapshot_allowed};
+use crate::{AppendError, Batch, Bounds, Error, Log, Origin, Position, Snapshot};
+
+use directory::Directory;
+use envelope::Kind;
+use fault::{Fault, append_error, fault, store_error};
+pub use repair::{Report, verify};
+use scan::{Expected, scan};
+use schema::{Anchor, PAGE_BYTES, int};
+use snapshot::{Complete, Writing};
+
+/// Pages written to the WAL after which it is checkpointed: 4 MiB.
+const CHECKPOINT_PAGES: u64 = 1024;
+/// Batches that one call of [`Log::truncate`] removes at most.
+const TRUNCATE_ROWS_MAX: i64 = 1024;
+/// Bytes of bodies after which a call of [`Log::truncate`] takes no further batch.
+const TRUNCATE_BYTES_MAX: u64 = 4 << 20;
+/// Free bytes under which [`Log::check`] says that there is no room.
+const ROOM_BYTES_MIN: u64 = 1 << 20;
+/// One part in this many of [`Options::bytes_max`] is kept for snapshots.
+const SNAPSHOT_SHARE: u64 = 8;
+
+/// How to open a [`Sqlite`].
+#[derive(Clone, Copy, Debug, Default)]
+#[non_exhaustive]
+pub struct Options {
+    /// The most that the database file may grow to, in bytes (a few MiB of WAL come on top);
+    /// `None` for as much as the disk has. An append beyond seven eighths of it is
+    /// [`AppendError::Full`]; the last eighth is kept for snapshots, because only behind a
+    /// snapshot can the log be truncated and go on.
+    pub bytes_max: Option<u64>,
+}
+
+impl Options {
+    /// Bounds the file. See [`Options::bytes_max`].
+    #[must_use]
+    pub const fn bytes_max(mut self, bytes_max: u64) -> Self {
+        self.bytes_max = Some(bytes_max);
+        self
+    }
+}
+
+/// A log in a SQLite file. Closing it (by dropping it) empties the WAL into the file.
+#[derive(Debug)]
+pub struct Sqlite {
+    conn: Connection,
+    /// After `conn`, so that the lock outlives it.
+    directory: Directory,
+    origin: Origin,
+    first: Position,
+    next: Position,
+    anchor: Anchor,
+    /// The checksum of the newest batch, to recognise a retry of it without reading it back.
+    last_crc: Option<u32>,
+    /// The newest complete snapshot, unless its row cannot be trusted.
+    snapshot: Option<Complete>,
+    /// The snapshot that is being written.
+    writing: Option<Writing>,
+    snapshot_id_next: u64,
+    /// Pages that went to the WAL since the last checkpoint, or a few more.
+    wal_pages: u64,
+    bytes_max: Option<u64>,
+    /// The size of the append that found no room last, 0 once one has.
+    refused_bytes: u64,
+    /// Why nothing is done any more.
+    broken: Option<String>,
+}
+
+impl Sqlite {
+    /// Opens the log in `directory`, and makes both if they are not there.
+    ///
+    /// Costs a few milliseconds, however long the log is. What a crash left behind is recovered;
+    /// batches are not verified here but when they are read.
+    ///
+    /// # Errors
+    /// [`Error::InUse`] when another process has it open; [`Error::Store`] when the directory or
+    /// the file cannot be made, is somebody else's or was written by a newer version;
+    /// [`Error::Full`].
+    pub fn open(directory: &Path, options: Options) -> Result<Self, Error> {
+        let directory = Directory::hold(directory)?;
+        let path = directory.database();
+        let conn = schema::open(&path)?;
+        directory.sync()?;
+        let meta = schema::meta(&conn, &path)?;
+        let doing = format!("{} cannot be read", path.display());
+        let next = schema::next(&conn, &meta).map_err(|e| store_error(&doing, &e))?;
+        let snapshot_id_next = snapshot::id_next(&conn).map_err(|e| store_error(&doing, &e))?;
+        let newest = match snapshot::newest(&conn) {
+            // Said again by each `read_snapshot`; until then nothing counts as covered.
+            Err(Error::DamagedSnapshot { .. }) => None,
+            newest => newest?,
+        };
+        let log = Self {
+            origin: meta.origin,
+            first: meta.first,
+            next,
+            anchor: meta.anchor,
+            last_crc: last_crc(&conn, next).or(meta.last_crc),
+            snapshot: newest,
+            writing: None,
+            snapshot_id_next,
+            wal_pages: 0,
+            bytes_max: options.bytes_max,
+            refused_bytes: 0,
+            broken: None,
+            conn,
+            directory,
+        };
+        log.bound(SNAPSHOT_SHARE - 1)
+            .map_err(|e| store_error(&doing, &e))?;
+        Ok(log)
+    }
+
+    /// Lets the file grow to so many parts of its bound.
+    fn bound(&self, parts: u64) -> rusqlite::Result<()> {
+        let Some(bytes_max) = self.bytes_max else {
+            return Ok(());
+        };
+        let pages = (bytes_max / SNAPSHOT_SHARE * parts / PAGE_BYTES).max(1);
+        // Less than the file has already is taken as what it has; 2^32 - 2 is SQLite's own bound.
+        self.conn.pragma_update(
+            None,
+            "max_page_count",
+            int(pages.min(u64::from(u32::MAX) - 1)),
+        )
+    }
+
+    const fn expected(&self) -> Expected {
+        Expected {
+            origin: self.origin,
+            next: self.next,
+            anchor: self.anchor,
+        }
+    }
+
+    fn whole(&self) -> Result<(), Error> {
+        match &self.broken {
+            Some(why) => Err(Error::Store(format!("the log is broken: {why}"))),
+            None => Ok(()),
+        }
+    }
+
+    /// An append of a number that is not the next one: a retry of the last, or a mistake.
+    fn again(&self, number: u64, body: &[u8], expected: u64) -> Result<Position, AppendError> {
+        let last = Position(self.next.0 - 1);
+        // Number 0 is never given out; a number before the anchor was cut off.
+        if number > 0 && self.next > self.anchor.position && number + 1 == expected {
+            let head = Kind::Batch.seal([last.0, self.origin.0, number], body);
+            if self.last_crc == Some(envelope::crc_of(&head)) {
+                return Ok(last);
+            }
+        }
+        Err(AppendError::OutOfTurn { number, expected })
+    }
+
+    fn append_failed(&mut self, error: &rusqlite::Error, bytes: usize) -> AppendError {
+        let error = append_error(error);
+        match &error {
+            AppendError::Full(_) => self.refused_bytes = bytes as u64,
+            AppendError::Broken(why) => self.broken = Some(why.clone()),
+            AppendError::Unknown(_) | AppendError::OutOfTurn { .. } => {}
+        }
+        error
+    }
+
+    /// Counts what went to the WAL, and moves the WAL into the database when it is long enough.
+    /// The pages of an append are a leaf, half a parent on average, and what overflows.
+    fn wrote(&mut self, bytes: usize) {
+        self.wal_pages += 2 + bytes as u64 / PAGE_BYTES;
+        if self.wal_pages < CHECKPOINT_PAGES {
+            return;
+        }
+        self.wal_pages = 0;
+        let checkpoint = self
+            .conn
+            .query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |_| Ok(()));
+        if let Err(error) = checkpoint {
+            match fault(&error) {
+                // The WAL grows on until there is room, or until the other program is done.
+                Fault::Full | Fault::Passing => {}
+                // What was appended is durable in the WAL; from here on nothing is.
+                Fault::Damaged | Fault::Broken => {
+                    self.broken = Some(format!("a checkpoint failed: {error}"));
+                }
+            }
+        }
+    }
+
+    /// A write other than an append, in a transaction.
+    fn write<T>(
+        &mut self,
+        doing: &str,
+        work: impl FnOnce(&rusqlite::Transaction<'_>) -> rusqlite::Result<T>,
+    ) -> Result<T, Error> {
+        let done = self
+            .conn
+            .transaction_with_behavior(TransactionBehavior::Immediate)
+            .and_then(|tx| {
+                let done = work(&tx)?;
+                tx.commit()?;
+                Ok(done)
+            });
+        done.map_err(|error| {
+            if fault(&error) == Fault::Broken {
+                self.broken = Some(error.to_string());
+            }
+            store_error(doing, &error)
+        })
+    }
+
+    fn write_chunk(&mut self, writing: Writing, body: &[u8], last: bool) -> Result<(), Error> {
+        let complete = self.snapshot;
+        let done = self.write("the snapshot cannot be written", |tx| {
+            snapshot::clear(tx, complete, Some(writing))?;
+            snapshot::add(tx, writing, body, last)
+        })?;
+        self.writing = Some(Writing {
+            chunk_next: writing.chunk_next + 1,
+            bytes: writing.bytes + body.len() as u64,
+            ..writing
+        });
+        if done.is_some() {
+            self.snapshot = done;
+            self.writing = None;
+        }
+        self.wrote(body.len());
+        Ok(())
+    }
+}
+
+impl Log for Sqlite {
+    fn origin(&self) -> Origin {
+        self.origin
+    }
+
+    fn bounds(&mut self) -> Result<Bounds, Error> {
+        self.whole()?;
+        Ok(Bounds {
+            first: self.first,
+            next: self.next,
+        })
+    }
+
+    fn last_number(&self) -> u64 {
+        self.anchor.number + (self.next.0 - self.anchor.position.0) - 1
+    }
+
+    fn append(&mut self, number: u64, body: &[u8]) -> Result<Position, AppendError> {
+        if let Some(why) = &self.broken {
+            return Err(AppendError::Broken(why.clone()));
+        }
+        let expected = self.last_number() + 1;
+        if number != expected {
+            return self.again(number, body, expected);
+        }
+        let position = self.next;
+        let head = Kind::Batch.seal([position.0, self.origin.0, number], body);
+        self.conn
+            .prepare_cached("INSERT INTO batch VALUES (?1, ?2, ?3)")
+            .and_then(|mut insert| insert.execute(params![int(position.0), &head[..], body]))
+            .map_err(|error| self.append_failed(&error, body.len()))?;
+        self.next = position.next();
+        self.last_crc = Some(envelope::crc_of(&head));
+        self.refused_bytes = 0;
+        self.wrote(body.len());
+        Ok(position)
+    }
+
+    fn read(&mut self, from: Position, bytes_max: usize) -> Result<Vec<Batch>, Error> {
+        self.whole()?;
+        if from < self.first {
+            return Err(Error::Truncated {
+                asked: from,
+                first: self.first,
+            });
+        }
+        let mut batches = Vec::new();
+        let mut bytes = 0_usize;
+        let end = scan(&self.conn, from, self.expected(), |stored| {
+            bytes = bytes.saturating_add(stored.body.len());
+            batches.push(Batch {
+                position: stored.position,
+                origin: self.origin,
+                number: stored.number,
+                body: stored.body.to_vec(),
+            });
+            if bytes >= bytes_max {
+                return ControlFlow::Break(());
+            }
+            ControlFlow::Continue(())
+        });
+        match end {
+            Err(stop) if batches.is_empty() => Err(stop.into_error(&self.conn, self.next)),
+            // What is good is given out; the next read begins at what is not.
+            Ok(()) | Err(_) => Ok(batches),
+        }
+    }
+
+    fn write_snapshot(
+        &mut self,
+        position: Position,
+        chunk: u32,
+        body: &[u8],
+        last: bool,
+    ) -> Result<(), Error> {
+        self.whole()?;
+        snapshot_allowed(position, self.snapshot.map(|s| s.position), self.next)?;
+        let writing = if chunk == 0 {
+            let id = self.snapshot_id_next;
+            self.snapshot_id_next += 1;
+            Writing {
+                id,
+                position,
+                chunk_next: 0,
+                bytes: 0,
+            }
+        } else {
+            match self.writing {
+                Some(w) if (w.position, w.chunk_next) == (position, chunk) => w,
+                other => {
+                    let turn = other.map(|w| (w.position, w.chunk_next));
+                    return Err(chunk_out_of_turn(position, chunk, turn));
+                }
+            }
+        };
+        let doing = "the bound of the file cannot be set";
+        self.bound(SNAPSHOT_SHARE)
+            .map_err(|e| store_error(doing, &e))?;
+        let done = self.write_chunk(writing, body, last);
+        self.bound(SNAPSHOT_SHARE - 1)
+            .map_err(|e| store_error(doing, &e))?;
+        done
+    }
+
+    fn read_snapshot(&mut self) -> Result<Option<Snapshot>, Error> {
+        self.whole()?;
+        match snapshot::newest(&self.conn)? {
+            Some(complete) => snapshot::read(&self.conn, &complete).map(Some),
+            None => Ok(None),
+        }
+    }
+
+    fn truncate(&mut self, before: Position) -> Result<u64, Error> {
+        self.whole()?;
+        let covered = self.snapshot.map_or(Position(0), |s| s.position);
+        let before = before.min(covered.next()).min(self.next);
+        if before <= self.first {
+            return Ok(0);
+        }
+        let to = slice_end(&self.conn, self.first, before)
+            .map_err(|error| store_error("the log cannot be truncated", &error))?;
+        let last_crc = self.last_crc.filter(|_| to == self.next);
+        self.write("the log cannot be truncated", |tx| {
+            tx.prepare_cached("DELETE FROM batch WHERE position < ?1")?
+                .execute([int(to.0)])?;
+            if let Some(crc) = last_crc {
+                schema::set_meta(tx, "last_crc", i64::from(crc))?;
+            }
+            schema::set_meta(tx, "first", int(to.0))
+        })?;
+        let removed = to.0 - self.first.0;
+        self.first = to;
+        self.wrote(0);
+        Ok(removed)
+    }
+
+    /// Asks for the write lock, for the file itself (has the directory been removed?), and for
+    /// room: on the disk and under [`Options::bytes_max`] there must be 1 MiB, or twice as much
+    /// as the last append needed if that found no room. It writes nothing, so it does not notice a
+    /// disk that fails; nor a quota. An append smaller than 1 MiB may still find room when this
+    /// says that there is none.
+    fn check(&mut self) -> Result<(), Error> {
+        self.whole()?;
+        let file = self.directory.database();
+        if !file.exists() {
+            return Err(Error::Store(format!("{} has been removed", file.display())));
+        }
+        self.conn
+            .transaction_with_behavior(TransactionBehavior::Immediate)
+            .and_then(rusqlite::Transaction::rollback)
+            .map_err(|error| store_error("the log cannot be written", &error))?;
+        let needed = ROOM_BYTES_MIN.max(self.refused_bytes.saturating_mul(2));
+        let room = self.room()?;
+        if room < needed {
+            return Err(Error::Full(format!(
+                "{} has room for {room} bytes, {needed} are needed",
+                self.directory.path.display()
+            )));
+        }
+        Ok(())
+    }
+}
+
+impl Sqlite {
+    /// Bytes that can still be written, by the file system's word and by the file's bound.
+    fn room(&self) -> Result<u64, Error> {
+        let disk = rustix::fs::statvfs(&self.directory.path).map_err(|error| {
+            Error::Store(format!(
+                "the free space of {} cannot be read: {error}",
+                self.directory.path.display()
+            ))
+        })?;
+        let disk_bytes = disk.f_bavail.saturating_mul(disk.f_frsize);
+        if self.bytes_max.is_none() {
+            return Ok(disk_bytes);
+        }
+        let sql = "SELECT max_page_count - page_count + freelist_count
+                   FROM pragma_max_page_count, pragma_page_count, pragma_freelist_count";
+        let pages: i64 = self
+            .conn
+            .query_row(sql, [], |row| row.get(0))
+            .map_err(|error| store_error("the size of the log cannot be read", &error))?;
+        Ok(disk_bytes.min(pages.max(0).cast_unsigned() * PAGE_BYTES))
+    }
+}
+
+/// Where a slice of `first..before` ends that is worth removing in one go: at least one batch,
+/// at most so many, and none behind the one with which they are too many bytes.
+fn slice_end(conn: &Connection, first: Position, before: Position) -> rusqlite::Result<Position> {
+    let sql = "SELECT position, length(body) FROM batch
+               WHERE position >= ?1 AND position < ?2 ORDER BY position LIMIT ?3";
+    let mut statement = conn.prepare_cached(sql)?;
+    let mut rows = statement.query(params![int(first.0), int(before.0), TRUNCATE_ROWS_MAX])?;
+    let (mut end, mut count, mut bytes) = (before, 0, 0);
+    while let Some(row) = rows.next()? {
+        count += 1;
+        bytes += row.get::<_, i64>(1)?.cast_unsigned();
+        if count == TRUNCATE_ROWS_MAX || bytes >= TRUNCATE_BYTES_MAX {
+            end = Position(row.get::<_, i64>(0)?.cast_unsigned()).next();
+            break;
+        }
+    }
+    Ok(end)
+}
+
+/// The checksum of the newest batch, if its row is there and looks like one.
+fn last_crc(conn: &Connection, next: Position) -> Option<u32> {
+    let sql = "SELECT head FROM batch WHERE position = ?1";
+    let head: [u8; envelope::HEAD_BYTES] = conn
+        .query_row(sql, [int(next.0 - 1)], |row| row.get(0))
+        .ok()?;
+    Some(envelope::crc_of(&head))
+}

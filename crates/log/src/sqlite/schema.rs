@@ -1,0 +1,184 @@
+//! The tables, the settings of the connection, and the few numbers that are not batches.
+
+use std::path::Path;
+use std::time::Duration;
+
+use rusqlite::{Connection, OpenFlags, OptionalExtension as _, TransactionBehavior, params};
+
+use super::envelope::FORMAT;
+use super::fault::store_error;
+use crate::{Error, Origin, Position};
+
+/// Says in the file's own header whose it is: "tdng".
+const APPLICATION_ID: i64 = 0x7464_6e67;
+/// Bytes of a page. See the table of measurements in `mod.rs`.
+pub(super) const PAGE_BYTES: u64 = 4096;
+/// Bytes of pages that the connection keeps in memory.
+const CACHE_KIB: i64 = 2048;
+/// The WAL file is cut back to this when it has been emptied after growing beyond it.
+const WAL_BYTES_KEPT: i64 = 16 << 20;
+/// How long a write waits for another program (`sqlite3`, say) that holds the write lock.
+const BUSY_WAIT: Duration = Duration::from_secs(5);
+
+const TABLES: &str = "
+    CREATE TABLE meta (key TEXT PRIMARY KEY, value INTEGER NOT NULL) WITHOUT ROWID;
+    CREATE TABLE batch (position INTEGER PRIMARY KEY, head BLOB NOT NULL, body BLOB NOT NULL);
+    CREATE TABLE snapshot (
+        id INTEGER PRIMARY KEY, position INTEGER NOT NULL,
+        chunks INTEGER NOT NULL, bytes INTEGER NOT NULL, crc INTEGER NOT NULL
+    );
+    CREATE TABLE chunk (
+        id INTEGER PRIMARY KEY, snapshot INTEGER NOT NULL, number INTEGER NOT NULL,
+        head BLOB NOT NULL, body BLOB NOT NULL, UNIQUE (snapshot, number)
+    );
+    INSERT INTO meta VALUES
+        ('first', 1), ('anchor_position', 1), ('anchor_number', 1), ('origin', random());
+";
+
+/// What the meta table says.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Meta {
+    pub(super) origin: Origin,
+    /// Everything before it has been truncated.
+    pub(super) first: Position,
+    pub(super) anchor: Anchor,
+    /// The checksum of the newest batch, written when truncation takes that one too.
+    pub(super) last_crc: Option<u32>,
+}
+
+/// From `position` on, positions and numbers grow together: `number` stands at `position`. So the
+/// last number needs no writing of its own with each append. A cut moves the anchor.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Anchor {
+    pub(super) position: Position,
+    pub(super) number: u64,
+}
+
+impl Anchor {
+    /// The number that belongs at a position, unless it stands before the anchor.
+    pub(super) fn number_at(self, position: Position) -> Option<u64> {
+        let distance = position.0.checked_sub(self.position.0)?;
+        Some(self.number + distance)
+    }
+}
+
+/// Positions and numbers are far from 2^63; an origin is any 64 bits.
+pub(super) const fn int(value: u64) -> i64 {
+    value.cast_signed()
+}
+
+/// Opens the database for reading and writing, and makes it if it is not there.
+pub(super) fn open(path: &Path) -> Result<Connection, Error> {
+    let cannot = |error: rusqlite::Error| {
+        store_error(&format!("{} cannot be opened", path.display()), &error)
+    };
+    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE
+        | OpenFlags::SQLITE_OPEN_CREATE
+        | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let mut conn = Connection::open_with_flags(path, flags).map_err(cannot)?;
+    conn.busy_timeout(BUSY_WAIT).map_err(cannot)?;
+    let fresh = application(&conn, path)? == 0;
+    configure(&conn).map_err(cannot)?;
+    if fresh {
+        create(&mut conn).map_err(cannot)?;
+    }
+    Ok(conn)
+}
+
+/// Opens the database for reading only. It must be there.
+pub(super) fn open_to_read(path: &Path) -> Result<Connection, Error> {
+    let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let conn = Connection::open_with_flags(path, flags)
+        .and_then(|conn| conn.busy_timeout(BUSY_WAIT).map(|()| conn))
+        .map_err(|error| store_error(&format!("{} cannot be opened", path.display()), &error))?;
+    if application(&conn, path)? == 0 {
+        return Err(Error::Store(format!("{} is empty", path.display())));
+    }
+    Ok(conn)
+}
+
+/// 0 for a new file; an error for somebody else's.
+fn application(conn: &Connection, path: &Path) -> Result<i64, Error> {
+    let sql = "SELECT a.application_id, (SELECT count(*) FROM sqlite_schema)
+               FROM pragma_application_id AS a";
+    let (id, tables): (i64, i64) = conn
+        .query_row(sql, [], |row| Ok((row.get(0)?, row.get(1)?)))
+        .map_err(|error| store_error(&format!("{} cannot be read", path.display()), &error))?;
+    match (id, tables) {
+        (0, 0) | (APPLICATION_ID, 1..) => Ok(id),
+        _ => Err(Error::Store(format!(
+            "{} is not a log of this program",
+            path.display()
+        ))),
+    }
+}
+
+fn configure(conn: &Connection) -> rusqlite::Result<()> {
+    // Counts only for a new file, and only before WAL is set.
+    conn.pragma_update(None, "page_size", int(PAGE_BYTES))?;
+    conn.pragma_update(None, "journal_mode", "WAL")?;
+    conn.pragma_update(None, "synchronous", "FULL")?;
+    // Checkpoints are made by `Sqlite`, which sees their errors; SQLite's own swallow them.
+    conn.pragma_update(None, "wal_autocheckpoint", 0)?;
+    conn.pragma_update(None, "journal_size_limit", WAL_BYTES_KEPT)?;
+    conn.pragma_update(None, "cache_size", -CACHE_KIB)?;
+    conn.pragma_update(None, "cell_size_check", true)
+}
+
+/// All or nothing: a process that dies in here leaves an empty file, which is made anew.
+fn create(conn: &mut Connection) -> rusqlite::Result<()> {
+    let tx = conn.transaction_with_behavior(TransactionBehavior::Immediate)?;
+    tx.execute_batch(TABLES)?;
+    set_meta(&tx, "format", i64::from(FORMAT))?;
+    tx.pragma_update(None, "application_id", APPLICATION_ID)?;
+    tx.commit()
+}
+
+/// Reads what the meta table says, and refuses a file of a newer version.
+pub(super) fn meta(conn: &Connection, path: &Path) -> Result<Meta, Error> {
+    let get = |key: &str| -> Result<Option<i64>, Error> {
+        conn.query_row("SELECT value FROM meta WHERE key = ?1", [key], |row| {
+            row.get(0)
+        })
+        .optional()
+        .map_err(|error| store_error(&format!("{} cannot be read", path.display()), &error))
+    };
+    let need = |key: &str| -> Result<u64, Error> {
+        get(key)?
+            .map(i64::cast_unsigned)
+            .ok_or_else(|| Error::Store(format!("{}: meta has no row {key:?}", path.display())))
+    };
+    let format = need("format")?;
+    if format != u64::from(FORMAT) {
+        return Err(Error::Store(format!(
+            "{} has format {format}, this version of the program knows only {FORMAT}: it was \
+             written by a newer one, which is needed to open it",
+            path.display()
+        )));
+    }
+    Ok(Meta {
+        origin: Origin(need("origin")?),
+        first: Position(need("first")?),
+        anchor: Anchor {
+            position: Position(need("anchor_position")?),
+            number: need("anchor_number")?,
+        },
+        last_crc: get("last_crc")?.and_then(|crc| u32::try_from(crc).ok()),
+    })
+}
+
+/// Writes one number, in whatever transaction is under way.
+pub(super) fn set_meta(conn: &Connection, key: &str, value: i64) -> rusqlite::Result<()> {
+    let sql = "INSERT INTO meta VALUES (?1, ?2)
+               ON CONFLICT (key) DO UPDATE SET value = excluded.value";
+    conn.prepare_cached(sql)?.execute(params![key, value])?;
+    Ok(())
+}
+
+/// Where the batch after the newest one stands.
+pub(super) fn next(conn: &Connection, meta: &Meta) -> rusqlite::Result<Position> {
+    let last: Option<i64> =
+        conn.query_row("SELECT max(position) FROM batch", [], |row| row.get(0))?;
+    let behind_last = last.map_or(Position(1), |last| Position(last.cast_unsigned()).next());
+    Ok(behind_last.max(meta.first).max(meta.anchor.position))
+}
