@@ -284,11 +284,12 @@ impl Rocket {
 
     /// All there is to show. O(held), allocates while something is missing.
     pub fn view(&self) -> View {
-        View {
-            channel: self.channel,
-            state: self.state().clone(),
-            sequence: Sequence::of(&self.sequencer),
-        }
+        View { channel: self.channel, state: self.state().clone(), sequence: self.sequence() }
+    }
+
+    /// How complete the knowledge of it is. O(held), allocates while something is missing.
+    pub fn sequence(&self) -> Sequence {
+        Sequence::of(&self.sequencer)
     }
 
     fn deliver(

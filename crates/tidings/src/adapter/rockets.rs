@@ -1,0 +1,241 @@
+//! Rockets over HTTP.
+
+use std::sync::Arc;
+
+use axum::extract::{Path, Request, State};
+use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use tidings_core::machine::rockets::{Channel, Command, Limits, Rockets};
+use tidings_node::{Handle, Refused};
+use tokio::sync::{Semaphore, watch};
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
+
+use crate::config::Http;
+use crate::wire::http::{Problem, etag, page};
+use crate::wire::sse;
+
+mod bulk;
+mod fast;
+mod list;
+mod parse;
+mod render;
+mod schema;
+mod single;
+
+/// What the handlers share.
+pub(crate) struct Adapter {
+    machine: Handle<Rockets>,
+    http: Http,
+    /// The longest type, mission or reason.
+    text_bytes_max: usize,
+    /// Bytes of bulk bodies that may be in memory, in KiB.
+    bulk_places: Arc<Semaphore>,
+    stop: watch::Receiver<bool>,
+}
+
+impl Adapter {
+    /// Brings the machine's bounds in line with the settings: bounds decide what apply does, so a
+    /// change of them stands in the log.
+    pub(crate) async fn start(
+        machine: Handle<Rockets>,
+        limits: Limits,
+        text_bytes_max: usize,
+        http: Http,
+        stop: watch::Receiver<bool>,
+    ) -> Result<Arc<Self>, Refused> {
+        if machine.read(|machine| machine.limits() != limits) {
+            machine.propose(Command::Configure(limits)).await?;
+        }
+        let bulk_places = Arc::new(Semaphore::new(http.bulk_total_bytes_max >> 10));
+        Ok(Arc::new(Self { machine, http, text_bytes_max, bulk_places, stop }))
+    }
+
+    /// Its routes, with their description.
+    pub(crate) fn routes(self: Arc<Self>) -> OpenApiRouter {
+        OpenApiRouter::new()
+            .routes(routes!(post_messages))
+            .routes(routes!(list_rockets))
+            .routes(routes!(rocket_events))
+            .routes(routes!(get_rocket))
+            .with_state(self)
+    }
+
+    /// Appends its counters and gauges.
+    pub(crate) fn metrics(&self, out: &mut crate::wire::metrics::Text) {
+        let (counters, rockets, held) = self.machine.read(|machine| {
+            (machine.counters(), machine.rockets().len(), machine.held_total())
+        });
+        let outcomes = [
+            ("applied", counters.applied),
+            ("duplicate", counters.duplicates),
+            ("late", counters.late),
+        ];
+        let name = "tidings_rockets_messages_total";
+        out.counters(name, "Messages by what became of them.", "outcome", &outcomes);
+        let anomalies = [
+            ("unknown_type", counters.unknown_types),
+            ("unreadable", counters.unreadable),
+            ("negative", counters.negative),
+            ("relaunched", counters.relaunched),
+            ("after_explosion", counters.after_explosion),
+        ];
+        let name = "tidings_rockets_anomalies_total";
+        out.counters(name, "Messages consumed without effect.", "kind", &anomalies);
+        let help = "Duplicates that said something else than the message held.";
+        out.counter("tidings_rockets_conflicts_total", help, counters.conflicts);
+        out.counter("tidings_rockets_lost_total", "Message numbers given up.", counters.lost);
+        let bounds = [
+            ("held_max", counters.held_max),
+            ("held_total_max", counters.held_total_max),
+            ("channels_max", counters.channels_max),
+        ];
+        let name = "tidings_rockets_bounds_total";
+        out.counters(name, "How often a bound was reached.", "bound", &bounds);
+        out.gauge("tidings_rockets_channels", "Channels known.", rockets as u64);
+        out.gauge("tidings_rockets_held", "Messages held behind gaps.", held);
+    }
+}
+
+type Shared = State<Arc<Adapter>>;
+
+/// Take in messages
+///
+/// One message, or many: an array, a line each (NDJSON), or a CloudEvents batch. 202 and 200 mean
+/// that what was taken is durable and applied. Messages may come in any order and any number of
+/// times.
+#[utoipa::path(
+    post,
+    path = "/messages",
+    tag = "rockets",
+    request_body(
+        content(
+            (schema::Envelope = "application/json"),
+            (String = "application/x-ndjson", example = json!("{\"metadata\":{...},\"message\":{...}}\n")),
+            (Vec<schema::CloudEvent> = "application/cloudevents-batch+json"),
+        ),
+        description = "A message, or an array of messages; or many in another form.",
+    ),
+    params(
+        ("Prefer" = Option<String>, Header, description = "`return=representation` answers a single message with a body"),
+    ),
+    responses(
+        (status = 202, description = "A single message was taken. The body is empty unless asked for with Prefer.",
+            body = schema::Receipt,
+            headers(("Tidings-Outcome" = schema::Outcome, description = "What became of it"))),
+        (status = 200, description = "The good ones of many messages were taken, in one commit.", body = schema::BulkReceipt),
+        (status = 400, description = "Not a message: nothing was changed.", body = Problem, content_type = "application/problem+json"),
+        (status = 408, description = "The body did not come in time.", body = Problem, content_type = "application/problem+json"),
+        (status = 413, description = "The body is too large.", body = Problem, content_type = "application/problem+json"),
+        (status = 415, description = "The media type is none of those above.", body = Problem, content_type = "application/problem+json"),
+        (status = 503, description = "It cannot be stored now: nothing was changed, try again.", body = Problem, content_type = "application/problem+json"),
+        (status = 507, description = "There are as many channels as are allowed, and this is none of them.", body = Problem, content_type = "application/problem+json"),
+    ),
+)]
+async fn post_messages(State(adapter): Shared, request: Request) -> Response {
+    let (head, body) = request.into_parts();
+    let taken = match parse::Form::of(&head.headers) {
+        Ok(parse::Form::Json) => single::take(&adapter, &head.headers, body).await,
+        Ok(parse::Form::Ndjson) => bulk::take_lines(&adapter, &head.headers, body).await,
+        Ok(parse::Form::CloudEvents) => bulk::take_events(&adapter, &head.headers, body).await,
+        Err(problem) => Err(problem),
+    };
+    taken.unwrap_or_else(IntoResponse::into_response)
+}
+
+/// All rockets
+///
+/// Each with its state: the fold of everything known of it, in order.
+#[utoipa::path(
+    get,
+    path = "/rockets",
+    tag = "rockets",
+    params(list::Parameters),
+    responses(
+        (status = 200, description = "A page of rockets; `Link` says where the next one is.", body = Vec<schema::Rocket>,
+            headers(("ETag" = String, description = "Version of all rockets"), ("Link" = String, description = "rel=\"next\": the next page (RFC 8288)"))),
+        (status = 304, description = "Nothing has changed since If-None-Match."),
+        (status = 400, description = "A parameter is wrong.", body = Problem, content_type = "application/problem+json"),
+    ),
+)]
+async fn list_rockets(State(adapter): Shared, headers: HeaderMap, request: Request) -> Response {
+    let uri = request.uri();
+    let query = match list::Query::read(uri.query()) {
+        Ok(query) => query,
+        Err(problem) => return problem.into_response(),
+    };
+    let (tag, body, next) = adapter.machine.read(|machine| {
+        let tag = etag::of(adapter.machine.history(), machine.version());
+        if etag::is_known(&headers, &tag) {
+            return (tag, None, None);
+        }
+        let (body, next) = query.run(machine.rockets());
+        (tag, Some(body), next)
+    });
+    let mut response = etag::json(&tag, body);
+    let link = next.and_then(|next| page::next_link(uri.path(), uri.query(), &page::cursor(&next)));
+    if let Some(link) = link {
+        response.headers_mut().insert(header::LINK, link);
+    }
+    response
+}
+
+/// One rocket
+#[utoipa::path(
+    get,
+    path = "/rockets/{id}",
+    tag = "rockets",
+    params(("id" = String, Path, format = Uuid, description = "Its channel", example = "193270a9-c9cf-404a-8f83-838e71d9ae67")),
+    responses(
+        (status = 200, description = "The rocket.", body = schema::Rocket, headers(("ETag" = String, description = "Version of this rocket"))),
+        (status = 304, description = "Nothing has changed since If-None-Match."),
+        (status = 400, description = "The id is not a UUID.", body = Problem, content_type = "application/problem+json"),
+        (status = 404, description = "Never heard of.", body = Problem, content_type = "application/problem+json"),
+    ),
+)]
+async fn get_rocket(State(adapter): Shared, Path(id): Path<String>, headers: HeaderMap) -> Response {
+    let Some(channel) = parse::channel(&id) else {
+        return Problem::field("id", "expected a UUID").into_response();
+    };
+    let found = adapter.machine.read(|machine| find(&adapter, machine, channel, &headers));
+    let missing = || Problem::new(StatusCode::NOT_FOUND, format!("never heard of rocket {channel}"));
+    found.unwrap_or_else(|| missing().into_response())
+}
+
+fn find(adapter: &Adapter, machine: &Rockets, channel: Channel, headers: &HeaderMap) -> Option<Response> {
+    let rocket = machine.get(channel)?;
+    let tag = etag::of(adapter.machine.history(), rocket.version());
+    let body = (!etag::is_known(headers, &tag)).then(|| {
+        let mut body = Vec::with_capacity(512);
+        render::rocket(rocket, &mut body);
+        body
+    });
+    Some(etag::json(&tag, body))
+}
+
+/// Changes of rockets, as they happen
+///
+/// Server-sent events: an `event: rocket` for each change, with the rocket as it was right after,
+/// and the log's entry number as `id`. Resumes after `Last-Event-ID` within the changes that are kept;
+/// a watcher that cannot keep up gets `event: lagged` and goes on from then.
+#[utoipa::path(
+    get,
+    path = "/rockets/events",
+    tag = "rockets",
+    params(("Last-Event-ID" = Option<u64>, Header, description = "The id of the last event seen")),
+    responses(
+        (status = 200, description = "The stream. A comment every 15 s keeps it open.", body = schema::Rocket, content_type = "text/event-stream"),
+        (status = 400, description = "Last-Event-ID is no id.", body = Problem, content_type = "application/problem+json"),
+    ),
+)]
+async fn rocket_events(State(adapter): Shared, headers: HeaderMap) -> Response {
+    let after = match sse::last_event_id(&headers) {
+        Ok(after) => after,
+        Err(problem) => return problem.into_response(),
+    };
+    sse::stream(adapter.machine.watch(after), adapter.stop.clone(), |view| {
+        let mut data = Vec::with_capacity(512);
+        render::view(view, &mut data);
+        ("rocket", String::from_utf8(data).unwrap_or_default())
+    })
+}

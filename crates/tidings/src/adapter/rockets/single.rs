@@ -1,0 +1,70 @@
+//! One message in one request: the hot path.
+
+use axum::body::Body;
+use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use tidings_core::machine::rockets::{Command, Outcome, Reply};
+
+use super::{Adapter, bulk, parse, schema};
+use crate::wire::http::Problem;
+use crate::wire::http::body::Pieces;
+
+static OUTCOME: HeaderName = HeaderName::from_static("tidings-outcome");
+
+/// Takes a JSON body: a message, or an array of them.
+pub(super) async fn take(
+    adapter: &Adapter,
+    headers: &HeaderMap,
+    body: Body,
+) -> Result<Response, Problem> {
+    let bounds = &adapter.http;
+    let mut pieces = Pieces::new(headers, body, bounds.bulk_bytes_max, bounds.body_timeout)?;
+    let mut first = pieces.next().await?.unwrap_or_default();
+    while first.trim_ascii().is_empty() {
+        match pieces.next().await? {
+            Some(piece) => first = piece,
+            None => return Err(Problem::bad_request("the body is empty; expected a message")),
+        }
+    }
+    if first.trim_ascii_start().first() == Some(&b'[') {
+        return bulk::take_array(adapter, pieces, first).await;
+    }
+    pieces.limit(bounds.body_bytes_max)?;
+    let body = pieces.rest(first).await?;
+    let delivery = parse::delivery(&body, adapter.text_bytes_max)?;
+    let (channel, number) = (delivery.channel, delivery.number);
+    match adapter.machine.propose(Command::Deliver(delivery)).await? {
+        Reply::Taken(outcome) => {
+            let mut response = taken(outcome);
+            if wants_body(headers) {
+                let outcome = parse::outcome_name(outcome);
+                let channel = channel.to_string();
+                let receipt = schema::Receipt { channel, message_number: number, outcome };
+                let body = serde_json::to_vec(&receipt).unwrap_or_default();
+                *response.body_mut() = Body::from(body);
+                let json = HeaderValue::from_static("application/json");
+                response.headers_mut().insert(header::CONTENT_TYPE, json);
+            }
+            Ok(response)
+        }
+        Reply::ChannelsFull => Err(channels_full()),
+        Reply::Configured => Err(Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "not a message")),
+    }
+}
+
+fn taken(outcome: Outcome) -> Response {
+    let mut response = StatusCode::ACCEPTED.into_response();
+    let name = HeaderValue::from_static(parse::outcome_name(outcome));
+    response.headers_mut().insert(OUTCOME.clone(), name);
+    response
+}
+
+fn wants_body(headers: &HeaderMap) -> bool {
+    let prefers = headers.get_all("prefer").iter().filter_map(|prefer| prefer.to_str().ok());
+    prefers.flat_map(|prefer| prefer.split([',', ';'])).any(|prefer| prefer.trim() == "return=representation")
+}
+
+pub(super) fn channels_full() -> Problem {
+    let detail = "there are as many channels as are allowed (rockets.channels_max), and this is none of them";
+    Problem::new(StatusCode::INSUFFICIENT_STORAGE, detail)
+}

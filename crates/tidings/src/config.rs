@@ -1,0 +1,186 @@
+//! Every setting. `config/default.toml` is the list of them, their documentation and their defaults
+//! at once: flags, environment variables and help are made from it, so they cannot drift apart.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use tidings_core::machine::rockets;
+
+use crate::service::Service;
+
+mod layers;
+mod parse;
+
+pub use layers::{Key, Layers, Source, keys};
+
+/// A setting that cannot be used: which one, what was given and where, and what is allowed.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{key} = {value:?} ({from}) is not usable: {allowed}")]
+pub struct Unusable {
+    /// The key, as in the file.
+    pub key: String,
+    /// What was given.
+    pub value: String,
+    /// Where it was given.
+    pub from: String,
+    /// What would be allowed.
+    pub allowed: String,
+}
+
+/// How log lines look.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LogFormat {
+    /// For people.
+    Human,
+    /// For programs: an object a line.
+    Json,
+}
+
+/// The bounds of the HTTP side.
+#[derive(Clone, Copy, Debug)]
+pub struct Http {
+    /// Open connections.
+    pub connections_max: usize,
+    /// With more than this, answers close their connection.
+    pub connections_busy: usize,
+    /// How long a connection may be idle, or take to send a head.
+    pub idle_timeout: Duration,
+    /// The same for connections made while many are open.
+    pub idle_timeout_busy: Duration,
+    /// How long a body may take.
+    pub body_timeout: Duration,
+    /// The largest single body.
+    pub body_bytes_max: usize,
+    /// The largest bulk body.
+    pub bulk_bytes_max: usize,
+    /// What all bulk bodies may take together.
+    pub bulk_total_bytes_max: usize,
+}
+
+/// Every setting, read and checked.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// Where HTTP is served.
+    pub http: String,
+    /// Where everything durable is kept; `None` for nowhere.
+    pub data: Option<PathBuf>,
+    /// The services to run.
+    pub services: Vec<Service>,
+    /// How log lines look.
+    pub log_format: LogFormat,
+    /// Which log lines there are.
+    pub log_level: String,
+    /// Threads that serve.
+    pub workers: usize,
+    /// How long stopping may take.
+    pub shutdown_timeout: Duration,
+    /// The bounds of the HTTP side.
+    pub http_bounds: Http,
+    /// The bounds of the node.
+    pub node: tidings_node::Settings,
+    /// The largest size of the log's file.
+    pub log_bytes_max: Option<u64>,
+    /// The bounds of rockets.
+    pub rockets: rockets::Limits,
+    /// The longest type, mission or reason of a rocket.
+    pub rockets_text_bytes_max: usize,
+}
+
+impl Settings {
+    /// Reads and checks every setting.
+    ///
+    /// # Errors
+    /// [`Unusable`] for the first one that is wrong.
+    pub fn read(layers: &Layers) -> Result<Self, Unusable> {
+        let count = |key, range| layers.take(key, |text| parse::count(text, range));
+        let bytes = |key, range| layers.take(key, |text| parse::bytes(text, range));
+        let time = |key| layers.take(key, parse::time);
+        let whole = |key, range| bytes(key, range).map(|n| usize::try_from(n).unwrap_or(usize::MAX));
+        let number = |key, range| count(key, range).map(|n| usize::try_from(n).unwrap_or(usize::MAX));
+        let memory = layers.take("memory", parse::truth)?;
+        let workers = number("workers", 0..=1024)?;
+        Ok(Self {
+            http: layers.take("http", parse::address)?,
+            data: if memory { None } else { Some(layers.take("data", parse::path)?) },
+            services: layers.take("only", parse::services)?,
+            log_format: layers.take("log_format", parse::log_format)?,
+            log_level: layers.take("log_level", parse::log_level)?,
+            workers: if workers == 0 { default_workers() } else { workers },
+            shutdown_timeout: time("shutdown_timeout")?,
+            http_bounds: Http {
+                connections_max: number("http_connections_max", 1..=1_000_000)?,
+                connections_busy: number("http_connections_busy", 1..=1_000_000)?,
+                idle_timeout: time("http_idle_timeout")?,
+                idle_timeout_busy: time("http_idle_timeout_busy")?,
+                body_timeout: time("http_body_timeout")?,
+                body_bytes_max: whole("http_body_bytes_max", 1..=1 << 30)?,
+                bulk_bytes_max: whole("http_bulk_bytes_max", 1..=1 << 30)?,
+                bulk_total_bytes_max: whole("http_bulk_total_bytes_max", 1..=u64::from(u32::MAX))?,
+            },
+            node: tidings_node::Settings {
+                snapshot_log_bytes: bytes("snapshot_log_bytes", 1..=1 << 40)?,
+                snapshot_on_stop: true,
+                events_kept_max: number("events_kept_max", 1..=10_000_000)?,
+                events_kept_bytes_max: whole("events_kept_bytes_max", 1..=1 << 40)?,
+            },
+            log_bytes_max: Some(bytes("log_bytes_max", 0..=1 << 50)?).filter(|bytes| *bytes > 0),
+            rockets: rockets::Limits {
+                held_max: narrow(count("rockets.held_max", 0..=u64::from(u32::MAX >> 1))?),
+                held_total_max: count("rockets.held_total_max", 0..=u64::MAX >> 1)?,
+                channels_max: narrow(count("rockets.channels_max", 1..=u64::from(u32::MAX >> 1))?),
+            },
+            rockets_text_bytes_max: whole("rockets.text_bytes_max", 1..=1 << 20)?,
+        })
+    }
+
+    /// The defaults, with some settings given as `key`, `value`.
+    ///
+    /// # Errors
+    /// [`Unusable`] for a key that does not exist or a value that is wrong.
+    pub fn with(given: &[(&str, &str)]) -> Result<Self, Unusable> {
+        let mut layers = Layers::defaults();
+        for (key, value) in given {
+            layers.set(key, (*value).to_owned(), Source::Code)?;
+        }
+        Self::read(&layers)
+    }
+}
+
+/// The range was checked; a `u32` is what it fits.
+fn narrow(count: u64) -> u32 {
+    u32::try_from(count).unwrap_or(u32::MAX)
+}
+
+fn default_workers() -> usize {
+    std::thread::available_parallelism().map_or(1, |cores| cores.get().saturating_sub(1).max(1))
+}
+
+/// What a setting is called on the command line.
+pub fn flag(key: &str) -> String {
+    key.replace(['.', '_'], "-")
+}
+
+/// What a setting is called in the environment.
+pub fn variable(key: &str) -> String {
+    format!("TIDINGS_{}", key.replace('.', "_").to_uppercase())
+}
+
+/// The values of all keys.
+type Values = BTreeMap<String, (String, Source)>;
+
+impl fmt::Display for Source {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Default => f.write_str("the default"),
+            Self::File(path) => write!(f, "from {}", path.display()),
+            Self::Variable(name) => write!(f, "from the environment variable {name}"),
+            Self::Flag(name) => write!(f, "from --{name}"),
+            Self::Code => f.write_str("from the program"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,254 @@
+//! Our own accept loop: hyper with the settings that count here, and rules for many connections.
+//!
+//! A sender of the known kind opens a connection for each message. With more than a few hundred
+//! open, answers carry `Connection: close` and new connections get a short idle timeout, so that
+//! neither side runs out of descriptors. Over the bound, connections wait in the kernel's queue.
+
+use std::io;
+use std::net::SocketAddr;
+use std::pin::{Pin, pin};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use axum::Router;
+use axum::body::Body;
+use axum::http::{HeaderValue, Request, header};
+use hyper::body::Incoming;
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{Semaphore, watch};
+use tower_service::Service as _;
+
+use crate::config::Http;
+use crate::telemetry::Complaint;
+
+/// The kernel's queue of connections that are not yet accepted.
+const BACKLOG: i32 = 4096;
+/// How long a connection that we close may take to notice, before it is reset. Until then it can
+/// read our last answer, although it is still sending.
+const LINGER: Duration = Duration::from_secs(1);
+/// How much of what it still sends is thrown away meanwhile.
+const LINGER_BYTES_MAX: usize = 16 << 20;
+
+/// What the connections have been up to.
+#[derive(Debug, Default)]
+pub(crate) struct Counters {
+    pub(crate) open: AtomicUsize,
+    pub(crate) accepted: AtomicU64,
+    pub(crate) requests: AtomicU64,
+    pub(crate) closed_busy: AtomicU64,
+}
+
+/// Listens on an address.
+pub(crate) fn bind(address: &str) -> io::Result<TcpListener> {
+    use std::net::ToSocketAddrs;
+    let mut why = io::Error::new(io::ErrorKind::NotFound, "the name has no address");
+    for address in address.to_socket_addrs()? {
+        match bind_one(address) {
+            Ok(listener) => return Ok(listener),
+            Err(error) => why = error,
+        }
+    }
+    Err(why)
+}
+
+fn bind_one(address: SocketAddr) -> io::Result<TcpListener> {
+    let domain = socket2::Domain::for_address(address);
+    let socket = socket2::Socket::new(domain, socket2::Type::STREAM, None)?;
+    socket.set_reuse_address(true)?;
+    socket.set_nonblocking(true)?;
+    socket.bind(&address.into())?;
+    socket.listen(BACKLOG)?;
+    TcpListener::from_std(socket.into())
+}
+
+/// Accepts connections and serves them until `stop` says so; then lets each finish what it is at.
+/// Returns when all are closed.
+pub(crate) async fn serve(
+    listener: TcpListener,
+    router: Router,
+    bounds: Http,
+    counters: Arc<Counters>,
+    mut stop: watch::Receiver<bool>,
+) {
+    let places = Arc::new(Semaphore::new(bounds.connections_max));
+    let complaint = Complaint::new("connections cannot be accepted");
+    loop {
+        let accepted = tokio::select! {
+            biased;
+            _ = stop.wait_for(|stop| *stop) => break,
+            accepted = accept(&listener, &places) => accepted,
+        };
+        match accepted {
+            Ok((stream, place)) => {
+                let connection = Connection {
+                    router: router.clone(),
+                    bounds,
+                    counters: Arc::clone(&counters),
+                    stop: stop.clone(),
+                };
+                tokio::spawn(async move {
+                    connection.serve(stream).await;
+                    drop(place);
+                });
+            }
+            Err(why) => {
+                complaint.warn(&why);
+                // Most likely there are no descriptors left: others must close first.
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+        }
+    }
+    drop(listener);
+    let all = u32::try_from(bounds.connections_max).unwrap_or(u32::MAX);
+    drop(places.acquire_many(all).await);
+}
+
+type Place = tokio::sync::OwnedSemaphorePermit;
+
+async fn accept(listener: &TcpListener, places: &Arc<Semaphore>) -> io::Result<(TcpStream, Place)> {
+    let place = Arc::clone(places).acquire_owned().await.map_err(io::Error::other)?;
+    let (stream, _) = listener.accept().await?;
+    // Without it the last segment of an answer waits for the client's delayed acknowledgement.
+    stream.set_nodelay(true)?;
+    Ok((stream, place))
+}
+
+struct Connection {
+    router: Router,
+    bounds: Http,
+    counters: Arc<Counters>,
+    stop: watch::Receiver<bool>,
+}
+
+impl Connection {
+    async fn serve(mut self, stream: TcpStream) {
+        self.counters.accepted.fetch_add(1, Ordering::Relaxed);
+        let open = self.counters.open.fetch_add(1, Ordering::Relaxed) + 1;
+        self.talk(stream, open > self.bounds.connections_busy).await;
+        self.counters.open.fetch_sub(1, Ordering::Relaxed);
+    }
+
+    async fn talk(&mut self, stream: TcpStream, busy: bool) {
+        let idle = if busy { self.bounds.idle_timeout_busy } else { self.bounds.idle_timeout };
+        let (router, counters, most) = (&self.router, &self.counters, self.bounds.connections_busy);
+        let service = service_fn(|request: Request<Incoming>| {
+            let answer = router.clone().call(request.map(Body::new));
+            counters.requests.fetch_add(1, Ordering::Relaxed);
+            async move {
+                let mut response = answer.await?;
+                if counters.open.load(Ordering::Relaxed) > most {
+                    counters.closed_busy.fetch_add(1, Ordering::Relaxed);
+                    let close = HeaderValue::from_static("close");
+                    response.headers_mut().insert(header::CONNECTION, close);
+                }
+                Ok::<_, std::convert::Infallible>(response)
+            }
+        });
+        let back = Arc::new(Mutex::new(None));
+        let stream = TokioIo::new(Returned { stream: Some(stream), back: Arc::clone(&back) });
+        let connection = http1::Builder::new()
+            .timer(TokioTimer::new())
+            .header_read_timeout(idle)
+            .pipeline_flush(true)
+            .serve_connection(stream, service);
+        {
+            let mut connection = pin!(connection);
+            // An error here is the client's: it has gone, or has sent what is not HTTP.
+            let ended = tokio::select! {
+                ended = connection.as_mut() => Some(ended),
+                _ = self.stop.wait_for(|stop| *stop) => None,
+            };
+            if ended.is_none() {
+                connection.as_mut().graceful_shutdown();
+                drop(connection.await);
+            }
+        }
+        let stream = back.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(stream) = stream {
+            linger(stream).await;
+        }
+    }
+}
+
+/// Lets the client read our last answer before its unread sendings reset the connection.
+async fn linger(mut stream: TcpStream) {
+    if stream.shutdown().await.is_err() {
+        return;
+    }
+    let mut waste = [0; 16 << 10];
+    let drain = async {
+        let mut left = LINGER_BYTES_MAX;
+        while left > 0 {
+            match stream.read(&mut waste).await {
+                Ok(0) | Err(_) => break,
+                Ok(read) => left = left.saturating_sub(read),
+            }
+        }
+    };
+    drop(tokio::time::timeout(LINGER, drain).await);
+}
+
+/// A stream that comes back when hyper drops it.
+struct Returned {
+    stream: Option<TcpStream>,
+    back: Arc<Mutex<Option<TcpStream>>>,
+}
+
+impl Drop for Returned {
+    fn drop(&mut self) {
+        *self.back.lock().unwrap_or_else(PoisonError::into_inner) = self.stream.take();
+    }
+}
+
+impl Returned {
+    /// It is only taken on drop.
+    fn stream(self: Pin<&mut Self>) -> io::Result<Pin<&mut TcpStream>> {
+        self.get_mut().stream.as_mut().map(Pin::new).ok_or_else(|| io::ErrorKind::NotConnected.into())
+    }
+}
+
+impl AsyncRead for Returned {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        self.stream()?.poll_read(context, buffer)
+    }
+}
+
+impl AsyncWrite for Returned {
+    fn poll_write(
+        self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        self.stream()?.poll_write(context, bytes)
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.stream()?.poll_flush(context)
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.stream()?.poll_shutdown(context)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        true
+    }
+
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        pieces: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        self.stream()?.poll_write_vectored(context, pieces)
+    }
+}
