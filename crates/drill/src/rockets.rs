@@ -203,8 +203,8 @@ fn verdict(options: &Options, world: &World, findings: Findings, judge: Judge) -
     verdict.latency(&report.latency);
     usage_rows(&mut verdict, &findings);
     complaints(&mut verdict, options, world, &findings);
-    let mut differences = judge.into_differences();
-    differences.merge(findings.report.differences);
+    let mut differences = findings.report.differences;
+    differences.merge(judge.into_differences());
     verdict.set_differences(differences);
     verdict
 }
