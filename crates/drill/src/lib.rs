@@ -30,8 +30,11 @@
 //! - [`metrics`]: what the server says of its own use of processor and memory.
 //! - [`random`]: randomness that can be replayed.
 //!
-//! Costs: eight bytes of memory per delivery and a bit per message; see the README for how
-//! many requests a core sends. It does not do TLS, and one process drives one server.
+//! Costs: eight bytes of memory per delivery and a bit per message. Against a server that answers
+//! with canned bytes (`examples/ceiling.rs`), each on a core of its own, 32 connections: 158,000
+//! requests/s one at a time (6.1 µs each, of which the system takes more than nine tenths), over
+//! 400,000/s with 16 in flight (1.0 µs), 6,500,000 messages/s in bulk (0.2 µs). It does not do TLS,
+//! and one process drills one server.
 
 pub mod http;
 pub mod metrics;

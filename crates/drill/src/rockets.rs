@@ -7,6 +7,10 @@
 //! - `fold`: what is right.
 //! - `board`: what was sent and acknowledged; `lane`: a connection that sends from it.
 //! - `judge`: compares what the server shows with what is right.
+//!
+//! The load is a closed loop: a connection sends when what it had under way is answered, and a
+//! latency counts from the writing of the request to its answer. A server that stalls is therefore
+//! seen in the maximum and in the rate, less in the quantiles.
 
 mod board;
 mod fold;

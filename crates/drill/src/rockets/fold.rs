@@ -97,11 +97,13 @@ impl Known {
 
     /// Whether it has this number.
     pub(super) fn has(&self, number: u32) -> bool {
-        number <= self.last
-            && !self
-                .missing
-                .iter()
-                .any(|&(from, to)| (from..=to).contains(&number))
+        // The first half is for speed: most numbers are before the first gap.
+        number <= self.applied()
+            || number <= self.last
+                && !self
+                    .missing
+                    .iter()
+                    .any(|&(from, to)| (from..=to).contains(&number))
     }
 
     /// The numbers that it has, from this one on, in order.

@@ -60,7 +60,7 @@ struct Lane<'a> {
     out: Vec<u8>,
     /// Requests sent or about to be, in the order of the answers to come.
     in_flight: VecDeque<(Request, Instant)>,
-    /// Requests to be sent again, and when.
+    /// Requests to be sent again, and when, the soonest first.
     again: VecDeque<(Request, Instant)>,
 }
 
@@ -167,8 +167,9 @@ impl<'a> Lane<'a> {
             self.connection = Some(connection);
         } else {
             // The server said that it would not answer what else is under way.
-            let unanswered = self.in_flight.drain(..).map(|(request, _)| (request, now));
-            self.again.extend(unanswered);
+            while let Some((request, _)) = self.in_flight.pop_back() {
+                self.again.push_front((request, now));
+            }
         }
         Ok(())
     }
