@@ -196,7 +196,7 @@ impl Builder {
         let (failed, _) = watch::channel(None);
         let (shared, slots) = (Arc::clone(&self.shared), self.slots);
         let thread = std::thread::spawn(move || tick_in_memory(&shared, &slots));
-        Node { shared: self.shared, thread: Some(thread), failed }
+        Node { shared: self.shared, thread: Mutex::new(Some(thread)), failed }
     }
 
     /// Recovers from the log and starts. Blocks until every entry of the log is applied;
@@ -222,7 +222,7 @@ impl Builder {
                 tell.send_replace(Some(fatal.to_string()));
             }
         })?;
-        Ok(Node { shared, thread: Some(thread), failed })
+        Ok(Node { shared, thread: Mutex::new(Some(thread)), failed })
     }
 }
 
@@ -230,7 +230,7 @@ impl Builder {
 /// snapshot being waited for.
 pub struct Node {
     shared: Arc<Shared>,
-    thread: Option<JoinHandle<()>>,
+    thread: Mutex<Option<JoinHandle<()>>>,
     failed: watch::Sender<Option<String>>,
 }
 
@@ -274,9 +274,10 @@ impl Node {
     ///
     /// # Errors
     /// Why the log had failed, if it had.
-    pub async fn stop(mut self) -> Result<(), String> {
+    pub async fn stop(&self) -> Result<(), String> {
         self.close();
-        if let Some(thread) = self.thread.take() {
+        let thread = lock(&self.thread).take();
+        if let Some(thread) = thread {
             // A thread that panicked has told so by itself.
             let joined = tokio::task::spawn_blocking(move || thread.join());
             drop(joined.await);

@@ -8,7 +8,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::pin::{Pin, pin};
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -44,6 +44,27 @@ pub(crate) struct Counters {
     pub(crate) closed_busy: AtomicU64,
 }
 
+/// What answers: at first only that the server is starting, later everything.
+pub(crate) struct Gate {
+    starting: Router,
+    open: OnceLock<Router>,
+}
+
+impl Gate {
+    pub(crate) fn closed(starting: Router) -> Self {
+        Self { starting, open: OnceLock::new() }
+    }
+
+    /// From here on this answers. The first call counts.
+    pub(crate) fn open(&self, router: Router) {
+        self.open.get_or_init(|| router);
+    }
+
+    fn router(&self) -> Router {
+        self.open.get().unwrap_or(&self.starting).clone()
+    }
+}
+
 /// Listens on an address.
 pub(crate) fn bind(address: &str) -> io::Result<TcpListener> {
     use std::net::ToSocketAddrs;
@@ -71,7 +92,7 @@ fn bind_one(address: SocketAddr) -> io::Result<TcpListener> {
 /// Returns when all are closed.
 pub(crate) async fn serve(
     listener: TcpListener,
-    router: Router,
+    gate: Arc<Gate>,
     bounds: Http,
     counters: Arc<Counters>,
     mut stop: watch::Receiver<bool>,
@@ -87,7 +108,7 @@ pub(crate) async fn serve(
         match accepted {
             Ok((stream, place)) => {
                 let connection = Connection {
-                    router: router.clone(),
+                    gate: Arc::clone(&gate),
                     bounds,
                     counters: Arc::clone(&counters),
                     stop: stop.clone(),
@@ -120,7 +141,7 @@ async fn accept(listener: &TcpListener, places: &Arc<Semaphore>) -> io::Result<(
 }
 
 struct Connection {
-    router: Router,
+    gate: Arc<Gate>,
     bounds: Http,
     counters: Arc<Counters>,
     stop: watch::Receiver<bool>,
@@ -136,9 +157,9 @@ impl Connection {
 
     async fn talk(&mut self, stream: TcpStream, busy: bool) {
         let idle = if busy { self.bounds.idle_timeout_busy } else { self.bounds.idle_timeout };
-        let (router, counters, most) = (&self.router, &self.counters, self.bounds.connections_busy);
+        let (gate, counters, most) = (&self.gate, &self.counters, self.bounds.connections_busy);
         let service = service_fn(|request: Request<Incoming>| {
-            let answer = router.clone().call(request.map(Body::new));
+            let answer = gate.router().call(request.map(Body::new));
             counters.requests.fetch_add(1, Ordering::Relaxed);
             async move {
                 let mut response = answer.await?;

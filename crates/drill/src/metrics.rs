@@ -1,0 +1,71 @@
+//! What the server says of itself: two numbers out of its `GET /metrics`, in the text format of
+//! Prometheus, if it has that.
+
+use std::time::Duration;
+
+/// What the server has used so far.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub struct Usage {
+    /// `process_cpu_seconds_total`: processor time since it started.
+    pub cpu: Option<Duration>,
+    /// `process_resident_memory_bytes`.
+    pub memory_bytes: Option<u64>,
+}
+
+impl Usage {
+    /// Reads it out of the text of `GET /metrics`; what is not there or is no number is `None`.
+    pub fn parse(text: &str) -> Self {
+        let cpu = value(text, "process_cpu_seconds_total");
+        let memory = value(text, "process_resident_memory_bytes");
+        #[expect(
+            clippy::cast_possible_truncation,
+            clippy::cast_sign_loss,
+            reason = "a size in bytes; the cast saturates"
+        )]
+        let memory_bytes = memory.map(|bytes| bytes as u64);
+        Self {
+            cpu: cpu.and_then(|s| Duration::try_from_secs_f64(s).ok()),
+            memory_bytes,
+        }
+    }
+}
+
+/// The value of the first sample of this name, with or without labels.
+fn value(text: &str, name: &str) -> Option<f64> {
+    text.lines().find_map(|line| {
+        let rest = line.strip_prefix(name)?;
+        let rest = match rest.strip_prefix('{') {
+            Some(labelled) => labelled.split_once('}')?.1,
+            None => rest,
+        };
+        if !rest.starts_with([' ', '\t']) {
+            return None;
+        }
+        rest.split_whitespace().next()?.parse().ok()
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::Usage;
+
+    #[test]
+    fn both_numbers_are_found_among_others() {
+        let text = "# TYPE process_cpu_seconds_total counter\n\
+                    process_cpu_seconds_total_of_another 7\n\
+                    process_cpu_seconds_total 1.25\n\
+                    process_resident_memory_bytes{node=\"a\"} 2.1e7\n";
+        let expected = Usage {
+            cpu: Some(Duration::from_millis(1_250)),
+            memory_bytes: Some(21_000_000),
+        };
+        assert_eq!(Usage::parse(text), expected);
+    }
+
+    #[test]
+    fn a_page_without_them_gives_none() {
+        assert_eq!(Usage::parse("up 1\n"), Usage::default());
+    }
+}

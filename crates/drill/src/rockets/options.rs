@@ -1,0 +1,221 @@
+//! What a drill of rockets can be told, with its defaults: what the known test program does.
+
+use std::time::Duration;
+
+use super::Error;
+
+/// How to drill the rockets.
+#[derive(Debug, Clone, clap::Args)]
+pub struct Options {
+    /// How many rockets fly
+    #[arg(long, default_value_t = 20, value_name = "N")]
+    pub rockets: u32,
+    /// How many messages there are over all rockets
+    #[arg(long, default_value_t = 100_000, value_name = "N")]
+    pub messages: u32,
+    /// The same seed gives the same messages in the same order
+    #[arg(long, default_value_t = 444, value_name = "N")]
+    pub seed: u64,
+    /// How many connections send at the same time
+    #[arg(long, default_value_t = 3, value_name = "N")]
+    pub senders: u32,
+    /// Open a new connection for every request
+    #[arg(long)]
+    pub connection_per_message: bool,
+    /// The share of messages that are sent again, at a random later point
+    #[arg(long, default_value_t = 0.1, value_name = "SHARE")]
+    pub duplicates: f64,
+    /// How far at most a message is from its place within the whole stream; 0 sends in order
+    #[arg(long, default_value_t = 50, value_name = "N")]
+    pub shuffle: u32,
+    /// The share of messages that must have no effect: unknown types, wrong contents, second launches
+    #[arg(long, default_value_t = 0.001, value_name = "SHARE")]
+    pub anomalies: f64,
+    /// Messages per second in all; 0 is as fast as it goes
+    #[arg(long, default_value_t = 0, value_name = "N")]
+    pub rate: u64,
+    /// Messages per request, sent as NDJSON; 0 sends each on its own
+    #[arg(long, default_value_t = 0, value_name = "N")]
+    pub bulk: u32,
+    /// Requests in flight on each connection
+    #[arg(long, default_value_t = 1, value_name = "N")]
+    pub pipeline: u32,
+    /// How many messages of a channel the server holds beyond a gap; no more are ever under way
+    #[arg(long, default_value_t = 1_000, value_name = "N")]
+    pub held_max: u32,
+    /// How many rockets per second are looked at and checked during the load; 0 looks at none
+    #[arg(long, default_value_t = 5, value_name = "N")]
+    pub watch: u32,
+    /// How long to wait before what was not acknowledged is sent again, in milliseconds
+    #[arg(long, default_value_t = 500, value_name = "MS")]
+    pub retry_ms: u64,
+    /// How long the drill may take in all, in seconds; then it fails
+    #[arg(long, default_value_t = 600, value_name = "SECONDS")]
+    pub timeout: u64,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            rockets: 20,
+            messages: 100_000,
+            seed: 444,
+            senders: 3,
+            connection_per_message: false,
+            duplicates: 0.1,
+            shuffle: 50,
+            anomalies: 0.001,
+            rate: 0,
+            bulk: 0,
+            pipeline: 1,
+            held_max: 1_000,
+            watch: 5,
+            retry_ms: 500,
+            timeout: 600,
+        }
+    }
+}
+
+impl Options {
+    /// Whether the drill can be done.
+    pub(super) fn check(&self) -> Result<(), Error> {
+        let ranges = [
+            ("rockets", u64::from(self.rockets), 1, 10_000_000),
+            ("messages", u64::from(self.messages), 1, 1_000_000_000),
+            ("senders", u64::from(self.senders), 1, 10_000),
+            ("pipeline", u64::from(self.pipeline), 1, 1_024),
+            ("bulk", u64::from(self.bulk), 0, 1_000_000),
+            ("watch", u64::from(self.watch), 0, 1_000),
+            ("held-max", u64::from(self.held_max), 1, 1_000_000_000),
+            ("retry-ms", self.retry_ms, 1, 3_600_000),
+            ("timeout", self.timeout, 1, 31_536_000),
+        ];
+        for (name, value, min, max) in ranges {
+            if !(min..=max).contains(&value) {
+                return Err(Error::Range {
+                    name,
+                    value,
+                    min,
+                    max,
+                });
+            }
+        }
+        for (name, share) in [
+            ("duplicates", self.duplicates),
+            ("anomalies", self.anomalies),
+        ] {
+            if !(0.0..=1.0).contains(&share) {
+                return Err(Error::Share { name, share });
+            }
+        }
+        if self.connection_per_message && self.pipeline > 1 {
+            return Err(Error::Pipeline);
+        }
+        Ok(())
+    }
+
+    pub(super) fn retry(&self) -> Duration {
+        Duration::from_millis(self.retry_ms)
+    }
+
+    /// What to type to have the same drill again: the seed, and everything that is not as usual.
+    pub(super) fn reproduce(&self) -> String {
+        let usual = Self::default();
+        let mut words = vec![format!("seed {}", self.seed)];
+        let mut add = |name: &str, value: String, usual: String| {
+            if value != usual {
+                words.push(format!("--{name} {value}"));
+            }
+        };
+        add(
+            "rockets",
+            self.rockets.to_string(),
+            usual.rockets.to_string(),
+        );
+        add(
+            "messages",
+            self.messages.to_string(),
+            usual.messages.to_string(),
+        );
+        add(
+            "senders",
+            self.senders.to_string(),
+            usual.senders.to_string(),
+        );
+        add(
+            "duplicates",
+            self.duplicates.to_string(),
+            usual.duplicates.to_string(),
+        );
+        add(
+            "shuffle",
+            self.shuffle.to_string(),
+            usual.shuffle.to_string(),
+        );
+        add(
+            "anomalies",
+            self.anomalies.to_string(),
+            usual.anomalies.to_string(),
+        );
+        add("rate", self.rate.to_string(), usual.rate.to_string());
+        add("bulk", self.bulk.to_string(), usual.bulk.to_string());
+        add(
+            "pipeline",
+            self.pipeline.to_string(),
+            usual.pipeline.to_string(),
+        );
+        add(
+            "held-max",
+            self.held_max.to_string(),
+            usual.held_max.to_string(),
+        );
+        add("watch", self.watch.to_string(), usual.watch.to_string());
+        if self.connection_per_message {
+            words.push("--connection-per-message".to_owned());
+        }
+        words.join(" ")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::{Args, Command, FromArgMatches};
+
+    use super::Options;
+
+    #[test]
+    fn no_flags_give_the_defaults() {
+        let matches = Options::augment_args(Command::new("rockets")).get_matches_from(["rockets"]);
+        let parsed = Options::from_arg_matches(&matches).unwrap();
+        assert_eq!(format!("{parsed:?}"), format!("{:?}", Options::default()));
+        assert!(parsed.check().is_ok());
+    }
+
+    #[test]
+    fn what_cannot_be_drilled_is_refused_with_the_name_of_the_flag() {
+        let refused = |options: Options| options.check().unwrap_err().to_string();
+        let message = refused(Options {
+            rockets: 0,
+            ..Options::default()
+        });
+        assert_eq!(message, "--rockets 0: from 1 to 10000000 is allowed");
+        let message = refused(Options {
+            duplicates: 1.5,
+            ..Options::default()
+        });
+        assert_eq!(
+            message,
+            "--duplicates 1.5: a share from 0.0 to 1.0 is allowed"
+        );
+    }
+
+    #[test]
+    fn the_same_drill_again_needs_only_what_is_not_usual() {
+        let options = Options {
+            seed: 7,
+            bulk: 100,
+            ..Options::default()
+        };
+        assert_eq!(options.reproduce(), "seed 7 --bulk 100");
+    }
+}

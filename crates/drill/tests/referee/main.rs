@@ -1,0 +1,382 @@
+//! Whether the referee can be trusted: a right server passes, however it is loaded and whatever
+//! happens to its connections, and every way of being wrong that we could think of is caught.
+#![expect(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    clippy::cast_precision_loss,
+    reason = "a test may fail loudly"
+)]
+
+mod server;
+
+use server::{Fault, Server};
+use tidings_drill::rockets::{self, Options};
+use tidings_drill::{Progress, Target, Verdict};
+
+/// Small enough for a server that folds everything for every question.
+fn small() -> Options {
+    Options {
+        rockets: 10,
+        messages: 3_000,
+        anomalies: 0.01,
+        senders: 4,
+        retry_ms: 20,
+        watch: 200,
+        timeout: 60,
+        ..Options::default()
+    }
+}
+
+async fn drilled(fault: Fault, options: Options) -> Verdict {
+    let target = Target::from(Server::new(fault).listen(None));
+    rockets::run(&target, &options, Progress::silent())
+        .await
+        .unwrap()
+}
+
+/// Drills a server that is right, in the end and in between.
+async fn passes(fault: Fault, options: Options) -> Verdict {
+    let verdict = drilled(fault, options).await;
+    assert!(verdict.passed(), "{verdict}");
+    verdict
+}
+
+/// Drills a server that is wrong; something in the verdict must say so in these words.
+async fn fails(fault: Fault, options: Options, words: &str) {
+    let verdict = drilled(fault, options).await;
+    assert!(!verdict.passed(), "{verdict}");
+    assert!(
+        verdict.to_string().contains(words),
+        "{words:?} is not in:\n{verdict}"
+    );
+}
+
+#[tokio::test]
+async fn a_right_server_passes() {
+    let verdict = passes(Fault::None, small()).await;
+    assert_eq!(verdict.value("distinct messages"), Some("3,000"));
+    assert_eq!(verdict.value("mismatches"), Some("0"));
+    assert_eq!(verdict.value("rockets compared"), Some("10"));
+    assert!(verdict.value("server CPU per message").is_some());
+    assert_ne!(verdict.value("samples checked"), Some("0"));
+    assert!(verdict.to_string().contains("PASS (seed 444"), "{verdict}");
+}
+
+#[tokio::test]
+async fn a_right_server_passes_in_every_manner_of_sending() {
+    let manners = [
+        Options {
+            connection_per_message: true,
+            ..small()
+        },
+        Options {
+            pipeline: 16,
+            ..small()
+        },
+        Options {
+            bulk: 100,
+            ..small()
+        },
+        Options {
+            bulk: 7,
+            pipeline: 3,
+            ..small()
+        },
+        Options {
+            rockets: 1,
+            messages: 1_500,
+            ..small()
+        },
+        Options {
+            rockets: 50,
+            messages: 50,
+            ..small()
+        },
+        Options {
+            messages: 1,
+            ..small()
+        },
+        Options {
+            shuffle: 0,
+            duplicates: 0.0,
+            ..small()
+        },
+        Options {
+            duplicates: 1.0,
+            messages: 1_000,
+            ..small()
+        },
+        Options {
+            anomalies: 0.5,
+            seed: 7,
+            ..small()
+        },
+        Options {
+            rate: 5_000,
+            messages: 1_000,
+            ..small()
+        },
+        Options {
+            watch: 0,
+            senders: 1,
+            ..small()
+        },
+    ];
+    for options in manners {
+        passes(Fault::None, options).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_drill_runs_on_many_threads_too() {
+    passes(
+        Fault::None,
+        Options {
+            senders: 16,
+            pipeline: 4,
+            ..small()
+        },
+    )
+    .await;
+}
+
+#[tokio::test]
+async fn a_second_drill_of_the_same_server_passes() {
+    let target = Target::from(Server::new(Fault::None).listen(None));
+    for _ in 0..2 {
+        let verdict = rockets::run(&target, &small(), Progress::silent())
+            .await
+            .unwrap();
+        assert!(verdict.passed(), "{verdict}");
+    }
+}
+
+#[tokio::test]
+async fn requests_that_are_refused_are_sent_again_until_they_are_taken() {
+    for options in [
+        small(),
+        Options {
+            pipeline: 8,
+            ..small()
+        },
+        Options {
+            bulk: 30,
+            ..small()
+        },
+    ] {
+        let verdict = passes(Fault::Busy, options).await;
+        assert!(
+            verdict.value("sent again after status 503").is_some(),
+            "{verdict}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn connections_that_break_lose_nothing() {
+    for options in [
+        small(),
+        Options {
+            pipeline: 8,
+            ..small()
+        },
+    ] {
+        let verdict = passes(Fault::Breaks, options).await;
+        assert!(
+            verdict
+                .value("sent again after a connection error")
+                .is_some(),
+            "{verdict}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn connections_that_the_server_closes_are_made_again() {
+    let verdict = passes(Fault::Closes, small()).await;
+    assert_eq!(
+        verdict.value("sent again after a connection error"),
+        None,
+        "{verdict}"
+    );
+    // With more under way, what the server did not read makes the system reset the connection.
+    let pipelined = Options {
+        pipeline: 8,
+        ..small()
+    };
+    passes(Fault::Closes, pipelined).await;
+}
+
+#[tokio::test]
+async fn a_server_that_is_killed_and_started_again_passes_if_it_forgets_nothing() {
+    let server = Server::new(Fault::None);
+    let address = server.listen(None);
+    let progress = Progress::silent();
+    let (target, shown) = (Target::from(address), progress.clone());
+    let options = small();
+    let drill = tokio::spawn(async move { rockets::run(&target, &options, shown).await });
+    for killed_at in [300, 1_000, 2_000] {
+        while progress.done() < killed_at {
+            tokio::task::yield_now().await;
+        }
+        server.kill(address);
+        server.listen(Some(address));
+    }
+    let verdict = drill.await.unwrap().unwrap();
+    assert!(verdict.passed(), "{verdict}");
+    assert!(
+        verdict
+            .value("sent again after a connection error")
+            .is_some(),
+        "{verdict}"
+    );
+}
+
+#[tokio::test]
+async fn a_server_that_forgets_when_it_is_started_again_is_caught() {
+    let server = Server::new(Fault::None);
+    let address = server.listen(None);
+    let progress = Progress::silent();
+    let (target, shown) = (Target::from(address), progress.clone());
+    let drill = tokio::spawn(async move { rockets::run(&target, &small(), shown).await });
+    while progress.done() < 1_000 {
+        tokio::task::yield_now().await;
+    }
+    server.kill(address);
+    Server::new(Fault::None).listen(Some(address));
+    let verdict = drill.await.unwrap().unwrap();
+    assert!(!verdict.passed(), "{verdict}");
+    assert!(
+        verdict.to_string().contains("sequence: expected"),
+        "{verdict}"
+    );
+}
+
+#[tokio::test]
+async fn a_server_that_never_answers_fails_in_time() {
+    fails(
+        Fault::Silent,
+        Options {
+            timeout: 1,
+            ..small()
+        },
+        "out of time after 1 s with 0 of",
+    )
+    .await;
+}
+
+#[tokio::test]
+async fn a_server_that_is_not_there_fails_in_time() {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let target = Target::from(listener.local_addr().unwrap());
+    drop(listener);
+    let options = Options {
+        timeout: 1,
+        ..small()
+    };
+    let verdict = rockets::run(&target, &options, Progress::silent())
+        .await
+        .unwrap();
+    assert!(!verdict.passed(), "{verdict}");
+}
+
+#[tokio::test]
+async fn a_duplicate_applied_twice_is_caught() {
+    fails(Fault::AppliesDuplicates, small(), "speed: expected").await;
+}
+
+#[tokio::test]
+async fn messages_applied_as_they_arrive_are_caught() {
+    let options = Options {
+        anomalies: 0.0,
+        ..small()
+    };
+    fails(Fault::ArrivalOrder, options, "mission: expected").await;
+}
+
+#[tokio::test]
+async fn a_lost_acknowledged_message_is_caught_while_the_load_runs() {
+    let options = Options {
+        rate: 10_000,
+        ..small()
+    };
+    fails(
+        Fault::LosesAcknowledged,
+        options,
+        "were acknowledged and are not known",
+    )
+    .await;
+}
+
+#[tokio::test]
+async fn a_lost_acknowledged_message_is_caught_in_the_end() {
+    let options = Options {
+        watch: 0,
+        ..small()
+    };
+    fails(Fault::LosesAcknowledged, options, "sequence: expected").await;
+}
+
+#[tokio::test]
+async fn a_wrong_time_of_the_last_update_is_caught() {
+    fails(Fault::WrongUpdatedAt, small(), "updatedAt: expected").await;
+}
+
+#[tokio::test]
+async fn a_gap_that_is_not_shown_is_caught_while_the_load_runs() {
+    let options = Options {
+        messages: 6_000,
+        shuffle: 200,
+        rate: 15_000,
+        ..small()
+    };
+    fails(Fault::HidesGaps, options, "during the load, ").await;
+}
+
+#[tokio::test]
+async fn a_speed_that_stops_at_zero_is_caught() {
+    fails(Fault::NoNegativeSpeed, small(), "speed: expected").await;
+}
+
+#[tokio::test]
+async fn a_rocket_that_flies_on_after_its_explosion_is_caught() {
+    // Enough rockets that some hear more after it.
+    let options = Options {
+        rockets: 100,
+        ..small()
+    };
+    fails(Fault::LivesAfterExplosion, options, "updatedAt: expected").await;
+}
+
+#[tokio::test]
+async fn a_time_that_is_not_in_utc_is_caught() {
+    fails(Fault::TimesAsSent, small(), "createdAt: expected").await;
+}
+
+#[tokio::test]
+async fn a_rocket_that_is_not_in_the_list_is_caught() {
+    fails(Fault::ShortList, small(), "not in GET /rockets").await;
+}
+
+#[tokio::test]
+async fn a_duplicate_answered_as_applied_is_caught() {
+    fails(
+        Fault::DuplicateAnsweredAsApplied,
+        small(),
+        "and 0 answered as duplicates",
+    )
+    .await;
+}
+
+#[tokio::test]
+async fn a_rejected_item_of_a_bulk_is_caught() {
+    fails(
+        Fault::RejectsInBulk,
+        Options {
+            bulk: 100,
+            ..small()
+        },
+        "it is the seventh",
+    )
+    .await;
+}

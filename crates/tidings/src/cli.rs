@@ -1,0 +1,157 @@
+//! The command line.
+
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use anyhow::Context;
+use clap::{Arg, ArgMatches, Command};
+
+use crate::config::{self, Layers, Settings};
+use crate::server::Server;
+use crate::shutdown::Signals;
+use crate::telemetry;
+
+mod drill;
+mod log;
+
+/// Ends like this: everything went well.
+const WELL: ExitCode = ExitCode::SUCCESS;
+
+/// The whole command line, without running anything.
+fn command() -> Command {
+    Command::new("tidings")
+        .version(env!("CARGO_PKG_VERSION"))
+        .about("Takes in messages that arrive late, twice and out of order, and hands them on once, in order.")
+        .subcommand_required(true)
+        .arg_required_else_help(true)
+        .max_term_width(100)
+        .subcommand(serve_command())
+        .subcommand(drill::command())
+        .subcommand(log::command())
+}
+
+fn serve_command() -> Command {
+    let about = "Start every service; with no options at all, on 127.0.0.1 and in ./tidings-data";
+    let more = "Every setting is a flag, an environment variable and a key in tidings.toml, in that order of strength.\n\
+                SIGTERM or SIGINT stops it: what was accepted is answered, then it ends. A second signal ends it at once.";
+    with_settings(Command::new("serve").about(about).after_help(more))
+}
+
+/// Adds a flag for every setting.
+fn with_settings(command: Command) -> Command {
+    let help = "The file with settings, instead of tidings.toml [env: TIDINGS_CONFIG]";
+    let file = Arg::new("config").long("config").value_name("FILE").help(help);
+    config::keys().iter().fold(command.arg(file), |command, key| {
+        let default = if key.default.is_empty() { "all" } else { &key.default };
+        let variable = config::variable(&key.name);
+        let help = format!("{} [default: {default}] [env: {variable}]", key.help);
+        let mut arg = Arg::new(key.name.as_str()).long(config::flag(&key.name)).help(help);
+        arg = arg.value_name(key.name.rsplit(['.', '_']).next().unwrap_or_default().to_uppercase());
+        if key.default == "false" {
+            arg = arg.num_args(0..=1).require_equals(true).default_missing_value("true");
+        }
+        command.arg(arg)
+    })
+}
+
+/// Flags over environment over file over defaults.
+fn layers(matches: &ArgMatches) -> anyhow::Result<Layers> {
+    let mut layers = Layers::defaults();
+    let named = matches.get_one::<String>("config").map(PathBuf::from);
+    let named = named.or_else(|| std::env::var_os("TIDINGS_CONFIG").map(PathBuf::from));
+    let path = named.clone().unwrap_or_else(|| PathBuf::from("tidings.toml"));
+    if named.is_some() || path.exists() {
+        let text = std::fs::read_to_string(&path);
+        let text = text.with_context(|| format!("cannot read {}", path.display()))?;
+        layers.set_from_file(&path, &text)?;
+    }
+    layers.set_from_environment(std::env::vars())?;
+    for key in config::keys() {
+        if let Some(value) = matches.get_one::<String>(&key.name) {
+            layers.set_from_flag(&key.name, value.clone())?;
+        }
+    }
+    Ok(layers)
+}
+
+/// Runs what the command line says.
+#[must_use]
+pub fn main() -> ExitCode {
+    let matches = command().get_matches();
+    let ended = match matches.subcommand() {
+        Some(("serve", matches)) => serve(matches),
+        Some(("drill", matches)) => drill::run(matches),
+        Some(("log", matches)) => log::run(matches),
+        Some(_) | None => Ok(ExitCode::FAILURE),
+    };
+    ended.unwrap_or_else(|why| {
+        let mut stderr = std::io::stderr();
+        // When nobody hears it, the exit code still says it.
+        drop(writeln!(stderr, "tidings: {why:#}"));
+        // A setting that cannot be used is the user's mistake, as a wrong flag is.
+        if why.is::<config::Unusable>() { ExitCode::from(2) } else { ExitCode::FAILURE }
+    })
+}
+
+/// A runtime with as many workers as the settings say. One is a runtime on this very thread, which
+/// on two shared cores takes a fifth less CPU than two workers.
+fn runtime(settings: &Settings) -> std::io::Result<tokio::runtime::Runtime> {
+    let mut builder = match settings.workers {
+        0 | 1 => tokio::runtime::Builder::new_current_thread(),
+        _ => tokio::runtime::Builder::new_multi_thread(),
+    };
+    builder.worker_threads(settings.workers.max(1)).enable_all().build()
+}
+
+fn serve(matches: &ArgMatches) -> anyhow::Result<ExitCode> {
+    let settings = Settings::read(&layers(matches)?)?;
+    telemetry::start(&settings);
+    runtime(&settings)?.block_on(run(settings))
+}
+
+async fn run(settings: Settings) -> anyhow::Result<ExitCode> {
+    let mut signals = Signals::new()?;
+    let data = settings.data.clone();
+    let bound = Server::bind(settings)?;
+    say(format_args!("http     http://{}", bound.http()))?;
+    match data.as_deref().map(Path::display) {
+        Some(data) => say(format_args!("data     {data}"))?,
+        None => say(format_args!("data     in memory only: forgotten when the process ends"))?,
+    }
+    let server = tokio::select! {
+        server = bound.recover() => server?,
+        signal = signals.next() => {
+            tracing::info!(signal, "stopped while recovering");
+            return Ok(WELL);
+        }
+    };
+    tokio::select! {
+        signal = signals.next() => tracing::info!(signal, "stopping; a second signal ends at once"),
+        why = server.failed() => anyhow::bail!("the log has failed: {why}"),
+    }
+    tokio::select! {
+        stopped = server.stop() => {
+            if let Err(why) = stopped {
+                tracing::warn!("{why:#}");
+            }
+            tracing::info!("stopped");
+            Ok(WELL)
+        }
+        signal = signals.next() => {
+            tracing::warn!(signal, "ended at once");
+            // Nothing is run on the way out: what was answered is in the log.
+            std::process::exit(130)
+        }
+    }
+}
+
+/// A line to standard output, at once.
+fn say(line: std::fmt::Arguments<'_>) -> std::io::Result<()> {
+    let mut out = std::io::stdout().lock();
+    writeln!(out, "{line}")?;
+    out.flush()
+}
+
+#[cfg(test)]
+mod tests;

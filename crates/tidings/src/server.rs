@@ -1,0 +1,174 @@
+//! Puts the parts together: listeners, log, node, adapters. Started by `tidings serve`, by drills
+//! that bring their own server, and by tests.
+
+use std::net::SocketAddr;
+use std::path::Path;
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use anyhow::Context;
+use axum::Router;
+use tidings_core::machine::rockets::Rockets;
+use tidings_log::sqlite::{Options, Sqlite};
+use tidings_node::{Builder, Node, Progress};
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+
+use crate::adapter::rockets;
+use crate::config::Settings;
+use crate::service::Service;
+use crate::wire::http::accept;
+
+mod health;
+mod routes;
+
+/// Stopping the node may take this long beyond what the connections were given.
+const FLUSH_TIMEOUT: Duration = Duration::from_millis(1500);
+
+/// A running server.
+pub struct Server {
+    http: SocketAddr,
+    parts: Arc<Parts>,
+    /// Tells listeners, connections and streams to end.
+    stop: watch::Sender<bool>,
+    accepting: JoinHandle<()>,
+    shutdown_timeout: Duration,
+}
+
+/// What the routes need of the server.
+pub(crate) struct Parts {
+    node: OnceLock<Node>,
+    rockets: OnceLock<Arc<rockets::Adapter>>,
+    connections: Arc<accept::Counters>,
+}
+
+/// A server that has its ports, but has not recovered.
+pub struct Bound {
+    server: Server,
+    settings: Settings,
+    gate: Arc<accept::Gate>,
+}
+
+impl Server {
+    /// Takes the ports and answers on them: until [`Bound::recover`] is done, with 503.
+    ///
+    /// # Errors
+    /// When a port cannot be taken; the message names it.
+    pub fn bind(settings: Settings) -> anyhow::Result<Bound> {
+        let listener = accept::bind(&settings.http)
+            .with_context(|| format!("cannot listen on {} (setting http)", settings.http))?;
+        let http = listener.local_addr()?;
+        let connections = Arc::<accept::Counters>::default();
+        let (node, rockets) = (OnceLock::new(), OnceLock::new());
+        let parts = Arc::new(Parts { node, rockets, connections: Arc::clone(&connections) });
+        let gate = Arc::new(accept::Gate::closed(routes::starting()));
+        let (stop, stopped) = watch::channel(false);
+        let bounds = settings.http_bounds;
+        let serve = accept::serve(listener, Arc::clone(&gate), bounds, connections, stopped);
+        let accepting = tokio::spawn(serve);
+        let shutdown_timeout = settings.shutdown_timeout;
+        let server = Self { http, parts, stop, accepting, shutdown_timeout };
+        Ok(Bound { server, settings, gate })
+    }
+
+    /// Takes the ports, recovers, and serves.
+    ///
+    /// # Errors
+    /// As [`Server::bind`] and [`Bound::recover`].
+    pub async fn start(settings: Settings) -> anyhow::Result<Self> {
+        Self::bind(settings)?.recover().await
+    }
+
+    /// Where HTTP is served.
+    pub const fn http(&self) -> SocketAddr {
+        self.http
+    }
+
+    /// Waits until the log has failed and says why. The process must end then.
+    pub async fn failed(&self) -> String {
+        match self.parts.node.get() {
+            Some(node) => node.failed().await,
+            None => std::future::pending().await,
+        }
+    }
+
+    /// Stops taking new work, finishes and answers what was accepted, flushes.
+    ///
+    /// # Errors
+    /// When that took longer than allowed, or the log had failed. What was answered is safe either
+    /// way.
+    pub async fn stop(self) -> anyhow::Result<()> {
+        self.stop.send_replace(true);
+        let finished = tokio::time::timeout(self.shutdown_timeout, self.accepting).await;
+        let node = self.parts.node.get();
+        if let Some(node) = node {
+            let flushed = tokio::time::timeout(FLUSH_TIMEOUT, node.stop()).await;
+            let stopped = flushed.context("the last snapshot took too long and was left out")?;
+            stopped.map_err(anyhow::Error::msg)?;
+        }
+        finished.context("some connections did not finish in time")??;
+        Ok(())
+    }
+}
+
+impl Bound {
+    /// Where HTTP is served.
+    pub const fn http(&self) -> SocketAddr {
+        self.server.http
+    }
+
+    /// Restores what the log holds and opens the gate.
+    ///
+    /// # Errors
+    /// When the log cannot be opened or read; the message says where it is damaged.
+    pub async fn recover(self) -> anyhow::Result<Server> {
+        let Self { server, settings, gate } = self;
+        let mut builder = Builder::new(settings.node);
+        let name = Service::Rockets.name();
+        let machine = builder.add(Service::Rockets.machine(), name, Rockets::default());
+        let node = match settings.data.clone() {
+            None => builder.start_in_memory(),
+            Some(data) => {
+                let bytes_max = settings.log_bytes_max;
+                let open = move || open(builder, &data, bytes_max);
+                tokio::task::spawn_blocking(open).await??
+            }
+        };
+        let stats = node.stats();
+        let node = server.parts.node.get_or_init(|| node);
+        // Machines run whatever is served: what stands in the log is never skipped.
+        let adapter = rockets::Adapter::start(
+            machine,
+            settings.rockets,
+            settings.rockets_text_bytes_max,
+            settings.http_bounds,
+            server.stop.subscribe(),
+        );
+        let adapter = adapter.await.context("the settings cannot be stored")?;
+        let rockets = server.parts.rockets.get_or_init(|| adapter);
+        let mut router = Router::new();
+        let mut api = routes::common(&server.parts);
+        for service in &settings.services {
+            match service {
+                Service::Rockets => api = api.merge(Arc::clone(rockets).routes()),
+            }
+        }
+        router = router.merge(routes::finish(api));
+        gate.open(router);
+        tracing::info!(entries = stats.entries, position = node.stats().position, "ready");
+        Ok(server)
+    }
+}
+
+fn open(builder: Builder, data: &Path, bytes_max: Option<u64>) -> anyhow::Result<Node> {
+    let opened = Sqlite::open(data, Options { bytes_max, ..Options::default() });
+    let log = opened.with_context(|| format!("cannot open the log in {}", data.display()))?;
+    let node = builder.start(Box::new(log), |progress: Progress| {
+        let Progress { done, total, entries, elapsed } = progress;
+        tracing::info!("recovering: {done} of {total} batches, {entries} messages, {elapsed:.1?}");
+    });
+    node.with_context(|| {
+        let data = data.display();
+        format!("cannot recover from the log in {data}; `tidings log check --data {data}` says more")
+    })
+}

@@ -1,0 +1,57 @@
+//! The routes that belong to no service, and what all routes have in common.
+
+use std::sync::Arc;
+
+use axum::Router;
+use axum::http::{Method, StatusCode, Uri};
+use axum::response::Redirect;
+use axum::routing::get;
+use utoipa::OpenApi;
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_swagger_ui::SwaggerUi;
+
+use super::{Parts, health};
+use crate::wire::http::Problem;
+
+#[derive(OpenApi)]
+#[openapi(
+    info(
+        title = "Tidings",
+        description = "Takes in messages that arrive late, twice and out of order, and hands them on \
+                       once, in order. Every error is a problem document (RFC 9457) and has changed \
+                       nothing; a 2xx answer means durable and applied.",
+    ),
+    tags(
+        (name = "rockets", description = "The state each rocket would have, had its messages come in perfect order"),
+        (name = "system", description = "How the server is"),
+    ),
+)]
+struct Description;
+
+/// Answers while the log is being read: alive, not ready.
+pub(super) fn starting() -> Router {
+    Router::new()
+        .route("/healthz", get(health::alive))
+        .fallback(async || Problem::unavailable("recovering; GET /readyz says when it is done"))
+}
+
+/// What there is whichever services run.
+pub(super) fn common(parts: &Arc<Parts>) -> OpenApiRouter {
+    OpenApiRouter::with_openapi(Description::openapi()).merge(health::routes(parts))
+}
+
+/// Adds the description of all routes, and answers for those that do not exist.
+pub(super) fn finish(api: OpenApiRouter) -> Router {
+    let (router, description) = api.split_for_parts();
+    router
+        .merge(SwaggerUi::new("/swagger").url("/openapi.json", description))
+        .route("/", get(async || Redirect::temporary("/swagger/")))
+        .fallback(async |uri: Uri| {
+            let detail = format!("there is nothing at {}; /swagger shows what there is", uri.path());
+            Problem::new(StatusCode::NOT_FOUND, detail)
+        })
+        .method_not_allowed_fallback(async |method: Method, uri: Uri| {
+            let detail = format!("{method} is not for {}; the Allow header says what is", uri.path());
+            Problem::new(StatusCode::METHOD_NOT_ALLOWED, detail)
+        })
+}
