@@ -26,6 +26,10 @@
 
 use core::fmt;
 
+#[cfg(feature = "conformance")]
+pub mod conformance;
+#[cfg(feature = "conformance")]
+pub mod faulty;
 mod memory;
 #[cfg(feature = "sqlite")]
 pub mod sqlite;
