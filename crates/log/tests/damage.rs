@@ -1,6 +1,11 @@
 //! A stored batch is not what was written: a bit has flipped, a row has gone, somebody edited the
 //! file. Reading says where, gives out everything before it and nothing behind it; a person can
 //! cut the log there and go on.
+#![expect(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    reason = "helpers of tests fail as tests do"
+)]
 
 use std::path::Path;
 

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use rusqlite::Connection;
-use tidings_log::{Error, Log as _, Position, Sqlite, sqlite};
+use tidings_log::{AppendError, Error, Log as _, Position, Sqlite, sqlite};
 
 fn open(directory: &Path) -> Result<Sqlite, Error> {
     Sqlite::open(directory, sqlite::Options::default())
@@ -102,4 +102,33 @@ fn a_directory_removed_under_a_running_log_fails_its_check() {
     log.check().unwrap();
     std::fs::remove_file(directory.path().join("tidings.db")).unwrap();
     assert!(log.check().unwrap_err().to_string().contains("removed"));
+}
+
+#[test]
+fn a_log_that_somebody_else_wrote_to_breaks_and_stays_broken() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut log = open(directory.path()).unwrap();
+    log.append(1, b"one").unwrap();
+    let other = Connection::open(directory.path().join("tidings.db")).unwrap();
+    other
+        .execute_batch("INSERT INTO batch VALUES (2, x'00', x'00')")
+        .unwrap();
+    for _ in 0..2 {
+        let appended = log.append(2, b"two");
+        assert!(
+            matches!(appended, Err(AppendError::Broken(_))),
+            "{appended:?}"
+        );
+        other
+            .execute_batch("DELETE FROM batch WHERE position = 2")
+            .unwrap();
+    }
+    assert!(log.bounds().is_err() && log.read(Position(1), 1).is_err() && log.check().is_err());
+    drop(log);
+    let mut log = open(directory.path()).unwrap();
+    assert_eq!(
+        log.append(2, b"two").unwrap(),
+        Position(2),
+        "a restart looks again"
+    );
 }

@@ -1,5 +1,6 @@
 //! The process is killed in the middle of whatever it does. Everything that it acknowledged is
 //! there when it comes back, whole and in place.
+#![expect(clippy::unwrap_used, reason = "helpers of tests fail as tests do")]
 
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::path::Path;

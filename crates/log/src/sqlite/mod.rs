@@ -5,7 +5,7 @@
 //! runs. A second process of ours cannot open it.
 //!
 //! - WAL, `synchronous=FULL`: an append is one transaction, written to the WAL and synced.
-//! - Each row carries our own checksum ([`envelope`]); SQLite does not checksum what it stores.
+//! - Each row carries our own checksum (`envelope.rs`); SQLite does not checksum what it stores.
 //! - An append writes its row and nothing else: the last number follows from the last position.
 //! - Checkpoints are made here, after an append that fills the WAL to its bound, because SQLite's
 //!   automatic ones do not report a failed fsync.
