@@ -256,3 +256,12 @@ fn a_cut_that_would_lose_what_a_snapshot_covers_is_refused() {
     edit(directory.path(), "UPDATE chunk SET body = x'00'");
     assert_eq!(log.cut(Position(6)).unwrap(), 5, "nothing covers them");
 }
+
+#[test]
+fn verify_reads_a_log_that_nobody_has_open() {
+    let directory = tempfile::tempdir().unwrap();
+    drop(filled(directory.path()));
+    let report = sqlite::verify(directory.path()).unwrap();
+    assert_eq!((report.batches, report.damages), (10, Vec::new()));
+    assert!(sqlite::verify(&directory.path().join("missing")).is_err());
+}
