@@ -23,9 +23,41 @@
 //!   Nothing behind it is given out.
 //! - Batches leave the log only by [`Log::truncate`], from the front, and only behind a complete
 //!   snapshot.
+//!
+//! # Example
+//!
+//! ```
+//! # #[cfg(feature = "sqlite")] {
+//! use tidings_log::{Log, Position, Sqlite, sqlite::Options};
+//!
+//! # let directory = tempfile::tempdir().unwrap();
+//! # let directory = directory.path();
+//! let mut log = Sqlite::open(directory, Options::default()).unwrap();
+//! let number = log.last_number() + 1;
+//! let position = log.append(number, b"what is to be kept").unwrap();
+//! // It is on the disk now. Read it back, a mebibyte at a time:
+//! let batches = log.read(Position(1), 1 << 20).unwrap();
+//! assert_eq!(batches[0].position, position);
+//! # }
+//! ```
+//!
+//! # Where to look
+//!
+//! [`Log`] is the law as a trait, [`Sqlite`] keeps it on one machine's disk, [`Memory`] as long as
+//! the process lives. With the feature `conformance`: `conformance` holds an implementation to
+//! the law, `faulty` fails by a plan.
+//!
+//! # Limits
+//!
+//! A batch is one value in SQLite: 10^9 bytes at most, and held in memory two to three times while
+//! it is appended. There is no reading of a part of a batch, no search, and no second writer.
 
 use core::fmt;
 
+#[cfg(feature = "conformance")]
+pub mod conformance;
+#[cfg(feature = "conformance")]
+pub mod faulty;
 mod memory;
 #[cfg(feature = "sqlite")]
 pub mod sqlite;
@@ -94,7 +126,8 @@ pub enum AppendError {
     /// Nothing was written and nothing is harmed: there is no room. Try again when there is.
     #[error("the log has no room: {0}")]
     Full(String),
-    /// Nothing was written: the number is neither the next one of this origin nor its last one.
+    /// Nothing was written: the number is neither the next one of this origin nor its last one, or
+    /// it is the last one with other bytes than before.
     #[error("batch number {number} is refused, {expected} is the next one of this origin")]
     OutOfTurn {
         /// What was asked for.

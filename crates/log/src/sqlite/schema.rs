@@ -12,7 +12,7 @@ use crate::{Error, Origin, Position};
 /// Says in the file's own header whose it is: "tdng".
 const APPLICATION_ID: i64 = 0x7464_6e67;
 /// Bytes of a page. See the table of measurements in `mod.rs`.
-pub(super) const PAGE_BYTES: u64 = 4096;
+pub(super) const PAGE_BYTES: u64 = 8192;
 /// Bytes of pages that the connection keeps in memory.
 const CACHE_KIB: i64 = 2048;
 /// The WAL file is cut back to this when it has been emptied after growing beyond it.

@@ -1,0 +1,200 @@
+//! A log that fails on purpose, by a plan: the same plan, the same failures.
+
+use crate::{AppendError, Batch, Bounds, Error, Log, Origin, Position, Snapshot};
+
+/// What goes wrong with one call.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fault {
+    /// There is no room; nothing is written.
+    Full,
+    /// The outcome is unknown; it was written. (A snapshot chunk: as [`Fault::UnknownLost`].)
+    UnknownWritten,
+    /// The outcome is unknown; it was not written. (A snapshot chunk: [`Error::Store`].)
+    UnknownLost,
+    /// The log breaks; this and every later call says so.
+    Broken,
+}
+
+/// The calls that can be made to fail.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Call {
+    /// [`Log::append`] of this number.
+    Append {
+        /// The number of the batch.
+        number: u64,
+    },
+    /// [`Log::write_snapshot`] of this chunk.
+    WriteSnapshot {
+        /// What the snapshot covers.
+        position: Position,
+        /// The number of the chunk.
+        chunk: u32,
+    },
+}
+
+/// A log around another one, whose appends and snapshots fail when `plan` says so.
+///
+/// ```
+/// use tidings_log::faulty::{Fault, Faulty};
+/// use tidings_log::{AppendError, Log, Memory};
+///
+/// let store = Memory::default();
+/// let mut log = Faulty::scripted(store.reopen(), [Some(Fault::UnknownWritten), None]);
+/// assert!(matches!(log.append(1, b"one"), Err(AppendError::Unknown(_))));
+/// assert!(log.append(1, b"one").is_ok(), "the retry finds it there");
+/// assert_eq!(store.last_number(), 1);
+/// ```
+pub struct Faulty<L> {
+    inner: L,
+    plan: Box<dyn FnMut(Call) -> Option<Fault> + Send>,
+    broken: bool,
+}
+
+impl<L: Log> Faulty<L> {
+    /// Asks `plan` before each call what goes wrong with it.
+    pub fn new(inner: L, plan: impl FnMut(Call) -> Option<Fault> + Send + 'static) -> Self {
+        Self {
+            inner,
+            plan: Box::new(plan),
+            broken: false,
+        }
+    }
+
+    /// Takes what goes wrong from a list, one item for each append or snapshot chunk; nothing
+    /// goes wrong behind its end.
+    pub fn scripted<I>(inner: L, faults: I) -> Self
+    where
+        I: IntoIterator<Item = Option<Fault>>,
+        I::IntoIter: Send + 'static,
+    {
+        let mut faults = faults.into_iter();
+        Self::new(inner, move |_| faults.next().flatten())
+    }
+
+    /// The log inside, as a restart without failures finds it.
+    pub fn into_inner(self) -> L {
+        self.inner
+    }
+
+    fn whole(&self) -> Result<(), Error> {
+        if self.broken {
+            return Err(Error::Store(BROKEN.to_owned()));
+        }
+        Ok(())
+    }
+}
+
+const BROKEN: &str = "the log is broken: it was planned";
+const PLANNED: &str = "it was planned";
+
+impl<L: Log> Log for Faulty<L> {
+    fn origin(&self) -> Origin {
+        self.inner.origin()
+    }
+
+    fn bounds(&mut self) -> Result<Bounds, Error> {
+        self.whole()?;
+        self.inner.bounds()
+    }
+
+    fn last_number(&self) -> u64 {
+        self.inner.last_number()
+    }
+
+    fn append(&mut self, number: u64, body: &[u8]) -> Result<Position, AppendError> {
+        if self.broken {
+            return Err(AppendError::Broken(PLANNED.to_owned()));
+        }
+        match (self.plan)(Call::Append { number }) {
+            None => self.inner.append(number, body),
+            Some(Fault::Full) => Err(AppendError::Full(PLANNED.to_owned())),
+            Some(Fault::UnknownLost) => Err(AppendError::Unknown(PLANNED.to_owned())),
+            Some(Fault::UnknownWritten) => {
+                self.inner.append(number, body)?;
+                Err(AppendError::Unknown(PLANNED.to_owned()))
+            }
+            Some(Fault::Broken) => {
+                self.broken = true;
+                Err(AppendError::Broken(PLANNED.to_owned()))
+            }
+        }
+    }
+
+    fn read(&mut self, from: Position, bytes_max: usize) -> Result<Vec<Batch>, Error> {
+        self.whole()?;
+        self.inner.read(from, bytes_max)
+    }
+
+    fn write_snapshot(
+        &mut self,
+        position: Position,
+        chunk: u32,
+        body: &[u8],
+        last: bool,
+    ) -> Result<(), Error> {
+        self.whole()?;
+        match (self.plan)(Call::WriteSnapshot { position, chunk }) {
+            None => self.inner.write_snapshot(position, chunk, body, last),
+            Some(Fault::Full) => Err(Error::Full(PLANNED.to_owned())),
+            Some(Fault::UnknownWritten | Fault::UnknownLost) => {
+                Err(Error::Store(PLANNED.to_owned()))
+            }
+            Some(Fault::Broken) => {
+                self.broken = true;
+                self.whole()
+            }
+        }
+    }
+
+    fn read_snapshot(&mut self) -> Result<Option<Snapshot>, Error> {
+        self.whole()?;
+        self.inner.read_snapshot()
+    }
+
+    fn truncate(&mut self, before: Position) -> Result<u64, Error> {
+        self.whole()?;
+        self.inner.truncate(before)
+    }
+
+    fn check(&mut self) -> Result<(), Error> {
+        self.whole()?;
+        self.inner.check()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Fault, Faulty};
+    use crate::{AppendError, Error, Log, Memory, Position};
+
+    #[test]
+    fn a_full_log_takes_the_same_append_later() {
+        let mut log = Faulty::scripted(Memory::default(), [Some(Fault::Full)]);
+        assert!(matches!(log.append(1, b"one"), Err(AppendError::Full(_))));
+        assert_eq!(log.last_number(), 0);
+        assert_eq!(log.append(1, b"one").unwrap(), Position(1));
+    }
+
+    #[test]
+    fn a_broken_log_stays_broken_and_its_contents_are_found_by_a_restart() {
+        let store = Memory::default();
+        let mut log = Faulty::scripted(store.reopen(), [None, Some(Fault::Broken)]);
+        log.append(1, b"one").unwrap();
+        for _ in 0..2 {
+            assert!(matches!(log.append(2, b"two"), Err(AppendError::Broken(_))));
+        }
+        assert!(log.check().is_err() && log.read(Position(1), 1).is_err());
+        assert_eq!(store.reopen().last_number(), 1);
+    }
+
+    #[test]
+    fn a_snapshot_without_room_leaves_the_one_before_it() {
+        let faults = [None, None, Some(Fault::Full)];
+        let mut log = Faulty::scripted(Memory::default(), faults);
+        log.append(1, b"one").unwrap();
+        log.write_snapshot(Position(0), 0, b"old", true).unwrap();
+        let refused = log.write_snapshot(Position(1), 0, b"new", true);
+        assert!(matches!(refused, Err(Error::Full(_))));
+        assert_eq!(log.read_snapshot().unwrap().unwrap().body, b"old");
+    }
+}
