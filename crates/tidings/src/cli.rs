@@ -47,7 +47,7 @@ fn with_settings(command: Command) -> Command {
         let variable = config::variable(&key.name);
         let help = format!("{} [default: {default}] [env: {variable}]", key.help);
         let mut arg = Arg::new(key.name.as_str()).long(config::flag(&key.name)).help(help);
-        arg = arg.value_name(key.name.rsplit(['.', '_']).next().unwrap_or_default().to_uppercase());
+        arg = arg.value_name(value_name(key));
         if key.default == "false" {
             arg = arg.num_args(0..=1).require_equals(true).default_missing_value("true");
         }
@@ -55,10 +55,26 @@ fn with_settings(command: Command) -> Command {
     })
 }
 
+/// What stands for the value of a flag in the help.
+fn value_name(key: &config::Key) -> &'static str {
+    let unit = key.default.trim_start_matches(|c: char| c.is_ascii_digit());
+    match (key.name.as_str(), unit) {
+        ("data", _) => "DIR",
+        ("only", _) => "SERVICE,...",
+        ("log_format", _) => "FORMAT",
+        ("log_level", _) => "LEVEL",
+        (_, "") => "N",
+        (_, "ms" | "s" | "m" | "h") => "TIME",
+        (_, "B" | "KiB" | "MiB" | "GiB") => "SIZE",
+        (_, "true" | "false") => "BOOL",
+        _ => "ADDR",
+    }
+}
+
 /// Flags over environment over file over defaults.
 fn layers(matches: &ArgMatches) -> anyhow::Result<Layers> {
     let mut layers = Layers::defaults();
-    let named = matches.get_one::<String>("config").map(PathBuf::from);
+    let named = matches.try_get_one::<String>("config").ok().flatten().map(PathBuf::from);
     let named = named.or_else(|| std::env::var_os("TIDINGS_CONFIG").map(PathBuf::from));
     let path = named.clone().unwrap_or_else(|| PathBuf::from("tidings.toml"));
     if named.is_some() || path.exists() {
@@ -68,7 +84,8 @@ fn layers(matches: &ArgMatches) -> anyhow::Result<Layers> {
     }
     layers.set_from_environment(std::env::vars())?;
     for key in config::keys() {
-        if let Some(value) = matches.get_one::<String>(&key.name) {
+        // Not every command has every flag.
+        if let Ok(Some(value)) = matches.try_get_one::<String>(&key.name) {
             layers.set_from_flag(&key.name, value.clone())?;
         }
     }

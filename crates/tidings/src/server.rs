@@ -161,7 +161,8 @@ impl Bound {
 }
 
 fn open(builder: Builder, data: &Path, bytes_max: Option<u64>) -> anyhow::Result<Node> {
-    let opened = Sqlite::open(data, Options { bytes_max, ..Options::default() });
+    let options = bytes_max.map_or_else(Options::default, |max| Options::default().bytes_max(max));
+    let opened = Sqlite::open(data, options);
     let log = opened.with_context(|| format!("cannot open the log in {}", data.display()))?;
     let node = builder.start(Box::new(log), |progress: Progress| {
         let Progress { done, total, entries, elapsed } = progress;

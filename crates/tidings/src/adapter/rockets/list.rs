@@ -50,7 +50,6 @@ enum Sort {
 enum Key<'a> {
     Missing,
     Id([u8; 16]),
-    #[serde(borrow)]
     Text(std::borrow::Cow<'a, str>),
     Number(i64),
     Exploded(bool),

@@ -1,0 +1,126 @@
+//! `tidings drill`: a messy world and its referee, against a server that is there or one brought
+//! along.
+
+use std::process::ExitCode;
+
+use clap::{Arg, ArgMatches, Args, Command, FromArgMatches};
+use tidings_drill::{Progress, Target, Verdict, rockets};
+
+use super::{runtime, say, telemetry};
+use crate::config::Settings;
+use crate::server::Server;
+use crate::service::Service;
+
+/// The flag that names the server to drill.
+const TARGET: &str = "target";
+/// The flag for a server of its own that keeps its data.
+const DURABLE: &str = "durable";
+
+pub(super) fn command() -> Command {
+    let target = Arg::new(TARGET)
+        .long(TARGET)
+        .value_name("URL")
+        .global(true)
+        .help("The server to drill, such as http://127.0.0.1:8088; without it, one is started inside on free ports");
+    let durable = Arg::new(DURABLE)
+        .long(DURABLE)
+        .action(clap::ArgAction::SetTrue)
+        .global(true)
+        .conflicts_with(TARGET)
+        .help("Let the server inside keep its data in a temporary folder instead of in memory");
+    let about = "Drill a server with a messy world and check every answer; exit code 1 if one is wrong";
+    let command = Command::new("drill").about(about).arg(target).arg(durable);
+    Service::ALL.into_iter().fold(command, |command, service| {
+        command.subcommand(match service {
+            Service::Rockets => rockets::Options::augment_args(
+                Command::new(service.name())
+                    .about("Numbered messages of rockets: shuffled, duplicated, retried"),
+            ),
+        })
+    })
+}
+
+pub(super) fn run(matches: &ArgMatches) -> anyhow::Result<ExitCode> {
+    let drills = match matches.subcommand() {
+        Some((name, matches)) => Service::named(name).into_iter().map(|service| (service, Some(matches))).collect(),
+        None => Service::ALL.map(|service| (service, None)).to_vec(),
+    };
+    let matches = drills.first().and_then(|(_, matches)| *matches).unwrap_or(matches);
+    // The drill has this thread, a server inside another: they share nothing but sockets.
+    let target = matches.get_one::<String>(TARGET);
+    let inside = if target.is_none() { Some(Inside::start(matches.get_flag(DURABLE))?) } else { None };
+    let address = inside.as_ref().map_or_else(|| target.cloned().unwrap_or_default(), |inside| inside.http.clone());
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let passed = runtime.block_on(drill_all(&address, &drills))?;
+    if let Some(inside) = inside {
+        inside.stop()?;
+    }
+    Ok(if passed { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+async fn drill_all(address: &str, drills: &[(Service, Option<&ArgMatches>)]) -> anyhow::Result<bool> {
+    let target = Target::resolve(address).await?;
+    let mut passed = true;
+    for (service, matches) in drills {
+        let verdict: Verdict = match service {
+            Service::Rockets => {
+                let options = match matches {
+                    Some(matches) => rockets::Options::from_arg_matches(matches)?,
+                    None => rockets::Options::default(),
+                };
+                rockets::run(&target, &options, Progress::shown()).await?
+            }
+        };
+        say(format_args!("{verdict}"))?;
+        passed &= verdict.passed();
+    }
+    Ok(passed)
+}
+
+/// A server in this process, on a thread and free ports of its own.
+struct Inside {
+    http: String,
+    stop: tokio::sync::oneshot::Sender<()>,
+    thread: std::thread::JoinHandle<anyhow::Result<()>>,
+    /// Removed when the drill is over.
+    _folder: Option<tempfile::TempDir>,
+}
+
+impl Inside {
+    fn start(durable: bool) -> anyhow::Result<Self> {
+        let folder = durable.then(tempfile::tempdir).transpose()?;
+        let data = folder.as_ref().map(|folder| folder.path().display().to_string());
+        let mut given = vec![("http", "127.0.0.1:0"), ("log_level", "warn")];
+        match &data {
+            Some(data) => given.push(("data", data)),
+            None => given.push(("memory", "true")),
+        }
+        let settings = Settings::with(&given)?;
+        telemetry::start(&settings);
+        let (started, address) = std::sync::mpsc::sync_channel(1);
+        let (stop, stopped) = tokio::sync::oneshot::channel();
+        let thread = std::thread::spawn(move || {
+            runtime(&settings)?.block_on(async {
+                let server = Server::start(settings).await?;
+                started.send(server.http())?;
+                // Whether it is told to stop or forgotten, it stops.
+                drop(stopped.await);
+                server.stop().await
+            })
+        });
+        match address.recv() {
+            Ok(http) => Ok(Self { http: http.to_string(), stop, thread, _folder: folder }),
+            Err(_) => Err(joined(thread).err().unwrap_or_else(|| anyhow::anyhow!("it did not start"))),
+        }
+    }
+
+    fn stop(self) -> anyhow::Result<()> {
+        // If it is gone already, joining says why.
+        drop(self.stop.send(()));
+        joined(self.thread)
+    }
+}
+
+fn joined(thread: std::thread::JoinHandle<anyhow::Result<()>>) -> anyhow::Result<()> {
+    thread.join().unwrap_or_else(|_| Err(anyhow::anyhow!("the server inside has panicked")))
+}
