@@ -6,5 +6,6 @@ pub(crate) mod body;
 pub(crate) mod etag;
 pub(crate) mod page;
 pub(crate) mod problem;
+mod sweep;
 
 pub(crate) use problem::Problem;

@@ -12,6 +12,7 @@ use tidings_node::{Watched, Watcher};
 use tokio::sync::watch;
 
 use super::http::Problem;
+use super::http::accept::Streams;
 
 /// How often a watcher that hears nothing is told that the line is open.
 const HEARTBEAT: Duration = Duration::from_secs(15);
@@ -60,6 +61,7 @@ pub(crate) fn stream<M: Machine>(
     });
     let heartbeat = KeepAlive::new().interval(HEARTBEAT).text("heartbeat");
     let mut response = Sse::new(events).keep_alive(heartbeat).into_response();
+    response.extensions_mut().insert(Streams);
     // Proxies are told not to collect what is meant to arrive at once.
     response.headers_mut().insert("x-accel-buffering", HeaderValue::from_static("no"));
     response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));

@@ -6,7 +6,7 @@
 
 use std::io;
 use std::net::SocketAddr;
-use std::pin::{Pin, pin};
+use std::pin::Pin;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::task::{Context, Poll};
@@ -18,12 +18,13 @@ use axum::http::{HeaderValue, Request, header};
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
-use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Semaphore, watch};
 use tower_service::Service as _;
 
+use super::sweep::{Ended, Link, Sweeper};
 use crate::config::Http;
 use crate::telemetry::Complaint;
 
@@ -97,6 +98,9 @@ pub(crate) async fn serve(
     counters: Arc<Counters>,
     mut stop: watch::Receiver<bool>,
 ) {
+    let timeout_min = bounds.idle_timeout.min(bounds.idle_timeout_busy);
+    let sweeper = Arc::new(Sweeper::new(timeout_min));
+    let sweeping = tokio::spawn(Arc::clone(&sweeper).run(stop.clone()));
     let places = Arc::new(Semaphore::new(bounds.connections_max));
     let complaint = Complaint::new("connections cannot be accepted");
     loop {
@@ -111,12 +115,9 @@ pub(crate) async fn serve(
                     gate: Arc::clone(&gate),
                     bounds,
                     counters: Arc::clone(&counters),
-                    stop: stop.clone(),
+                    sweeper: Arc::clone(&sweeper),
                 };
-                tokio::spawn(async move {
-                    connection.serve(stream).await;
-                    drop(place);
-                });
+                tokio::spawn(connection.serve(stream, place));
             }
             Err(why) => {
                 complaint.warn(&why);
@@ -128,6 +129,7 @@ pub(crate) async fn serve(
     drop(listener);
     let all = u32::try_from(bounds.connections_max).unwrap_or(u32::MAX);
     drop(places.acquire_many(all).await);
+    sweeping.abort();
 }
 
 type Place = tokio::sync::OwnedSemaphorePermit;
@@ -144,27 +146,36 @@ struct Connection {
     gate: Arc<Gate>,
     bounds: Http,
     counters: Arc<Counters>,
-    stop: watch::Receiver<bool>,
+    sweeper: Arc<Sweeper>,
 }
 
 impl Connection {
-    async fn serve(mut self, stream: TcpStream) {
+    async fn serve(self, stream: TcpStream, place: Place) {
         self.counters.accepted.fetch_add(1, Ordering::Relaxed);
         let open = self.counters.open.fetch_add(1, Ordering::Relaxed) + 1;
-        self.talk(stream, open > self.bounds.connections_busy).await;
+        let busy = open > self.bounds.connections_busy;
+        let timeout = if busy { self.bounds.idle_timeout_busy } else { self.bounds.idle_timeout };
+        let stream = self.talk(stream, self.sweeper.link(timeout)).await;
         self.counters.open.fetch_sub(1, Ordering::Relaxed);
+        if let Some(stream) = stream {
+            linger(stream).await;
+        }
+        drop(place);
     }
 
-    async fn talk(&mut self, stream: TcpStream, busy: bool) {
-        let idle = if busy { self.bounds.idle_timeout_busy } else { self.bounds.idle_timeout };
-        let (gate, counters, most) = (&self.gate, &self.counters, self.bounds.connections_busy);
+    /// Serves requests until the connection ends. Gives the stream back when it may be that the
+    /// client has not read all.
+    async fn talk(&self, stream: TcpStream, link: Arc<Link>) -> Option<TcpStream> {
         let service = service_fn(|request: Request<Incoming>| {
-            let answer = gate.router().call(request.map(Body::new));
-            counters.requests.fetch_add(1, Ordering::Relaxed);
+            link.begin();
+            self.counters.requests.fetch_add(1, Ordering::Relaxed);
+            let answer = self.gate.router().call(request.map(Body::new));
+            let link = &link;
             async move {
                 let mut response = answer.await?;
-                if counters.open.load(Ordering::Relaxed) > most {
-                    counters.closed_busy.fetch_add(1, Ordering::Relaxed);
+                link.end(response.extensions().get::<Streams>().is_some());
+                if self.counters.open.load(Ordering::Relaxed) > self.bounds.connections_busy {
+                    self.counters.closed_busy.fetch_add(1, Ordering::Relaxed);
                     let close = HeaderValue::from_static("close");
                     response.headers_mut().insert(header::CONNECTION, close);
                 }
@@ -174,35 +185,25 @@ impl Connection {
         let back = Arc::new(Mutex::new(None));
         let stream = TokioIo::new(Returned { stream: Some(stream), back: Arc::clone(&back) });
         let connection = http1::Builder::new()
-            .timer(TokioTimer::new())
-            .header_read_timeout(idle)
+            .header_read_timeout(None)
             .pipeline_flush(true)
             .serve_connection(stream, service);
-        {
-            let mut connection = pin!(connection);
-            // An error here is the client's: it has gone, or has sent what is not HTTP.
-            let ended = tokio::select! {
-                ended = connection.as_mut() => Some(ended),
-                _ = self.stop.wait_for(|stop| *stop) => None,
-            };
-            if ended.is_none() {
-                connection.as_mut().graceful_shutdown();
-                drop(connection.await);
-            }
-        }
+        let ended = link.drive(connection, http1::Connection::graceful_shutdown).await;
         let stream = back.lock().unwrap_or_else(PoisonError::into_inner).take();
-        if let Some(stream) = stream {
-            linger(stream).await;
-        }
+        stream.filter(|_| ended == Ended::Done)
     }
 }
+
+/// In the extensions of a response whose body goes on until the client leaves.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Streams;
 
 /// Lets the client read our last answer before its unread sendings reset the connection.
 async fn linger(mut stream: TcpStream) {
     if stream.shutdown().await.is_err() {
         return;
     }
-    let mut waste = [0; 16 << 10];
+    let mut waste = vec![0; 16 << 10];
     let drain = async {
         let mut left = LINGER_BYTES_MAX;
         while left > 0 {
