@@ -7,7 +7,6 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use anyhow::Context;
-use axum::Router;
 use tidings_core::machine::rockets::Rockets;
 use tidings_log::sqlite::{Options, Sqlite};
 use tidings_node::{Builder, Node, Progress};
@@ -146,15 +145,16 @@ impl Bound {
         );
         let adapter = adapter.await.context("the settings cannot be stored")?;
         let rockets = server.parts.rockets.get_or_init(|| adapter);
-        let mut router = Router::new();
-        let mut api = routes::common(&server.parts);
+        let (mut api, mut hot) = (routes::common(&server.parts), Vec::new());
         for service in &settings.services {
             match service {
-                Service::Rockets => api = api.merge(Arc::clone(rockets).routes()),
+                Service::Rockets => {
+                    api = api.merge(Arc::clone(rockets).routes());
+                    hot.push(rockets.hot_route());
+                }
             }
         }
-        router = router.merge(routes::finish(api));
-        gate.open(router);
+        gate.open(accept::Routes { hot, router: routes::finish(api) });
         tracing::info!(entries = stats.entries, position = node.stats().position, "ready");
         Ok(server)
     }

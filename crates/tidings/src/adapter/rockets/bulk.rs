@@ -1,6 +1,5 @@
 //! Many messages in one request: the good ones are taken in one commit, the bad ones are named.
 
-use axum::body::Body;
 use axum::http::{HeaderMap, HeaderValue, header};
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
@@ -12,7 +11,7 @@ use tokio::sync::SemaphorePermit;
 use super::schema::{BulkReceipt, Outcomes, Rejected};
 use super::{Adapter, parse, single};
 use crate::wire::http::Problem;
-use crate::wire::http::body::Pieces;
+use crate::wire::http::body::{MessageBody, Pieces};
 
 /// How many of the bad ones are named; the others are only counted.
 const REJECTED_NAMED_MAX: usize = 1000;
@@ -101,7 +100,7 @@ impl<'a> Bulk<'a> {
 pub(super) async fn take_lines(
     adapter: &Adapter,
     headers: &HeaderMap,
-    body: Body,
+    body: impl MessageBody,
 ) -> Result<Response, Problem> {
     let bounds = &adapter.http;
     let mut pieces = Pieces::new(headers, body, bounds.bulk_bytes_max, bounds.body_timeout)?;
@@ -167,7 +166,7 @@ impl Lines {
 /// Takes an array of messages that begins with `first`.
 pub(super) async fn take_array(
     adapter: &Adapter,
-    pieces: Pieces,
+    pieces: Pieces<impl MessageBody>,
     first: Bytes,
 ) -> Result<Response, Problem> {
     take_items(adapter, pieces, first, |item| Ok(item.get())).await
@@ -183,7 +182,7 @@ struct CloudEvent<'a> {
 pub(super) async fn take_events(
     adapter: &Adapter,
     headers: &HeaderMap,
-    body: Body,
+    body: impl MessageBody,
 ) -> Result<Response, Problem> {
     let bounds = &adapter.http;
     let mut pieces = Pieces::new(headers, body, bounds.bulk_bytes_max, bounds.body_timeout)?;
@@ -197,7 +196,7 @@ pub(super) async fn take_events(
 
 async fn take_items(
     adapter: &Adapter,
-    pieces: Pieces,
+    pieces: Pieces<impl MessageBody>,
     first: Bytes,
     message_of: impl Fn(&RawValue) -> Result<&str, String> + Send,
 ) -> Result<Response, Problem> {

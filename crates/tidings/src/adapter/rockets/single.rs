@@ -7,7 +7,7 @@ use tidings_core::machine::rockets::{Command, Outcome, Reply};
 
 use super::{Adapter, bulk, parse, schema};
 use crate::wire::http::Problem;
-use crate::wire::http::body::Pieces;
+use crate::wire::http::body::{MessageBody, Pieces};
 
 static OUTCOME: HeaderName = HeaderName::from_static("tidings-outcome");
 
@@ -15,7 +15,7 @@ static OUTCOME: HeaderName = HeaderName::from_static("tidings-outcome");
 pub(super) async fn take(
     adapter: &Adapter,
     headers: &HeaderMap,
-    body: Body,
+    body: impl MessageBody,
 ) -> Result<Response, Problem> {
     let bounds = &adapter.http;
     let mut pieces = Pieces::new(headers, body, bounds.bulk_bytes_max, bounds.body_timeout)?;

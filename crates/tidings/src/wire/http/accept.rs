@@ -4,6 +4,7 @@
 //! open, answers carry `Connection: close` and new connections get a short idle timeout, so that
 //! neither side runs out of descriptors. Over the bound, connections wait in the kernel's queue.
 
+use std::convert::Infallible;
 use std::io;
 use std::net::SocketAddr;
 use std::pin::Pin;
@@ -14,7 +15,8 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::body::Body;
-use axum::http::{HeaderValue, Request, header};
+use axum::http::{HeaderValue, Method, Request, header};
+use axum::response::Response;
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
@@ -48,7 +50,34 @@ pub(crate) struct Counters {
 /// What answers: at first only that the server is starting, later everything.
 pub(crate) struct Gate {
     starting: Router,
-    open: OnceLock<Router>,
+    open: OnceLock<Routes>,
+}
+
+/// Everything that can be asked for.
+pub(crate) struct Routes {
+    /// Looked at first, one after the other: there are few.
+    pub(crate) hot: Vec<HotRoute>,
+    pub(crate) router: Router,
+}
+
+/// A route that is taken so often that it goes around the router. It stands there as well, for its
+/// description and for other methods.
+pub(crate) struct HotRoute {
+    method: Method,
+    path: &'static str,
+    answer: Box<dyn Fn(Request<Incoming>) -> Answering + Send + Sync>,
+}
+
+type Answering = Pin<Box<dyn Future<Output = Response> + Send>>;
+
+impl HotRoute {
+    pub(crate) fn new(
+        method: Method,
+        path: &'static str,
+        answer: impl Fn(Request<Incoming>) -> Answering + Send + Sync + 'static,
+    ) -> Self {
+        Self { method, path, answer: Box::new(answer) }
+    }
 }
 
 impl Gate {
@@ -56,13 +85,22 @@ impl Gate {
         Self { starting, open: OnceLock::new() }
     }
 
-    /// From here on this answers. The first call counts.
-    pub(crate) fn open(&self, router: Router) {
-        self.open.get_or_init(|| router);
+    /// From here on these answer. The first call counts.
+    pub(crate) fn open(&self, routes: Routes) {
+        self.open.get_or_init(|| routes);
     }
 
-    fn router(&self) -> Router {
-        self.open.get().unwrap_or(&self.starting).clone()
+    async fn answer(&self, request: Request<Incoming>) -> Result<Response, Infallible> {
+        let Some(routes) = self.open.get() else {
+            return self.starting.clone().call(request.map(Body::new)).await;
+        };
+        let hot = routes.hot.iter().find(|hot| {
+            *request.method() == hot.method && request.uri().path() == hot.path
+        });
+        match hot {
+            Some(hot) => Ok((hot.answer)(request).await),
+            None => routes.router.clone().call(request.map(Body::new)).await,
+        }
     }
 }
 
@@ -169,17 +207,16 @@ impl Connection {
         let service = service_fn(|request: Request<Incoming>| {
             link.begin();
             self.counters.requests.fetch_add(1, Ordering::Relaxed);
-            let answer = self.gate.router().call(request.map(Body::new));
             let link = &link;
             async move {
-                let mut response = answer.await?;
+                let mut response = self.gate.answer(request).await?;
                 link.end(response.extensions().get::<Streams>().is_some());
                 if self.counters.open.load(Ordering::Relaxed) > self.bounds.connections_busy {
                     self.counters.closed_busy.fetch_add(1, Ordering::Relaxed);
                     let close = HeaderValue::from_static("close");
                     response.headers_mut().insert(header::CONNECTION, close);
                 }
-                Ok::<_, std::convert::Infallible>(response)
+                Ok::<_, Infallible>(response)
             }
         });
         let back = Arc::new(Mutex::new(None));

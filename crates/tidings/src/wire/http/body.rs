@@ -1,17 +1,18 @@
 //! Reads request bodies: never more than the limit, never longer than the deadline.
 
+use std::fmt::Display;
 use std::time::Duration;
 
-use axum::body::Body;
 use axum::http::{HeaderMap, StatusCode, header};
 use bytes::{Bytes, BytesMut};
 use http_body_util::BodyExt;
+use hyper::body::{Body, Frame};
 
 use super::Problem;
 
 /// A body, a piece at a time.
-pub(crate) struct Pieces {
-    body: Body,
+pub(crate) struct Pieces<B> {
+    body: B,
     /// What the whole of it may take.
     bytes_max: usize,
     taken: usize,
@@ -22,12 +23,17 @@ pub(crate) struct Pieces {
     declared: Option<usize>,
 }
 
-impl Pieces {
+/// A body as hyper reads it, boxed by axum or not.
+pub(crate) trait MessageBody: Body<Data = Bytes, Error: Display + Send> + Unpin + Send {}
+
+impl<B: Body<Data = Bytes, Error: Display + Send> + Unpin + Send> MessageBody for B {}
+
+impl<B: MessageBody> Pieces<B> {
     /// # Errors
     /// 413 when the sender says it is larger than allowed: nothing is read then.
     pub(crate) fn new(
         headers: &HeaderMap,
-        body: Body,
+        body: B,
         bytes_max: usize,
         timeout: Duration,
     ) -> Result<Self, Problem> {
@@ -77,7 +83,7 @@ impl Pieces {
     }
 
     /// Waits for a frame. What is there already costs no timer.
-    async fn frame(&mut self) -> Result<Option<Result<hyper::body::Frame<Bytes>, axum::Error>>, Problem> {
+    async fn frame(&mut self) -> Result<Option<Result<Frame<Bytes>, B::Error>>, Problem> {
         let ready = {
             let mut frame = std::pin::pin!(self.body.frame());
             std::future::poll_fn(|context| std::task::Poll::Ready(frame.as_mut().poll(context))).await
