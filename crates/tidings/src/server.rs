@@ -150,7 +150,7 @@ impl Bound {
             match service {
                 Service::Rockets => {
                     api = api.merge(Arc::clone(rockets).routes());
-                    hot.push(rockets.hot_route());
+                    hot.push(rockets.hot_routes());
                 }
             }
         }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use axum::extract::{Path, Request, State};
-use axum::http::{HeaderMap, Method, StatusCode, header};
+use axum::http::{HeaderMap, Method, StatusCode, Uri, header};
 use axum::response::{IntoResponse, Response};
 use tidings_core::machine::rockets::{Channel, Command, Limits, Rockets};
 use tidings_node::{Handle, Refused};
@@ -12,7 +12,7 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use crate::config::Http;
-use crate::wire::http::accept::HotRoute;
+use crate::wire::http::accept::{Answering, HotRoutes};
 use crate::wire::http::body::MessageBody;
 use crate::wire::http::{Problem, etag, page};
 use crate::wire::sse;
@@ -63,16 +63,25 @@ impl Adapter {
             .with_state(self)
     }
 
-    /// The route that takes messages, without the router in front of it: the router and its boxes
-    /// cost a tenth of a request.
-    pub(crate) fn hot_route(self: &Arc<Self>) -> HotRoute {
+    /// The routes that are taken most, for going around the router.
+    pub(crate) fn hot_routes(self: &Arc<Self>) -> HotRoutes {
         let adapter = Arc::clone(self);
-        HotRoute::new(Method::POST, "/messages", move |request| {
-            let adapter = Arc::clone(&adapter);
-            Box::pin(async move {
-                let (head, body) = request.into_parts();
-                adapter.take(&head.headers, body).await
-            })
+        Box::new(move |request| match (request.method(), request.uri().path()) {
+            (&Method::POST, "/messages") => {
+                let adapter = Arc::clone(&adapter);
+                Ok(Answering::Later(Box::pin(async move {
+                    let (head, body) = request.into_parts();
+                    adapter.take(&head.headers, body).await
+                })))
+            }
+            (&Method::GET, "/rockets") => {
+                Ok(Answering::Now(adapter.list(request.uri(), request.headers())))
+            }
+            (&Method::GET, path) => match path.strip_prefix("/rockets/").and_then(parse::channel) {
+                Some(channel) => Ok(Answering::Now(adapter.show(channel, request.headers()))),
+                None => Err(request),
+            },
+            _ => Err(request),
         })
     }
 
@@ -85,6 +94,49 @@ impl Adapter {
             Err(problem) => Err(problem),
         };
         taken.unwrap_or_else(IntoResponse::into_response)
+    }
+
+    /// A page of rockets.
+    fn list(&self, uri: &Uri, headers: &HeaderMap) -> Response {
+        let query = match list::Query::read(uri.query()) {
+            Ok(query) => query,
+            Err(problem) => return problem.into_response(),
+        };
+        let (tag, body, next) = self.machine.read(|machine| {
+            let tag = etag::of(self.machine.history(), machine.version());
+            if etag::is_known(headers, &tag) {
+                return (tag, None, None);
+            }
+            let (body, next) = query.run(machine.rockets());
+            (tag, Some(body), next)
+        });
+        let mut response = etag::json(&tag, body);
+        let link = next.and_then(|next| page::next_link(uri.path(), uri.query(), &page::cursor(&next)));
+        if let Some(link) = link {
+            response.headers_mut().insert(header::LINK, link);
+        }
+        response
+    }
+
+    /// One rocket.
+    fn show(&self, channel: Channel, headers: &HeaderMap) -> Response {
+        let found = self.machine.read(|machine| {
+            let rocket = machine.get(channel)?;
+            let tag = etag::of(self.machine.history(), rocket.version());
+            let body = (!etag::is_known(headers, &tag)).then(|| {
+                let mut body = Vec::with_capacity(512);
+                render::rocket(rocket, &mut body);
+                body
+            });
+            Some((tag, body))
+        });
+        match found {
+            Some((tag, body)) => etag::json(&tag, body),
+            None => {
+                let detail = format!("never heard of rocket {channel}");
+                Problem::new(StatusCode::NOT_FOUND, detail).into_response()
+            }
+        }
     }
 
     /// Appends its counters and gauges.
@@ -178,26 +230,8 @@ async fn post_messages(State(adapter): Shared, request: Request) -> Response {
         (status = 400, description = "A parameter is wrong.", body = Problem, content_type = "application/problem+json"),
     ),
 )]
-async fn list_rockets(State(adapter): Shared, headers: HeaderMap, request: Request) -> Response {
-    let uri = request.uri();
-    let query = match list::Query::read(uri.query()) {
-        Ok(query) => query,
-        Err(problem) => return problem.into_response(),
-    };
-    let (tag, body, next) = adapter.machine.read(|machine| {
-        let tag = etag::of(adapter.machine.history(), machine.version());
-        if etag::is_known(&headers, &tag) {
-            return (tag, None, None);
-        }
-        let (body, next) = query.run(machine.rockets());
-        (tag, Some(body), next)
-    });
-    let mut response = etag::json(&tag, body);
-    let link = next.and_then(|next| page::next_link(uri.path(), uri.query(), &page::cursor(&next)));
-    if let Some(link) = link {
-        response.headers_mut().insert(header::LINK, link);
-    }
-    response
+async fn list_rockets(State(adapter): Shared, headers: HeaderMap, uri: Uri) -> Response {
+    adapter.list(&uri, &headers)
 }
 
 /// One rocket
@@ -217,20 +251,7 @@ async fn get_rocket(State(adapter): Shared, Path(id): Path<String>, headers: Hea
     let Some(channel) = parse::channel(&id) else {
         return Problem::field("id", "expected a UUID").into_response();
     };
-    let found = adapter.machine.read(|machine| find(&adapter, machine, channel, &headers));
-    let missing = || Problem::new(StatusCode::NOT_FOUND, format!("never heard of rocket {channel}"));
-    found.unwrap_or_else(|| missing().into_response())
-}
-
-fn find(adapter: &Adapter, machine: &Rockets, channel: Channel, headers: &HeaderMap) -> Option<Response> {
-    let rocket = machine.get(channel)?;
-    let tag = etag::of(adapter.machine.history(), rocket.version());
-    let body = (!etag::is_known(headers, &tag)).then(|| {
-        let mut body = Vec::with_capacity(512);
-        render::rocket(rocket, &mut body);
-        body
-    });
-    Some(etag::json(&tag, body))
+    adapter.show(channel, &headers)
 }
 
 /// Changes of rockets, as they happen
