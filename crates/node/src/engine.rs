@@ -205,11 +205,12 @@ impl Engine {
         if bytes.is_empty() { Ok(()) } else { Err(malformed(Malformed { what: "the end of a batch" })) }
     }
 
-    /// Commits proposals from the front of the queue as one batch, applies them, answers them.
-    /// Answers with a refusal, and changes nothing, when the log has no room.
+    /// Commits proposals from the front of the queue as one batch, applies them, and moves them to
+    /// `applied` to be answered. Refuses them, and changes nothing, when the log has no room.
     pub(crate) fn commit(
         &mut self,
         proposals: &mut VecDeque<Box<dyn Proposal>>,
+        applied: &mut Vec<Box<dyn Proposal>>,
         now: Timestamp,
     ) -> Result<(), Fatal> {
         let at = self.applied.at.max(now);
@@ -228,10 +229,10 @@ impl Engine {
         match outcome {
             Ok(()) => {
                 let mut entry = self.applied.entries + 1;
-                for proposal in batch {
-                    let entries = proposal.entries();
+                for mut proposal in batch {
                     proposal.apply(at, entry);
-                    entry += entries;
+                    entry += proposal.entries();
+                    applied.push(proposal);
                 }
                 self.applied.entries = entry - 1;
                 Ok(())

@@ -198,7 +198,8 @@ impl<M: Machine> Handle<M> {
         }
         let (sender, receiver) = oneshot::channel();
         let slot = Arc::clone(&self.slot);
-        self.shared.queue.push(Box::new(Single { slot, command, reply: sender }))?;
+        let stage = Stage::Waiting(command);
+        self.shared.queue.push(Box::new(Single { slot, stage, reply: sender }))?;
         receiver.await.unwrap_or(Err(Refused::Stopping))
     }
 
@@ -218,7 +219,8 @@ impl<M: Machine> Handle<M> {
         }
         let (sender, receiver) = oneshot::channel();
         let slot = Arc::clone(&self.slot);
-        self.shared.queue.push(Box::new(Bulk { slot, commands, reply: sender }))?;
+        let (entries, stage) = (commands.len() as u64, Stage::Waiting(commands));
+        self.shared.queue.push(Box::new(Bulk { slot, entries, stage, reply: sender }))?;
         receiver.await.unwrap_or(Err(Refused::Stopping))
     }
 
@@ -332,10 +334,18 @@ impl<M: Machine> Watcher<M> {
     }
 }
 
-/// One command that waits for its commit.
+/// What a proposal of one command or of many becomes.
+enum Stage<C, R> {
+    /// It waits for its commit.
+    Waiting(C),
+    /// It has been applied.
+    Applied(R),
+}
+
+/// One command on its way.
 struct Single<M: Machine> {
     slot: Arc<Slot<M>>,
-    command: M::Command,
+    stage: Stage<M::Command, Option<M::Reply>>,
     reply: oneshot::Sender<Result<M::Reply, Refused>>,
 }
 
@@ -345,15 +355,25 @@ impl<M: Machine> Proposal for Single<M> {
     }
 
     fn encode(&self, out: &mut Vec<u8>) {
-        out.push(self.slot.id);
-        encode(&self.command, out);
+        if let Stage::Waiting(command) = &self.stage {
+            out.push(self.slot.id);
+            encode(command, out);
+        }
     }
 
-    fn apply(self: Box<Self>, at: Timestamp, entry: u64) {
-        let reply = self.slot.lock().apply(at, entry, self.command);
-        self.slot.changed.notify_waiters();
+    fn apply(&mut self, at: Timestamp, entry: u64) {
+        if let Stage::Waiting(command) = std::mem::replace(&mut self.stage, Stage::Applied(None)) {
+            let reply = self.slot.lock().apply(at, entry, command);
+            self.stage = Stage::Applied(Some(reply));
+            self.slot.changed.notify_waiters();
+        }
+    }
+
+    fn answer(self: Box<Self>) {
         // The one who asked may have gone away; the command is applied all the same.
-        drop(self.reply.send(Ok(reply)));
+        if let Stage::Applied(Some(reply)) = self.stage {
+            drop(self.reply.send(Ok(reply)));
+        }
     }
 
     fn refuse(self: Box<Self>, why: &Refused) {
@@ -361,34 +381,46 @@ impl<M: Machine> Proposal for Single<M> {
     }
 }
 
-/// Commands that wait for their commit together.
+/// Commands on their way together.
 struct Bulk<M: Machine> {
     slot: Arc<Slot<M>>,
-    commands: Vec<M::Command>,
+    entries: u64,
+    stage: Stage<Vec<M::Command>, Vec<M::Reply>>,
     reply: oneshot::Sender<Result<Vec<M::Reply>, Refused>>,
 }
 
 impl<M: Machine> Proposal for Bulk<M> {
     fn entries(&self) -> u64 {
-        self.commands.len() as u64
+        self.entries
     }
 
     fn encode(&self, out: &mut Vec<u8>) {
-        for command in &self.commands {
-            out.push(self.slot.id);
-            encode(command, out);
+        if let Stage::Waiting(commands) = &self.stage {
+            for command in commands {
+                out.push(self.slot.id);
+                encode(command, out);
+            }
         }
     }
 
-    fn apply(self: Box<Self>, at: Timestamp, entry: u64) {
-        let mut next = entry;
-        let replies = self.slot.apply_all(self.commands, |entries| {
-            let first = next;
-            next += entries;
-            (at, first)
-        });
-        self.slot.changed.notify_waiters();
-        drop(self.reply.send(Ok(replies)));
+    fn apply(&mut self, at: Timestamp, entry: u64) {
+        let applied = Stage::Applied(Vec::new());
+        if let Stage::Waiting(commands) = std::mem::replace(&mut self.stage, applied) {
+            let mut next = entry;
+            let replies = self.slot.apply_all(commands, |entries| {
+                let first = next;
+                next += entries;
+                (at, first)
+            });
+            self.stage = Stage::Applied(replies);
+            self.slot.changed.notify_waiters();
+        }
+    }
+
+    fn answer(self: Box<Self>) {
+        if let Stage::Applied(replies) = self.stage {
+            drop(self.reply.send(Ok(replies)));
+        }
     }
 
     fn refuse(self: Box<Self>, why: &Refused) {

@@ -6,6 +6,9 @@
 //! that the proposers run on, and as a runtime runs its ready tasks in turn, that task comes after
 //! everybody who was ready too; only then is the thread woken, for all of them at once. On an idle
 //! machine that is at once.
+//!
+//! The same task gives the answers: waking a task of a runtime from outside is a system call each,
+//! from inside it is next to nothing.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
@@ -28,8 +31,10 @@ pub(crate) trait Proposal: Send {
     fn entries(&self) -> u64;
     /// Appends these entries.
     fn encode(&self, out: &mut Vec<u8>);
-    /// Applies them, the first as entry number `entry`, and answers.
-    fn apply(self: Box<Self>, at: Timestamp, entry: u64);
+    /// Applies them, the first as entry number `entry`, and keeps the answer.
+    fn apply(&mut self, at: Timestamp, entry: u64);
+    /// Gives the answer that was kept.
+    fn answer(self: Box<Self>);
     /// Answers that nothing was changed.
     fn refuse(self: Box<Self>, why: &Refused);
 }
@@ -48,15 +53,17 @@ pub(crate) struct Queue {
     waiting: Mutex<Waiting>,
     /// Wakes the thread.
     wake: Condvar,
-    /// Wakes the task that wakes the thread.
-    gather: Notify,
+    /// Applied, to be answered by the task.
+    answers: Mutex<Vec<Box<dyn Proposal>>>,
+    /// Wakes the task that gathers and answers.
+    task: Notify,
 }
 
 #[derive(Default)]
 struct Waiting {
     proposals: VecDeque<Box<dyn Proposal>>,
     requests: Vec<Request>,
-    /// A task on a runtime wakes the thread; without one, whoever proposes does.
+    /// There is a task on a runtime that wakes the thread; without one, whoever proposes does.
     gathered: bool,
     /// The thread may begin the next batch.
     go: bool,
@@ -64,10 +71,33 @@ struct Waiting {
     closed: Option<Refused>,
 }
 
+fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    // Nothing under these locks can panic half-way.
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// The task of [`Queue::gather`]. Its runtime may end before the node does: then proposers and the
+/// thread do without it.
+struct Task(Arc<Queue>);
+
+impl Task {
+    fn begin(queue: Arc<Queue>) -> Self {
+        queue.lock().gathered = true;
+        Self(queue)
+    }
+}
+
+impl Drop for Task {
+    fn drop(&mut self) {
+        self.0.lock().gathered = false;
+        self.0.answer_all();
+        self.0.go();
+    }
+}
+
 impl Queue {
     fn lock(&self) -> std::sync::MutexGuard<'_, Waiting> {
-        // Nothing in here can panic half-way.
-        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.waiting)
     }
 
     /// Queues a proposal.
@@ -82,7 +112,7 @@ impl Queue {
         }
         if waiting.gathered {
             drop(waiting);
-            self.gather.notify_one();
+            self.task.notify_one();
         } else {
             waiting.go = true;
             drop(waiting);
@@ -108,15 +138,43 @@ impl Queue {
         self.wake.notify_one();
     }
 
-    /// The task that wakes the thread once everybody who was ready has proposed.
+    /// The task that answers, and that wakes the thread once everybody who was ready has proposed.
     pub(crate) async fn gather(self: Arc<Self>) {
-        self.lock().gathered = true;
+        let task = Task::begin(self);
         loop {
-            self.gather.notified().await;
-            // A runtime with several workers may run this task before its neighbours.
+            task.0.task.notified().await;
+            task.0.answer_all();
+            // Runs again behind all who are ready now, and behind those whose sockets are.
             tokio::task::yield_now().await;
-            self.lock().go = true;
+            task.0.go();
+        }
+    }
+
+    fn answer_all(&self) {
+        let answers = std::mem::take(&mut *lock(&self.answers));
+        answers.into_iter().for_each(Proposal::answer);
+    }
+
+    /// Lets the thread begin the next batch, if there is anything for it.
+    fn go(&self) {
+        let mut waiting = self.lock();
+        if !waiting.proposals.is_empty() {
+            waiting.go = true;
+            drop(waiting);
             self.wake.notify_one();
+        }
+    }
+
+    /// Has proposals answered that are applied.
+    fn answer(&self, applied: &mut Vec<Box<dyn Proposal>>) {
+        if applied.is_empty() {
+            return;
+        }
+        lock(&self.answers).append(applied);
+        if self.lock().gathered {
+            self.task.notify_one();
+        } else {
+            self.answer_all();
         }
     }
 
@@ -149,7 +207,8 @@ impl Queue {
 
 /// Drives an engine until the queue is closed or the log has failed.
 pub(crate) fn run(engine: Engine, shared: &Arc<Shared>) -> Result<(), Fatal> {
-    let mut writer = Writer { engine, shared, proposals: VecDeque::new(), sealing: false };
+    let (proposals, applied) = (VecDeque::new(), Vec::new());
+    let mut writer = Writer { engine, shared, proposals, applied, sealing: false };
     let outcome = writer.run();
     let why = match &outcome {
         Ok(()) => Refused::Stopping,
@@ -167,6 +226,8 @@ struct Writer<'a> {
     shared: &'a Arc<Shared>,
     /// Taken from the queue, not yet committed.
     proposals: VecDeque<Box<dyn Proposal>>,
+    /// Applied, not yet handed to the task that answers.
+    applied: Vec<Box<dyn Proposal>>,
     /// A snapshot is being sealed on another thread.
     sealing: bool,
 }
@@ -178,7 +239,10 @@ impl Writer<'_> {
             let timeout = if more_work { Some(Duration::ZERO) } else { self.until_deadline(ticked) };
             let (requests, closed) = self.shared.queue.take(&mut self.proposals, timeout);
             while !self.proposals.is_empty() {
-                self.engine.commit(&mut self.proposals, self.shared.clock.now())?;
+                let now = self.shared.clock.now();
+                let committed = self.engine.commit(&mut self.proposals, &mut self.applied, now);
+                self.shared.queue.answer(&mut self.applied);
+                committed?;
             }
             ticked = self.engine.tick(self.shared.clock.now())?;
             requests.into_iter().for_each(|request| self.answer(request));
