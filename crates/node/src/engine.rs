@@ -121,7 +121,9 @@ impl Engine {
         };
         if let Some(snapshot) = snapshot {
             let position = snapshot.position;
-            engine.restore(&snapshot.body).map_err(|why| Fatal::Malformed { position, why })?;
+            engine
+                .restore(&snapshot.body)
+                .map_err(|why| Fatal::Malformed { position, why })?;
         }
         engine.replay(&mut progress)?;
         Ok(engine)
@@ -131,7 +133,9 @@ impl Engine {
         let taken = Taken::open(sealed)?;
         let mut states = taken.states.as_slice();
         for (id, length) in taken.machines {
-            const WHAT: Malformed = Malformed { what: "the snapshot of a machine" };
+            const WHAT: Malformed = Malformed {
+                what: "the snapshot of a machine",
+            };
             let length = usize::try_from(length).map_err(|_| WHAT)?;
             let (state, rest) = states.split_at_checked(length).ok_or(WHAT)?;
             let slot = self.slots.iter().find(|slot| slot.id() == id);
@@ -170,7 +174,10 @@ impl Engine {
         let from = Position(self.applied.position).next();
         let batches = self.log.read(from, READ_BYTES)?;
         let mut count = 0;
-        for batch in batches.iter().take_while(|batch| before.is_none_or(|end| batch.position < end)) {
+        for batch in batches
+            .iter()
+            .take_while(|batch| before.is_none_or(|end| batch.position < end))
+        {
             self.apply_stored(batch)?;
             self.since_snapshot_bytes += batch.body.len() as u64;
             count += 1;
@@ -194,15 +201,25 @@ impl Engine {
         for _ in 0..header.entries {
             let machine = entry::machine(&mut bytes).map_err(malformed)?;
             let slot = self.slots.iter().find(|slot| slot.id() == machine & !TICK);
-            let slot = slot.ok_or(Fatal::UnknownMachine { position, machine: machine & !TICK })?;
+            let slot = slot.ok_or(Fatal::UnknownMachine {
+                position,
+                machine: machine & !TICK,
+            })?;
             self.applied.entries += 1;
             if machine & TICK == 0 {
-                slot.apply_stored(at, self.applied.entries, &mut bytes).map_err(malformed)?;
+                slot.apply_stored(at, self.applied.entries, &mut bytes)
+                    .map_err(malformed)?;
             } else {
                 slot.tick(&mut || (at, self.applied.entries));
             }
         }
-        if bytes.is_empty() { Ok(()) } else { Err(malformed(Malformed { what: "the end of a batch" })) }
+        if bytes.is_empty() {
+            Ok(())
+        } else {
+            Err(malformed(Malformed {
+                what: "the end of a batch",
+            }))
+        }
     }
 
     /// Commits proposals from the front of the queue as one batch, applies them, and moves them to
@@ -260,7 +277,13 @@ impl Engine {
         }
         let mut body = self.new_body();
         body.extend(due.iter().map(|slot| slot.id() | TICK));
-        match self.append(Header { at, entries: due.len() as u64 }, body) {
+        match self.append(
+            Header {
+                at,
+                entries: due.len() as u64,
+            },
+            body,
+        ) {
             Ok(()) => {
                 for slot in due {
                     self.applied.entries += 1;
@@ -275,7 +298,10 @@ impl Engine {
 
     /// The earliest deadline of any machine.
     pub(crate) fn next_deadline(&self) -> Option<Timestamp> {
-        self.slots.iter().filter_map(|slot| slot.next_deadline()).min()
+        self.slots
+            .iter()
+            .filter_map(|slot| slot.next_deadline())
+            .min()
     }
 
     /// An empty batch with room for its header, in the memory of the last one.
@@ -303,7 +329,9 @@ impl Engine {
         }
         self.applied.position = position.0;
         self.applied.at = header.at;
-        self.applied.origins.insert(self.log.origin().0, self.number);
+        self.applied
+            .origins
+            .insert(self.log.origin().0, self.number);
         self.since_snapshot_bytes += bytes;
         self.stats.batches += 1;
         self.stats.bytes += bytes;
@@ -322,7 +350,12 @@ impl Engine {
                 Err(AppendError::Full(why)) => return Err(AppendFailed::Room(why)),
                 Err(AppendError::Unknown(why)) if tries < APPEND_TRIES_MAX => {
                     tries += 1;
-                    tracing::warn!(number, why, tries, "the outcome of an append is unknown, trying again");
+                    tracing::warn!(
+                        number,
+                        why,
+                        tries,
+                        "the outcome of an append is unknown, trying again"
+                    );
                 }
                 Err(other) => return Err(AppendFailed::Fatal(other.into())),
             }
@@ -348,10 +381,18 @@ impl Engine {
             let before = states.len();
             slot.snapshot(&mut states);
             machines.push((slot.id(), (states.len() - before) as u64));
-            tracing::debug!(machine = slot.name(), bytes = states.len() - before, "snapshot taken");
+            tracing::debug!(
+                machine = slot.name(),
+                bytes = states.len() - before,
+                "snapshot taken"
+            );
         }
         self.since_snapshot_bytes = 0;
-        Taken { applied: self.applied.clone(), machines, states }
+        Taken {
+            applied: self.applied.clone(),
+            machines,
+            states,
+        }
     }
 
     /// Begins to write a sealed snapshot; [`Engine::work`] does it, a chunk at a time.
@@ -395,7 +436,9 @@ impl Engine {
 
     /// Whether an append could succeed now.
     pub(crate) fn check(&mut self) -> Result<(), Refused> {
-        self.log.check().map_err(|why| Refused::NoRoom(why.to_string()))
+        self.log
+            .check()
+            .map_err(|why| Refused::NoRoom(why.to_string()))
     }
 
     pub(crate) const fn applied(&self) -> &Applied {

@@ -63,8 +63,8 @@
 pub mod clock;
 mod engine;
 mod entry;
-mod snapshot;
 pub mod slot;
+mod snapshot;
 mod writer;
 
 mod node;

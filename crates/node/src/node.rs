@@ -104,7 +104,10 @@ impl InMemory {
     pub(crate) fn stamp(&self, entries: u64) -> (Timestamp, u64) {
         let now = self.clock.now();
         let at = self.at.fetch_max(now.0, Ordering::Relaxed).max(now.0);
-        (Timestamp(at), self.entries.fetch_add(entries, Ordering::Relaxed) + 1)
+        (
+            Timestamp(at),
+            self.entries.fetch_add(entries, Ordering::Relaxed) + 1,
+        )
     }
 }
 
@@ -121,7 +124,9 @@ impl Shared {
 
     /// In memory: lets the clock's thread know if a machine wants to act earlier than it sleeps.
     pub(crate) fn deadline_may_have_moved(&self, next: impl FnOnce() -> Option<Timestamp>) {
-        let (Some(memory), Some(next)) = (self.in_memory.get(), next()) else { return };
+        let (Some(memory), Some(next)) = (self.in_memory.get(), next()) else {
+            return;
+        };
         if next.0 < memory.due_hint.load(Ordering::Relaxed) {
             let mut due = lock(&memory.due);
             *due = next.0.min(*due);
@@ -169,7 +174,10 @@ impl Builder {
             history: OnceLock::new(),
             stats: Mutex::default(),
         };
-        Self { shared: Arc::new(shared), slots: Vec::new() }
+        Self {
+            shared: Arc::new(shared),
+            slots: Vec::new(),
+        }
     }
 
     /// Adds a machine. Its number stands in the log: it is never given to another one.
@@ -177,10 +185,23 @@ impl Builder {
     /// # Panics
     /// When the number is 0, above 127 or taken: a mistake in the program.
     pub fn add<M: Machine>(&mut self, id: u8, name: &'static str, machine: M) -> Handle<M> {
-        assert!((1..=127).contains(&id), "machine {name}: numbers are 1 to 127");
-        assert!(self.slots.iter().all(|slot| slot.id() != id), "machine {name}: {id} is taken");
-        let Settings { events_kept_max, events_kept_bytes_max, .. } = self.shared.settings;
-        let bounds = Bounds { events: events_kept_max, bytes: events_kept_bytes_max };
+        assert!(
+            (1..=127).contains(&id),
+            "machine {name}: numbers are 1 to 127"
+        );
+        assert!(
+            self.slots.iter().all(|slot| slot.id() != id),
+            "machine {name}: {id} is taken"
+        );
+        let Settings {
+            events_kept_max,
+            events_kept_bytes_max,
+            ..
+        } = self.shared.settings;
+        let bounds = Bounds {
+            events: events_kept_max,
+            bytes: events_kept_bytes_max,
+        };
         let slot = Arc::new(Slot::new(id, name, machine, bounds));
         self.slots.push(Arc::clone(&slot) as Arc<dyn Erased>);
         Handle::new(slot, Arc::clone(&self.shared))
@@ -196,7 +217,11 @@ impl Builder {
         let (failed, _) = watch::channel(None);
         let (shared, slots) = (Arc::clone(&self.shared), self.slots);
         let thread = std::thread::spawn(move || tick_in_memory(&shared, &slots));
-        Node { shared: self.shared, thread: Mutex::new(Some(thread)), failed }
+        Node {
+            shared: self.shared,
+            thread: Mutex::new(Some(thread)),
+            failed,
+        }
     }
 
     /// Recovers from the log and starts. Blocks until every entry of the log is applied;
@@ -216,13 +241,19 @@ impl Builder {
         }
         let (failed, _) = watch::channel(None);
         let (theirs, tell) = (Arc::clone(&shared), failed.clone());
-        let thread = std::thread::Builder::new().name("tidings-log".into()).spawn(move || {
-            if let Err(fatal) = writer::run(engine, &theirs) {
-                tracing::error!(%fatal, "the log has failed");
-                tell.send_replace(Some(fatal.to_string()));
-            }
-        })?;
-        Ok(Node { shared, thread: Mutex::new(Some(thread)), failed })
+        let thread = std::thread::Builder::new()
+            .name("tidings-log".into())
+            .spawn(move || {
+                if let Err(fatal) = writer::run(engine, &theirs) {
+                    tracing::error!(%fatal, "the log has failed");
+                    tell.send_replace(Some(fatal.to_string()));
+                }
+            })?;
+        Ok(Node {
+            shared,
+            thread: Mutex::new(Some(thread)),
+            failed,
+        })
     }
 }
 
@@ -304,13 +335,17 @@ impl Drop for Node {
 
 /// Ticks the machines of a node without a log. A deadline of 0 ends it.
 fn tick_in_memory(shared: &Shared, slots: &[Arc<dyn Erased>]) {
-    let Some(memory) = shared.in_memory.get() else { return };
+    let Some(memory) = shared.in_memory.get() else {
+        return;
+    };
     let mut due = lock(&memory.due);
     while *due != 0 {
         let now = shared.clock.now();
         if *due > now.0 {
             let wait_ms = (*due - now.0).min(60_000);
-            let waited = memory.wake.wait_timeout(due, Duration::from_millis(wait_ms));
+            let waited = memory
+                .wake
+                .wait_timeout(due, Duration::from_millis(wait_ms));
             due = waited.unwrap_or_else(PoisonError::into_inner).0;
             continue;
         }
@@ -322,7 +357,10 @@ fn tick_in_memory(shared: &Shared, slots: &[Arc<dyn Erased>]) {
             if slot.next_deadline().is_some_and(|deadline| deadline <= now) {
                 slot.tick(&mut || memory.stamp(1));
             }
-            next = next.min(slot.next_deadline().map_or(u64::MAX, |deadline| deadline.0.max(1)));
+            next = next.min(
+                slot.next_deadline()
+                    .map_or(u64::MAX, |deadline| deadline.0.max(1)),
+            );
         }
         due = lock(&memory.due);
         *due = next.min(*due);

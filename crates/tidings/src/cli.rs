@@ -41,18 +41,32 @@ fn serve_command() -> Command {
 /// Adds a flag for every setting.
 fn with_settings(command: Command) -> Command {
     let help = "The file with settings, instead of tidings.toml [env: TIDINGS_CONFIG]";
-    let file = Arg::new("config").long("config").value_name("FILE").help(help);
-    config::keys().iter().fold(command.arg(file), |command, key| {
-        let default = if key.default.is_empty() { "all" } else { &key.default };
-        let variable = config::variable(&key.name);
-        let help = format!("{} [default: {default}] [env: {variable}]", key.help);
-        let mut arg = Arg::new(key.name.as_str()).long(config::flag(&key.name)).help(help);
-        arg = arg.value_name(value_name(key));
-        if key.default == "false" {
-            arg = arg.num_args(0..=1).require_equals(true).default_missing_value("true");
-        }
-        command.arg(arg)
-    })
+    let file = Arg::new("config")
+        .long("config")
+        .value_name("FILE")
+        .help(help);
+    config::keys()
+        .iter()
+        .fold(command.arg(file), |command, key| {
+            let default = if key.default.is_empty() {
+                "all"
+            } else {
+                &key.default
+            };
+            let variable = config::variable(&key.name);
+            let help = format!("{} [default: {default}] [env: {variable}]", key.help);
+            let mut arg = Arg::new(key.name.as_str())
+                .long(config::flag(&key.name))
+                .help(help);
+            arg = arg.value_name(value_name(key));
+            if key.default == "false" {
+                arg = arg
+                    .num_args(0..=1)
+                    .require_equals(true)
+                    .default_missing_value("true");
+            }
+            command.arg(arg)
+        })
 }
 
 /// What stands for the value of a flag in the help.
@@ -74,9 +88,15 @@ fn value_name(key: &config::Key) -> &'static str {
 /// Flags over environment over file over defaults.
 fn layers(matches: &ArgMatches) -> anyhow::Result<Layers> {
     let mut layers = Layers::defaults();
-    let named = matches.try_get_one::<String>("config").ok().flatten().map(PathBuf::from);
+    let named = matches
+        .try_get_one::<String>("config")
+        .ok()
+        .flatten()
+        .map(PathBuf::from);
     let named = named.or_else(|| std::env::var_os("TIDINGS_CONFIG").map(PathBuf::from));
-    let path = named.clone().unwrap_or_else(|| PathBuf::from("tidings.toml"));
+    let path = named
+        .clone()
+        .unwrap_or_else(|| PathBuf::from("tidings.toml"));
     if named.is_some() || path.exists() {
         let text = std::fs::read_to_string(&path);
         let text = text.with_context(|| format!("cannot read {}", path.display()))?;
@@ -107,7 +127,11 @@ pub fn main() -> ExitCode {
         // When nobody hears it, the exit code still says it.
         drop(writeln!(stderr, "tidings: {why:#}"));
         // A setting that cannot be used is the user's mistake, as a wrong flag is.
-        if why.is::<config::Unusable>() { ExitCode::from(2) } else { ExitCode::FAILURE }
+        if why.is::<config::Unusable>() {
+            ExitCode::from(2)
+        } else {
+            ExitCode::FAILURE
+        }
     })
 }
 
@@ -118,7 +142,10 @@ fn runtime(settings: &Settings) -> std::io::Result<tokio::runtime::Runtime> {
         0 | 1 => tokio::runtime::Builder::new_current_thread(),
         _ => tokio::runtime::Builder::new_multi_thread(),
     };
-    builder.worker_threads(settings.workers.max(1)).enable_all().build()
+    builder
+        .worker_threads(settings.workers.max(1))
+        .enable_all()
+        .build()
 }
 
 fn serve(matches: &ArgMatches) -> anyhow::Result<ExitCode> {
@@ -134,7 +161,9 @@ async fn run(settings: Settings) -> anyhow::Result<ExitCode> {
     say(format_args!("http     http://{}", bound.http()))?;
     match data.as_deref().map(Path::display) {
         Some(data) => say(format_args!("data     {data}"))?,
-        None => say(format_args!("data     in memory only: forgotten when the process ends"))?,
+        None => say(format_args!(
+            "data     in memory only: forgotten when the process ends"
+        ))?,
     }
     let server = tokio::select! {
         server = bound.recover() => server?,

@@ -97,17 +97,27 @@ impl Settings {
         let count = |key, range| layers.take(key, |text| parse::count(text, range));
         let bytes = |key, range| layers.take(key, |text| parse::bytes(text, range));
         let time = |key| layers.take(key, parse::time);
-        let whole = |key, range| bytes(key, range).map(|n| usize::try_from(n).unwrap_or(usize::MAX));
-        let number = |key, range| count(key, range).map(|n| usize::try_from(n).unwrap_or(usize::MAX));
+        let whole =
+            |key, range| bytes(key, range).map(|n| usize::try_from(n).unwrap_or(usize::MAX));
+        let number =
+            |key, range| count(key, range).map(|n| usize::try_from(n).unwrap_or(usize::MAX));
         let memory = layers.take("memory", parse::truth)?;
         let workers = number("workers", 0..=1024)?;
         Ok(Self {
             http: layers.take("http", parse::address)?,
-            data: if memory { None } else { Some(layers.take("data", parse::path)?) },
+            data: if memory {
+                None
+            } else {
+                Some(layers.take("data", parse::path)?)
+            },
             services: layers.take("only", parse::services)?,
             log_format: layers.take("log_format", parse::log_format)?,
             log_level: layers.take("log_level", parse::log_level)?,
-            workers: if workers == 0 { default_workers() } else { workers },
+            workers: if workers == 0 {
+                default_workers()
+            } else {
+                workers
+            },
             shutdown_timeout: time("shutdown_timeout")?,
             http_bounds: Http {
                 connections_max: number("http_connections_max", 1..=1_000_000)?,

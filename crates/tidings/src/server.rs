@@ -59,15 +59,29 @@ impl Server {
         let http = listener.local_addr()?;
         let connections = Arc::<accept::Counters>::default();
         let (node, rockets) = (OnceLock::new(), OnceLock::new());
-        let parts = Arc::new(Parts { node, rockets, connections: Arc::clone(&connections) });
+        let parts = Arc::new(Parts {
+            node,
+            rockets,
+            connections: Arc::clone(&connections),
+        });
         let gate = Arc::new(accept::Gate::closed(routes::starting()));
         let (stop, stopped) = watch::channel(false);
         let bounds = settings.http_bounds;
         let serve = accept::serve(listener, Arc::clone(&gate), bounds, connections, stopped);
         let accepting = tokio::spawn(serve);
         let shutdown_timeout = settings.shutdown_timeout;
-        let server = Self { http, parts, stop, accepting, shutdown_timeout };
-        Ok(Bound { server, settings, gate })
+        let server = Self {
+            http,
+            parts,
+            stop,
+            accepting,
+            shutdown_timeout,
+        };
+        Ok(Bound {
+            server,
+            settings,
+            gate,
+        })
     }
 
     /// Takes the ports, recovers, and serves.
@@ -121,7 +135,11 @@ impl Bound {
     /// # Errors
     /// When the log cannot be opened or read; the message says where it is damaged.
     pub async fn recover(self) -> anyhow::Result<Server> {
-        let Self { server, settings, gate } = self;
+        let Self {
+            server,
+            settings,
+            gate,
+        } = self;
         let mut builder = Builder::new(settings.node);
         let name = Service::Rockets.name();
         let machine = builder.add(Service::Rockets.machine(), name, Rockets::default());
@@ -154,8 +172,15 @@ impl Bound {
                 }
             }
         }
-        gate.open(accept::Routes { hot, router: routes::finish(api) });
-        tracing::info!(entries = stats.entries, position = node.stats().position, "ready");
+        gate.open(accept::Routes {
+            hot,
+            router: routes::finish(api),
+        });
+        tracing::info!(
+            entries = stats.entries,
+            position = node.stats().position,
+            "ready"
+        );
         Ok(server)
     }
 }
@@ -165,11 +190,18 @@ fn open(builder: Builder, data: &Path, bytes_max: Option<u64>) -> anyhow::Result
     let opened = Sqlite::open(data, options);
     let log = opened.with_context(|| format!("cannot open the log in {}", data.display()))?;
     let node = builder.start(Box::new(log), |progress: Progress| {
-        let Progress { done, total, entries, elapsed } = progress;
+        let Progress {
+            done,
+            total,
+            entries,
+            elapsed,
+        } = progress;
         tracing::info!("recovering: {done} of {total} batches, {entries} messages, {elapsed:.1?}");
     });
     node.with_context(|| {
         let data = data.display();
-        format!("cannot recover from the log in {data}; `tidings log check --data {data}` says more")
+        format!(
+            "cannot recover from the log in {data}; `tidings log check --data {data}` says more"
+        )
     })
 }

@@ -284,7 +284,11 @@ impl Rocket {
 
     /// All there is to show. O(held), allocates while something is missing.
     pub fn view(&self) -> View {
-        View { channel: self.channel, state: self.state().clone(), sequence: self.sequence() }
+        View {
+            channel: self.channel,
+            state: self.state().clone(),
+            sequence: self.sequence(),
+        }
     }
 
     /// How complete the knowledge of it is. O(held), allocates while something is missing.

@@ -28,7 +28,8 @@ pub(super) fn command() -> Command {
         .global(true)
         .conflicts_with(TARGET)
         .help("Let the server inside keep its data in a temporary folder instead of in memory");
-    let about = "Drill a server with a messy world and check every answer; exit code 1 if one is wrong";
+    let about =
+        "Drill a server with a messy world and check every answer; exit code 1 if one is wrong";
     let command = Command::new("drill").about(about).arg(target).arg(durable);
     Service::ALL.into_iter().fold(command, |command, service| {
         command.subcommand(match service {
@@ -42,23 +43,45 @@ pub(super) fn command() -> Command {
 
 pub(super) fn run(matches: &ArgMatches) -> anyhow::Result<ExitCode> {
     let drills = match matches.subcommand() {
-        Some((name, matches)) => Service::named(name).into_iter().map(|service| (service, Some(matches))).collect(),
+        Some((name, matches)) => Service::named(name)
+            .into_iter()
+            .map(|service| (service, Some(matches)))
+            .collect(),
         None => Service::ALL.map(|service| (service, None)).to_vec(),
     };
-    let matches = drills.first().and_then(|(_, matches)| *matches).unwrap_or(matches);
+    let matches = drills
+        .first()
+        .and_then(|(_, matches)| *matches)
+        .unwrap_or(matches);
     // The drill has this thread, a server inside another: they share nothing but sockets.
     let target = matches.get_one::<String>(TARGET);
-    let inside = if target.is_none() { Some(Inside::start(matches.get_flag(DURABLE))?) } else { None };
-    let address = inside.as_ref().map_or_else(|| target.cloned().unwrap_or_default(), |inside| inside.http.clone());
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let inside = if target.is_none() {
+        Some(Inside::start(matches.get_flag(DURABLE))?)
+    } else {
+        None
+    };
+    let address = inside.as_ref().map_or_else(
+        || target.cloned().unwrap_or_default(),
+        |inside| inside.http.clone(),
+    );
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?;
     let passed = runtime.block_on(drill_all(&address, &drills))?;
     if let Some(inside) = inside {
         inside.stop()?;
     }
-    Ok(if passed { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    Ok(if passed {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    })
 }
 
-async fn drill_all(address: &str, drills: &[(Service, Option<&ArgMatches>)]) -> anyhow::Result<bool> {
+async fn drill_all(
+    address: &str,
+    drills: &[(Service, Option<&ArgMatches>)],
+) -> anyhow::Result<bool> {
     let target = Target::resolve(address).await?;
     let mut passed = true;
     for (service, matches) in drills {
@@ -89,7 +112,9 @@ struct Inside {
 impl Inside {
     fn start(durable: bool) -> anyhow::Result<Self> {
         let folder = durable.then(tempfile::tempdir).transpose()?;
-        let data = folder.as_ref().map(|folder| folder.path().display().to_string());
+        let data = folder
+            .as_ref()
+            .map(|folder| folder.path().display().to_string());
         let mut given = vec![("http", "127.0.0.1:0"), ("log_level", "warn")];
         match &data {
             Some(data) => given.push(("data", data)),
@@ -109,8 +134,15 @@ impl Inside {
             })
         });
         match address.recv() {
-            Ok(http) => Ok(Self { http: http.to_string(), stop, thread, _folder: folder }),
-            Err(_) => Err(joined(thread).err().unwrap_or_else(|| anyhow::anyhow!("it did not start"))),
+            Ok(http) => Ok(Self {
+                http: http.to_string(),
+                stop,
+                thread,
+                _folder: folder,
+            }),
+            Err(_) => Err(joined(thread)
+                .err()
+                .unwrap_or_else(|| anyhow::anyhow!("it did not start"))),
         }
     }
 
@@ -122,5 +154,7 @@ impl Inside {
 }
 
 fn joined(thread: std::thread::JoinHandle<anyhow::Result<()>>) -> anyhow::Result<()> {
-    thread.join().unwrap_or_else(|_| Err(anyhow::anyhow!("the server inside has panicked")))
+    thread
+        .join()
+        .unwrap_or_else(|_| Err(anyhow::anyhow!("the server inside has panicked")))
 }

@@ -9,11 +9,23 @@ use crate::service::Service;
 
 pub(super) fn count(text: &str, range: RangeInclusive<u64>) -> Result<u64, String> {
     let number = text.parse().ok().filter(|number| range.contains(number));
-    number.ok_or_else(|| format!("allowed is a whole number from {} to {}", range.start(), range.end()))
+    number.ok_or_else(|| {
+        format!(
+            "allowed is a whole number from {} to {}",
+            range.start(),
+            range.end()
+        )
+    })
 }
 
 pub(super) fn bytes(text: &str, range: RangeInclusive<u64>) -> Result<u64, String> {
-    let units = [("KiB", 1 << 10), ("MiB", 1 << 20), ("GiB", 1 << 30), ("B", 1), ("", 1)];
+    let units = [
+        ("KiB", 1 << 10),
+        ("MiB", 1 << 20),
+        ("GiB", 1 << 30),
+        ("B", 1),
+        ("", 1),
+    ];
     let number = with_unit(text, &units).filter(|number| range.contains(number));
     number.ok_or_else(|| {
         let (from, to) = (range.start(), range.end());
@@ -24,42 +36,62 @@ pub(super) fn bytes(text: &str, range: RangeInclusive<u64>) -> Result<u64, Strin
 pub(super) fn time(text: &str) -> Result<Duration, String> {
     let units = [("ms", 1), ("s", 1000), ("m", 60_000), ("h", 3_600_000)];
     let milliseconds = with_unit(text, &units).filter(|ms| (1..=86_400_000).contains(ms));
-    let milliseconds = milliseconds.ok_or("allowed is a time from 1ms to 24h, such as 500ms, 30s or 2m")?;
+    let milliseconds =
+        milliseconds.ok_or("allowed is a time from 1ms to 24h, such as 500ms, 30s or 2m")?;
     Ok(Duration::from_millis(milliseconds))
 }
 
 fn with_unit(text: &str, units: &[(&str, u64)]) -> Option<u64> {
-    let digits = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
+    let digits = text
+        .find(|c: char| !c.is_ascii_digit())
+        .unwrap_or(text.len());
     let (number, unit) = text.split_at(digits);
-    let (_, factor) = units.iter().find(|(name, _)| unit.trim().eq_ignore_ascii_case(name))?;
+    let (_, factor) = units
+        .iter()
+        .find(|(name, _)| unit.trim().eq_ignore_ascii_case(name))?;
     number.parse::<u64>().ok()?.checked_mul(*factor)
 }
 
 pub(super) fn truth(text: &str) -> Result<bool, String> {
-    text.parse().map_err(|_| "allowed are true and false".to_owned())
+    text.parse()
+        .map_err(|_| "allowed are true and false".to_owned())
 }
 
 pub(super) fn address(text: &str) -> Result<String, String> {
     let port = text.rsplit_once(':').filter(|(host, _)| !host.is_empty());
     match port.and_then(|(_, port)| port.parse::<u16>().ok()) {
         Some(_) => Ok(text.to_owned()),
-        None => Err("allowed is HOST:PORT, such as 127.0.0.1:8088; port 0 takes a free one".to_owned()),
+        None => {
+            Err("allowed is HOST:PORT, such as 127.0.0.1:8088; port 0 takes a free one".to_owned())
+        }
     }
 }
 
 pub(super) fn path(text: &str) -> Result<PathBuf, String> {
-    if text.is_empty() { Err("allowed is the path of a folder".to_owned()) } else { Ok(text.into()) }
+    if text.is_empty() {
+        Err("allowed is the path of a folder".to_owned())
+    } else {
+        Ok(text.into())
+    }
 }
 
 pub(super) fn services(text: &str) -> Result<Vec<Service>, String> {
     let names = || Service::ALL.map(Service::name).join(", ");
     let mut services = Vec::new();
-    for name in text.split(',').map(str::trim).filter(|name| !name.is_empty()) {
+    for name in text
+        .split(',')
+        .map(str::trim)
+        .filter(|name| !name.is_empty())
+    {
         services.push(Service::named(name).ok_or_else(|| format!("allowed are {}", names()))?);
     }
     services.sort_unstable();
     services.dedup();
-    Ok(if services.is_empty() { Service::ALL.to_vec() } else { services })
+    Ok(if services.is_empty() {
+        Service::ALL.to_vec()
+    } else {
+        services
+    })
 }
 
 pub(super) fn log_format(text: &str) -> Result<LogFormat, String> {

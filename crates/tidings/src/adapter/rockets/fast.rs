@@ -10,7 +10,10 @@ use super::parse;
 
 /// The message, if it has the usual shape and nothing about it is wrong.
 pub(super) fn delivery(json: &[u8], text_bytes_max: usize) -> Option<Delivery> {
-    let mut at = Cursor { left: json, text_bytes_max };
+    let mut at = Cursor {
+        left: json,
+        text_bytes_max,
+    };
     at.token(b"{")?;
     at.key(b"metadata")?;
     at.token(b"{")?;
@@ -47,7 +50,11 @@ pub(super) fn delivery(json: &[u8], text_bytes_max: usize) -> Option<Delivery> {
     at.token(b"}")?;
     at.blanks();
     let whole = at.left.is_empty() && (1..=NUMBER_MAX).contains(&number);
-    whole.then_some(Delivery { channel, number, message: Message { time, content } })
+    whole.then_some(Delivery {
+        channel,
+        number,
+        message: Message { time, content },
+    })
 }
 
 /// What is left to read.
@@ -100,7 +107,11 @@ impl<'a> Cursor<'a> {
         let digits = self.left.get(usize::from(negative)..)?;
         let mut value = 0i64;
         let mut count = 0;
-        for byte in digits.iter().take_while(|byte| byte.is_ascii_digit()).take(19) {
+        for byte in digits
+            .iter()
+            .take_while(|byte| byte.is_ascii_digit())
+            .take(19)
+        {
             count += 1;
             value = value.wrapping_mul(10).wrapping_add(i64::from(byte - b'0'));
         }
@@ -127,6 +138,10 @@ impl<'a> Cursor<'a> {
         self.token(b",")?;
         self.key(b"mission")?;
         let mission = self.bounded_text()?;
-        Some(Content::Launched { kind, speed, mission })
+        Some(Content::Launched {
+            kind,
+            speed,
+            mission,
+        })
     }
 }

@@ -30,7 +30,9 @@ impl Form {
     /// The form that `Content-Type` says. Without one, and with the one that `curl -d` sends, it is
     /// JSON.
     pub(super) fn of(headers: &HeaderMap) -> Result<Self, Problem> {
-        let Some(value) = headers.get(header::CONTENT_TYPE) else { return Ok(Self::Json) };
+        let Some(value) = headers.get(header::CONTENT_TYPE) else {
+            return Ok(Self::Json);
+        };
         let text = value.to_str().unwrap_or_default();
         let media = text.split(';').next().unwrap_or_default().trim();
         let forms = [
@@ -39,7 +41,9 @@ impl Form {
             ("application/x-ndjson", Self::Ndjson),
             ("application/cloudevents-batch+json", Self::CloudEvents),
         ];
-        let form = forms.iter().find(|(name, _)| media.eq_ignore_ascii_case(name));
+        let form = forms
+            .iter()
+            .find(|(name, _)| media.eq_ignore_ascii_case(name));
         form.map(|(_, form)| *form).ok_or_else(|| {
             let detail = format!(
                 "Content-Type: {text:?} is not taken here; allowed are application/json, \
@@ -52,7 +56,9 @@ impl Form {
 
 /// A UUID in any of its written forms.
 pub(super) fn channel(text: &str) -> Option<Channel> {
-    uuid::Uuid::try_parse(text).ok().map(|uuid| Channel(uuid.into_bytes()))
+    uuid::Uuid::try_parse(text)
+        .ok()
+        .map(|uuid| Channel(uuid.into_bytes()))
 }
 
 /// A time as RFC 3339 writes it, if it is in one of the years 0 to 9999 of UTC.
@@ -60,7 +66,10 @@ pub(super) fn time(text: &str) -> Option<MessageTime> {
     let time = OffsetDateTime::parse(text, &Rfc3339).ok()?;
     let (seconds, nanoseconds) = (time.unix_timestamp(), time.nanosecond());
     let utc = OffsetDateTime::from_unix_timestamp(seconds).ok()?;
-    (0..=9999).contains(&utc.year()).then_some(MessageTime { seconds, nanoseconds })
+    (0..=9999).contains(&utc.year()).then_some(MessageTime {
+        seconds,
+        nanoseconds,
+    })
 }
 
 /// What an outcome is called outside.
@@ -110,7 +119,10 @@ pub(super) fn slow(json: &[u8], text_bytes_max: usize) -> Result<Delivery, Probl
     let envelope: Envelope<'_> = serde_json::from_slice(json).map_err(|_| explain(json))?;
     let metadata = envelope.metadata;
     let channel = channel(&metadata.channel).ok_or_else(|| {
-        Problem::field("metadata.channel", format!("{:?} is not a UUID", shortened(&metadata.channel)))
+        Problem::field(
+            "metadata.channel",
+            format!("{:?} is not a UUID", shortened(&metadata.channel)),
+        )
     })?;
     let number = metadata.message_number;
     if !(1..=NUMBER_MAX).contains(&number) {
@@ -118,12 +130,19 @@ pub(super) fn slow(json: &[u8], text_bytes_max: usize) -> Result<Delivery, Probl
         return Err(Problem::field("metadata.messageNumber", why));
     }
     let time = time(&metadata.message_time).ok_or_else(|| {
-        let why = format!("{:?} is not an RFC 3339 time", shortened(&metadata.message_time));
+        let why = format!(
+            "{:?} is not an RFC 3339 time",
+            shortened(&metadata.message_time)
+        );
         Problem::field("metadata.messageTime", why)
     })?;
     let raw = envelope.message.map_or("", RawValue::get);
     let content = content(&metadata.message_type, raw, text_bytes_max);
-    Ok(Delivery { channel, number, message: Message { time, content } })
+    Ok(Delivery {
+        channel,
+        number,
+        message: Message { time, content },
+    })
 }
 
 /// Reads it once more to say where it is wrong.
@@ -140,7 +159,9 @@ fn explain(json: &[u8]) -> Problem {
 }
 
 fn shortened(text: &str) -> &str {
-    text.char_indices().nth(60).map_or(text, |(end, _)| text.get(..end).unwrap_or(text))
+    text.char_indices()
+        .nth(60)
+        .map_or(text, |(end, _)| text.get(..end).unwrap_or(text))
 }
 
 #[derive(Deserialize)]
@@ -177,16 +198,22 @@ fn content(kind: &str, raw: &str, text_bytes_max: usize) -> Content {
         (text.len() <= text_bytes_max).then(|| Arc::from(text))
     };
     let content = match kind {
-        "RocketLaunched" => serde_json::from_str::<Launched<'_>>(raw).ok().and_then(|launched| {
-            let (kind, mission) = (text(launched.kind)?, text(launched.mission)?);
-            Some(Content::Launched { kind, speed: launched.launch_speed, mission })
-        }),
-        "RocketSpeedIncreased" => {
-            serde_json::from_str::<By>(raw).ok().map(|by| Content::SpeedIncreased(by.by))
-        }
-        "RocketSpeedDecreased" => {
-            serde_json::from_str::<By>(raw).ok().map(|by| Content::SpeedDecreased(by.by))
-        }
+        "RocketLaunched" => serde_json::from_str::<Launched<'_>>(raw)
+            .ok()
+            .and_then(|launched| {
+                let (kind, mission) = (text(launched.kind)?, text(launched.mission)?);
+                Some(Content::Launched {
+                    kind,
+                    speed: launched.launch_speed,
+                    mission,
+                })
+            }),
+        "RocketSpeedIncreased" => serde_json::from_str::<By>(raw)
+            .ok()
+            .map(|by| Content::SpeedIncreased(by.by)),
+        "RocketSpeedDecreased" => serde_json::from_str::<By>(raw)
+            .ok()
+            .map(|by| Content::SpeedDecreased(by.by)),
         "RocketMissionChanged" => serde_json::from_str::<NewMission<'_>>(raw)
             .ok()
             .and_then(|changed| text(changed.new_mission).map(Content::MissionChanged)),

@@ -23,7 +23,11 @@ pub(super) async fn take(
     while first.trim_ascii().is_empty() {
         match pieces.next().await? {
             Some(piece) => first = piece,
-            None => return Err(Problem::bad_request("the body is empty; expected a message")),
+            None => {
+                return Err(Problem::bad_request(
+                    "the body is empty; expected a message",
+                ));
+            }
         }
     }
     if first.trim_ascii_start().first() == Some(&b'[') {
@@ -39,7 +43,11 @@ pub(super) async fn take(
             if wants_body(headers) {
                 let outcome = parse::outcome_name(outcome);
                 let channel = channel.to_string();
-                let receipt = schema::Receipt { channel, message_number: number, outcome };
+                let receipt = schema::Receipt {
+                    channel,
+                    message_number: number,
+                    outcome,
+                };
                 let body = serde_json::to_vec(&receipt).unwrap_or_default();
                 *response.body_mut() = Body::from(body);
                 let json = HeaderValue::from_static("application/json");
@@ -48,7 +56,10 @@ pub(super) async fn take(
             Ok(response)
         }
         Reply::ChannelsFull => Err(channels_full()),
-        Reply::Configured => Err(Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "not a message")),
+        Reply::Configured => Err(Problem::new(
+            StatusCode::INTERNAL_SERVER_ERROR,
+            "not a message",
+        )),
     }
 }
 
@@ -60,8 +71,13 @@ fn taken(outcome: Outcome) -> Response {
 }
 
 fn wants_body(headers: &HeaderMap) -> bool {
-    let prefers = headers.get_all("prefer").iter().filter_map(|prefer| prefer.to_str().ok());
-    prefers.flat_map(|prefer| prefer.split([',', ';'])).any(|prefer| prefer.trim() == "return=representation")
+    let prefers = headers
+        .get_all("prefer")
+        .iter()
+        .filter_map(|prefer| prefer.to_str().ok());
+    prefers
+        .flat_map(|prefer| prefer.split([',', ';']))
+        .any(|prefer| prefer.trim() == "return=representation")
 }
 
 pub(super) fn channels_full() -> Problem {

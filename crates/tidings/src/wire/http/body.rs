@@ -24,7 +24,10 @@ pub(crate) struct Pieces<B> {
 }
 
 /// A body as hyper reads it, boxed by axum or not.
-pub(crate) trait MessageBody: Body<Data = Bytes, Error: Display + Send> + Unpin + Send {}
+pub(crate) trait MessageBody:
+    Body<Data = Bytes, Error: Display + Send> + Unpin + Send
+{
+}
 
 impl<B: Body<Data = Bytes, Error: Display + Send> + Unpin + Send> MessageBody for B {}
 
@@ -39,7 +42,14 @@ impl<B: MessageBody> Pieces<B> {
     ) -> Result<Self, Problem> {
         let declared = headers.get(header::CONTENT_LENGTH);
         let declared = declared.and_then(|length| length.to_str().ok()?.parse().ok());
-        let pieces = Self { body, bytes_max, taken: 0, deadline: None, timeout, declared };
+        let pieces = Self {
+            body,
+            bytes_max,
+            taken: 0,
+            deadline: None,
+            timeout,
+            declared,
+        };
         pieces.check(declared.unwrap_or(0))?;
         Ok(pieces)
     }
@@ -62,7 +72,10 @@ impl<B: MessageBody> Pieces<B> {
         if bytes <= self.bytes_max {
             return Ok(());
         }
-        let detail = format!("the body is larger than the {} bytes allowed", self.bytes_max);
+        let detail = format!(
+            "the body is larger than the {} bytes allowed",
+            self.bytes_max
+        );
         Err(Problem::new(StatusCode::PAYLOAD_TOO_LARGE, detail))
     }
 
@@ -72,10 +85,15 @@ impl<B: MessageBody> Pieces<B> {
     /// 413 over the limit, 408 after the deadline, 400 when the sender breaks off.
     pub(crate) async fn next(&mut self) -> Result<Option<Bytes>, Problem> {
         loop {
-            let Some(frame) = self.frame().await? else { return Ok(None) };
-            let frame = frame.map_err(|why| Problem::bad_request(format!("the body breaks off: {why}")))?;
+            let Some(frame) = self.frame().await? else {
+                return Ok(None);
+            };
+            let frame =
+                frame.map_err(|why| Problem::bad_request(format!("the body breaks off: {why}")))?;
             // What is not data are trailers, which nobody asked for.
-            let Ok(data) = frame.into_data() else { continue };
+            let Ok(data) = frame.into_data() else {
+                continue;
+            };
             self.taken += data.len();
             self.check(self.taken)?;
             return Ok(Some(data));
@@ -86,13 +104,16 @@ impl<B: MessageBody> Pieces<B> {
     async fn frame(&mut self) -> Result<Option<Result<Frame<Bytes>, B::Error>>, Problem> {
         let ready = {
             let mut frame = std::pin::pin!(self.body.frame());
-            std::future::poll_fn(|context| std::task::Poll::Ready(frame.as_mut().poll(context))).await
+            std::future::poll_fn(|context| std::task::Poll::Ready(frame.as_mut().poll(context)))
+                .await
         };
         if let std::task::Poll::Ready(frame) = ready {
             return Ok(frame);
         }
         let timeout = self.timeout;
-        let deadline = *self.deadline.get_or_insert_with(|| tokio::time::Instant::now() + timeout);
+        let deadline = *self
+            .deadline
+            .get_or_insert_with(|| tokio::time::Instant::now() + timeout);
         let frame = tokio::time::timeout_at(deadline, self.body.frame()).await;
         frame.map_err(|_| {
             let detail = format!("the body did not come within {timeout:?}");
@@ -105,7 +126,9 @@ impl<B: MessageBody> Pieces<B> {
     /// # Errors
     /// As [`Pieces::next`].
     pub(crate) async fn rest(mut self, first: Bytes) -> Result<Bytes, Problem> {
-        let Some(second) = self.next().await? else { return Ok(first) };
+        let Some(second) = self.next().await? else {
+            return Ok(first);
+        };
         let expected = self.declared.unwrap_or(0).min(self.bytes_max);
         let mut all = BytesMut::with_capacity(expected.max(first.len() + second.len()));
         all.extend_from_slice(&first);

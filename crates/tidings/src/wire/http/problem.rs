@@ -15,7 +15,9 @@ pub(crate) struct Problem {
     #[schema(example = "Bad Request")]
     title: &'static str,
     /// What was wrong, and what is allowed.
-    #[schema(example = "metadata.messageNumber: invalid value: integer `0`, expected 1 to 9223372036854775807")]
+    #[schema(
+        example = "metadata.messageNumber: invalid value: integer `0`, expected 1 to 9223372036854775807"
+    )]
     detail: String,
     /// The field, parameter or header at fault.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -36,7 +38,10 @@ impl Problem {
     /// A request that is wrong in one field.
     pub(crate) fn field(field: &str, why: impl std::fmt::Display) -> Self {
         let detail = format!("{field}: {why}");
-        Self { field: Some(field.to_owned()), ..Self::new(StatusCode::BAD_REQUEST, detail) }
+        Self {
+            field: Some(field.to_owned()),
+            ..Self::new(StatusCode::BAD_REQUEST, detail)
+        }
     }
 
     pub(crate) fn bad_request(detail: impl Into<String>) -> Self {
@@ -64,7 +69,10 @@ impl IntoResponse for Problem {
         let body = serde_json::to_vec(&self).unwrap_or_default();
         let mut response = (status, body).into_response();
         let headers = response.headers_mut();
-        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
+        headers.insert(
+            header::CONTENT_TYPE,
+            HeaderValue::from_static("application/problem+json"),
+        );
         headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
         if status == StatusCode::SERVICE_UNAVAILABLE {
             headers.insert(header::RETRY_AFTER, HeaderValue::from_static("1"));

@@ -106,7 +106,11 @@ impl Sweeper {
     /// One for connections with timeouts not shorter than `timeout_min`.
     pub(crate) fn new(timeout_min: Duration) -> Self {
         let every = (timeout_min / LOOKS_PER_TIMEOUT).max(Duration::from_millis(1));
-        Self { links: Mutex::new(Vec::new()), every, stopping: AtomicBool::new(false) }
+        Self {
+            links: Mutex::new(Vec::new()),
+            every,
+            stopping: AtomicBool::new(false),
+        }
     }
 
     /// A link for a new connection.
@@ -148,7 +152,9 @@ impl Sweeper {
 
     fn look(&self) {
         lock(&self.links).retain(|link| {
-            let Some(link) = link.upgrade() else { return false };
+            let Some(link) = link.upgrade() else {
+                return false;
+            };
             let requests = link.requests.load(Ordering::Relaxed);
             let mut seen = lock(&link.seen);
             if seen.0 != requests || link.at_work.load(Ordering::Relaxed) > 0 {
