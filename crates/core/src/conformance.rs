@@ -49,10 +49,7 @@ pub fn check<M>(
             steady.tick(due, &mut |event| one.push(event));
             restarted.tick(due, &mut |event| other.push(event));
             assert_eq!(one, other, "events of the tick before command {i}");
-            assert!(
-                steady.next_deadline() != Some(due),
-                "a tick deals with what is due"
-            );
+            assert!(steady.next_deadline() != Some(due), "a tick deals with what is due");
         }
         let stored = through_storage(&command);
         assert_eq!(stored, command, "command {i} after a trip through storage");

@@ -34,9 +34,7 @@ enum Command {
 
 fn main() -> Result<(), Box<dyn Error>> {
     let command = Command::parse();
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     match command {
         Command::Serve { address } => runtime.block_on(serve(&address)),
         Command::Drill { address, options } => runtime.block_on(drill(&address, &options)),
@@ -48,21 +46,9 @@ async fn drill(address: &str, options: &Options) -> Result<(), Box<dyn Error>> {
     let before = cpu()?;
     let verdict = rockets::run(&target, options, Progress::silent()).await?;
     let used = cpu()?.saturating_sub(before);
-    let requests = verdict
-        .value("requests")
-        .unwrap_or("1")
-        .replace(',', "")
-        .parse::<f64>()?;
-    let messages = verdict
-        .value("messages sent")
-        .unwrap_or("1")
-        .replace(',', "")
-        .parse::<f64>()?;
-    for line in verdict
-        .to_string()
-        .lines()
-        .filter(|line| !line.contains("differs"))
-    {
+    let requests = verdict.value("requests").unwrap_or("1").replace(',', "").parse::<f64>()?;
+    let messages = verdict.value("messages sent").unwrap_or("1").replace(',', "").parse::<f64>()?;
+    for line in verdict.to_string().lines().filter(|line| !line.contains("differs")) {
         eprintln!("{line}");
     }
     let micros = used.as_secs_f64() * 1e6;
@@ -78,16 +64,8 @@ async fn drill(address: &str, options: &Options) -> Result<(), Box<dyn Error>> {
 /// The processor time that this process has used, in hundredths of a second (Linux).
 fn cpu() -> Result<Duration, Box<dyn Error>> {
     let stat = std::fs::read_to_string("/proc/self/stat")?;
-    let fields = stat
-        .rsplit(')')
-        .next()
-        .unwrap_or_default()
-        .split_whitespace();
-    let ticks: u64 = fields
-        .skip(11)
-        .take(2)
-        .filter_map(|ticks| ticks.parse::<u64>().ok())
-        .sum();
+    let fields = stat.rsplit(')').next().unwrap_or_default().split_whitespace();
+    let ticks: u64 = fields.skip(11).take(2).filter_map(|ticks| ticks.parse::<u64>().ok()).sum();
     Ok(Duration::from_millis(ticks * 10))
 }
 
@@ -111,9 +89,7 @@ async fn answer(mut stream: TcpStream) -> std::io::Result<()> {
         if end == buffer.len() {
             buffer.resize(end * 2, 0);
         }
-        let read = stream
-            .read(buffer.get_mut(end..).unwrap_or_default())
-            .await?;
+        let read = stream.read(buffer.get_mut(end..).unwrap_or_default()).await?;
         if read == 0 {
             return Ok(());
         }
@@ -140,15 +116,8 @@ fn request(bytes: &[u8], out: &mut Vec<u8>) -> Option<usize> {
         out.extend_from_slice(b"HTTP/1.1 404 Not Found\r\ncontent-length: 0\r\n\r\n");
         return Some(head);
     }
-    let length = parsed
-        .headers
-        .iter()
-        .find(|f| f.name.eq_ignore_ascii_case("content-length"));
-    let length: usize = std::str::from_utf8(length?.value)
-        .ok()?
-        .trim()
-        .parse()
-        .ok()?;
+    let length = parsed.headers.iter().find(|f| f.name.eq_ignore_ascii_case("content-length"));
+    let length: usize = std::str::from_utf8(length?.value).ok()?.trim().parse().ok()?;
     let body = bytes.get(head..head + length)?;
     if body.last() == Some(&b'\n') {
         let lines = body.split(|&byte| byte == b'\n').count() - 1;

@@ -74,10 +74,7 @@ impl Target {
         let authority = rest.split('/').next().unwrap_or(rest);
         let mut found = lookup_host(authority).await.map_err(|_| unknown())?;
         let address = found.next().ok_or_else(unknown)?;
-        Ok(Self {
-            authority: authority.to_owned(),
-            address,
-        })
+        Ok(Self { authority: authority.to_owned(), address })
     }
 
     /// What goes into the `Host` field.
@@ -88,10 +85,7 @@ impl Target {
 
 impl From<SocketAddr> for Target {
     fn from(address: SocketAddr) -> Self {
-        Self {
-            authority: address.to_string(),
-            address,
-        }
+        Self { authority: address.to_string(), address }
     }
 }
 
@@ -229,10 +223,7 @@ impl Connection {
             Body::Buffered(range) => self.buffer.get(range).unwrap_or_default(),
             Body::Chunks => self.chunks.as_slice(),
         };
-        Response {
-            head: frame.head,
-            body,
-        }
+        Response { head: frame.head, body }
     }
 
     /// The answer at `start`, if all of it is there.
@@ -244,10 +235,7 @@ impl Connection {
                     return Err(Error::Closed);
                 }
                 if unread.len() > HEAD_BYTES_MAX {
-                    return Err(Error::TooLong {
-                        what: "head",
-                        bytes_max: HEAD_BYTES_MAX,
-                    });
+                    return Err(Error::TooLong { what: "head", bytes_max: HEAD_BYTES_MAX });
                 }
                 return Ok(None);
             };
@@ -265,46 +253,25 @@ impl Connection {
 
     /// An answer whose length is given.
     fn parse_length(&mut self, head: Arc<Head>, length: u64) -> Result<Option<Frame>, Error> {
-        let too_long = Error::TooLong {
-            what: "body",
-            bytes_max: BODY_BYTES_MAX,
-        };
-        let Some(length) = usize::try_from(length)
-            .ok()
-            .filter(|&l| l <= BODY_BYTES_MAX)
-        else {
+        let too_long = Error::TooLong { what: "body", bytes_max: BODY_BYTES_MAX };
+        let Some(length) = usize::try_from(length).ok().filter(|&l| l <= BODY_BYTES_MAX) else {
             return Err(too_long);
         };
         self.wanted = head.bytes() + length;
         if self.end - self.start < self.wanted {
-            return if self.ended {
-                Err(Error::Closed)
-            } else {
-                Ok(None)
-            };
+            return if self.ended { Err(Error::Closed) } else { Ok(None) };
         }
         let body = self.start + head.bytes()..self.start + self.wanted;
-        Ok(Some(Frame {
-            head,
-            next: body.end,
-            body: Body::Buffered(body),
-        }))
+        Ok(Some(Frame { head, next: body.end, body: Body::Buffered(body) }))
     }
 
     /// An answer that ends with the connection.
     fn parse_until_close(&mut self, head: Arc<Head>) -> Result<Option<Frame>, Error> {
         let body = self.start + head.bytes()..self.end;
         if body.len() > BODY_BYTES_MAX {
-            return Err(Error::TooLong {
-                what: "body",
-                bytes_max: BODY_BYTES_MAX,
-            });
+            return Err(Error::TooLong { what: "body", bytes_max: BODY_BYTES_MAX });
         }
-        let frame = Frame {
-            head,
-            next: self.end,
-            body: Body::Buffered(body),
-        };
+        let frame = Frame { head, next: self.end, body: Body::Buffered(body) };
         Ok(self.ended.then_some(frame))
     }
 
@@ -317,54 +284,31 @@ impl Connection {
         });
         loop {
             self.chunks_parsed = Some(at);
-            let unread = self
-                .buffer
-                .get(self.start + at..self.end)
-                .unwrap_or_default();
+            let unread = self.buffer.get(self.start + at..self.end).unwrap_or_default();
             let size = httparse::parse_chunk_size(unread);
             let (line, size) = match size {
                 Ok(httparse::Status::Complete(found)) => found,
                 Ok(httparse::Status::Partial) => {
-                    return if self.ended {
-                        Err(Error::Closed)
-                    } else {
-                        Ok(None)
-                    };
+                    return if self.ended { Err(Error::Closed) } else { Ok(None) };
                 }
                 Err(_) => return Err(Error::Malformed("a chunk without its size".to_owned())),
             };
             if size == 0 {
                 let Some(end) = trailer_end(unread.get(line..).unwrap_or_default()) else {
-                    return if self.ended {
-                        Err(Error::Closed)
-                    } else {
-                        Ok(None)
-                    };
+                    return if self.ended { Err(Error::Closed) } else { Ok(None) };
                 };
                 let next = self.start + at + line + end;
-                return Ok(Some(Frame {
-                    head,
-                    next,
-                    body: Body::Chunks,
-                }));
+                return Ok(Some(Frame { head, next, body: Body::Chunks }));
             }
             let size = usize::try_from(size).unwrap_or(usize::MAX);
             if size > BODY_BYTES_MAX.saturating_sub(self.chunks.len()) {
-                return Err(Error::TooLong {
-                    what: "body",
-                    bytes_max: BODY_BYTES_MAX,
-                });
+                return Err(Error::TooLong { what: "body", bytes_max: BODY_BYTES_MAX });
             }
             self.wanted = at + line + size + 2;
             if unread.len() < line + size + 2 {
-                return if self.ended {
-                    Err(Error::Closed)
-                } else {
-                    Ok(None)
-                };
+                return if self.ended { Err(Error::Closed) } else { Ok(None) };
             }
-            self.chunks
-                .extend_from_slice(unread.get(line..line + size).unwrap_or_default());
+            self.chunks.extend_from_slice(unread.get(line..line + size).unwrap_or_default());
             at += line + size + 2;
         }
     }
@@ -375,10 +319,7 @@ fn trailer_end(bytes: &[u8]) -> Option<usize> {
     if bytes.starts_with(b"\r\n") {
         return Some(2);
     }
-    bytes
-        .windows(4)
-        .position(|four| four == b"\r\n\r\n")
-        .map(|at| at + 4)
+    bytes.windows(4).position(|four| four == b"\r\n\r\n").map(|at| at + 4)
 }
 
 #[cfg(test)]

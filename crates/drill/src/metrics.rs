@@ -23,10 +23,7 @@ impl Usage {
             reason = "a size in bytes; the cast saturates"
         )]
         let memory_bytes = memory.map(|bytes| bytes as u64);
-        Self {
-            cpu: cpu.and_then(|s| Duration::try_from_secs_f64(s).ok()),
-            memory_bytes,
-        }
+        Self { cpu: cpu.and_then(|s| Duration::try_from_secs_f64(s).ok()), memory_bytes }
     }
 }
 
@@ -57,10 +54,8 @@ mod tests {
                     process_cpu_seconds_total_of_another 7\n\
                     process_cpu_seconds_total 1.25\n\
                     process_resident_memory_bytes{node=\"a\"} 2.1e7\n";
-        let expected = Usage {
-            cpu: Some(Duration::from_millis(1_250)),
-            memory_bytes: Some(21_000_000),
-        };
+        let expected =
+            Usage { cpu: Some(Duration::from_millis(1_250)), memory_bytes: Some(21_000_000) };
         assert_eq!(Usage::parse(text), expected);
     }
 

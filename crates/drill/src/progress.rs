@@ -31,19 +31,12 @@ pub struct Progress {
 impl Progress {
     /// Shown on standard error.
     pub fn shown() -> Self {
-        Self {
-            shown: true,
-            ..Self::silent()
-        }
+        Self { shown: true, ..Self::silent() }
     }
 
     /// Shown nowhere.
     pub fn silent() -> Self {
-        Self {
-            shown: false,
-            done: Arc::default(),
-            total: Arc::default(),
-        }
+        Self { shown: false, done: Arc::default(), total: Arc::default() }
     }
 
     /// How much of the work is done: for a drill of messages, those that were acknowledged.
@@ -73,11 +66,7 @@ impl Progress {
         if !self.shown {
             return std::future::pending().await;
         }
-        if stderr().is_terminal() {
-            self.show_bar().await
-        } else {
-            self.show_lines().await
-        }
+        if stderr().is_terminal() { self.show_bar().await } else { self.show_lines().await }
     }
 
     /// Draws a bar for ever; it is wiped when this is dropped.

@@ -25,9 +25,7 @@ impl Random {
     /// The stream that belongs to one place in the world of this seed: what is at a place can be
     /// computed again at any time, without computing what comes before it.
     pub fn at(seed: u64, place: u64) -> Self {
-        Self {
-            state: mixed(mixed(seed.wrapping_add(STEP)) ^ place.wrapping_mul(STEP)),
-        }
+        Self { state: mixed(mixed(seed.wrapping_add(STEP)) ^ place.wrapping_mul(STEP)) }
     }
 
     /// The next 64 bits.
@@ -89,10 +87,7 @@ mod tests {
         for _ in 0..7_000 {
             seen[random.index(7)] += 1;
         }
-        assert!(
-            seen.iter().all(|&count| (850..1150).contains(&count)),
-            "{seen:?}"
-        );
+        assert!(seen.iter().all(|&count| (850..1150).contains(&count)), "{seen:?}");
         assert_eq!(random.below(0), 0);
     }
 
@@ -104,9 +99,7 @@ mod tests {
 
     #[test]
     fn neighbouring_places_have_nothing_in_common() {
-        let mut drawn: Vec<u64> = (0..10_000)
-            .map(|place| Random::at(444, place).bits())
-            .collect();
+        let mut drawn: Vec<u64> = (0..10_000).map(|place| Random::at(444, place).bits()).collect();
         drawn.sort_unstable();
         drawn.dedup();
         assert_eq!(drawn.len(), 10_000);

@@ -141,11 +141,7 @@ pub async fn run(target: &Target, options: &Options, progress: Progress) -> Resu
 async fn load(target: &Target, options: &Options, board: &Arc<Board>) {
     let mut lanes = JoinSet::new();
     for _ in 0..options.senders {
-        lanes.spawn(lane::run(
-            target.clone(),
-            options.clone(),
-            Arc::clone(board),
-        ));
+        lanes.spawn(lane::run(target.clone(), options.clone(), Arc::clone(board)));
     }
     while lanes.join_next().await.is_some() {}
 }
@@ -181,9 +177,7 @@ async fn usage(client: &mut Client) -> Usage {
 
 /// Writes the table.
 fn verdict(options: &Options, world: &World, findings: Findings, judge: Judge) -> Verdict {
-    let Findings {
-        report, elapsed, ..
-    } = &findings;
+    let Findings { report, elapsed, .. } = &findings;
     let mut verdict = Verdict::new("rockets", options.reproduce());
     verdict.row("messages sent", grouped(report.messages));
     verdict.row("distinct messages", grouped(world.messages()));
@@ -197,10 +191,7 @@ fn verdict(options: &Options, world: &World, findings: Findings, judge: Judge) -
     verdict.row("rejected", grouped(report.rejected));
     verdict.row("samples checked", grouped(judge.samples()));
     verdict.row("rockets compared", grouped(judge.compared()));
-    verdict.row(
-        "mismatches",
-        grouped(judge.mismatches() + report.differences.total()),
-    );
+    verdict.row("mismatches", grouped(judge.mismatches() + report.differences.total()));
     verdict.row("elapsed", format!("{:.2} s", elapsed.as_secs_f64()));
     verdict.row("requests/s", per_second(report.requests, *elapsed));
     verdict.row("messages/s", per_second(report.messages, *elapsed));
@@ -244,10 +235,7 @@ fn complaints(verdict: &mut Verdict, options: &Options, world: &World, findings:
         ));
     }
     if report.rejected > 0 {
-        verdict.fail(format!(
-            "{} messages were rejected",
-            grouped(report.rejected)
-        ));
+        verdict.fail(format!("{} messages were rejected", grouped(report.rejected)));
     }
     if findings.known_before {
         verdict.row("known before the drill", "yes, outcomes not judged");

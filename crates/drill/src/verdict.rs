@@ -50,10 +50,7 @@ impl Verdict {
             return;
         }
         for (name, quantile) in [("p50", 0.5), ("p99", 0.99), ("p99.9", 0.999), ("max", 1.0)] {
-            self.row(
-                format!("latency {name}"),
-                shown_duration(latency.quantile(quantile)),
-            );
+            self.row(format!("latency {name}"), shown_duration(latency.quantile(quantile)));
         }
     }
 
@@ -79,10 +76,7 @@ impl Verdict {
 
     /// The value in the line of this name, as it is shown.
     pub fn value(&self, what: &str) -> Option<&str> {
-        self.rows
-            .iter()
-            .find(|(name, _)| name == what)
-            .map(|(_, value)| value.as_str())
+        self.rows.iter().find(|(name, _)| name == what).map(|(_, value)| value.as_str())
     }
 
     /// Whether everything was right.
@@ -93,18 +87,8 @@ impl Verdict {
 
 impl fmt::Display for Verdict {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let names = self
-            .rows
-            .iter()
-            .map(|(name, _)| name.chars().count())
-            .max()
-            .unwrap_or(0);
-        let values = self
-            .rows
-            .iter()
-            .map(|(_, value)| value.chars().count())
-            .max()
-            .unwrap_or(0);
+        let names = self.rows.iter().map(|(name, _)| name.chars().count()).max().unwrap_or(0);
+        let values = self.rows.iter().map(|(_, value)| value.chars().count()).max().unwrap_or(0);
         writeln!(f, "{}", self.title)?;
         for (name, value) in &self.rows {
             writeln!(f, "  {name:<names$}  {value:>values$}")?;
@@ -176,15 +160,9 @@ impl Default for Latency {
 
 impl Latency {
     /// Nothing recorded yet.
-    #[expect(
-        clippy::missing_panics_doc,
-        reason = "the bounds are constants, and valid"
-    )]
+    #[expect(clippy::missing_panics_doc, reason = "the bounds are constants, and valid")]
     pub fn new() -> Self {
-        #[expect(
-            clippy::expect_used,
-            reason = "the bounds are constants, and a test makes one"
-        )]
+        #[expect(clippy::expect_used, reason = "the bounds are constants, and a test makes one")]
         let histogram = Histogram::new_with_bounds(1_000, 3_600_000_000_000, 3)
             .expect("the bounds of a histogram of latencies are valid");
         Self { histogram }
@@ -192,8 +170,7 @@ impl Latency {
 
     /// Counts one request. `O(1)`, allocates nothing.
     pub fn record(&mut self, took: Duration) {
-        self.histogram
-            .saturating_record(u64::try_from(took.as_nanos()).unwrap_or(u64::MAX));
+        self.histogram.saturating_record(u64::try_from(took.as_nanos()).unwrap_or(u64::MAX));
     }
 
     /// How many were counted.
@@ -270,11 +247,7 @@ mod tests {
         verdict.set_differences(differences);
         assert!(!verdict.passed());
         assert_eq!(verdict.differences().shown().len(), DIFFERENCES_SHOWN_MAX);
-        assert!(
-            verdict
-                .to_string()
-                .ends_with("differs: and 5 more\nFAIL (seed 444)")
-        );
+        assert!(verdict.to_string().ends_with("differs: and 5 more\nFAIL (seed 444)"));
     }
 
     #[test]

@@ -1,9 +1,6 @@
 //! Appending and reading back, in memory and in SQLite, for batches of 1, 32 and 1024 commands of
 //! 40 and 128 bytes. `TIDINGS_BENCH_DIR` names a directory on a real disk, `.` without it.
-#![expect(
-    clippy::unwrap_used,
-    reason = "a benchmark that cannot run has nothing to say"
-)]
+#![expect(clippy::unwrap_used, reason = "a benchmark that cannot run has nothing to say")]
 
 use std::hint::black_box;
 

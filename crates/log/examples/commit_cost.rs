@@ -3,10 +3,7 @@
 //!
 //! `TIDINGS_BENCH_DIR` names the directory (a real disk, not tmpfs), `.` without it; the argument
 //! is the number of seconds for each row of the table.
-#![expect(
-    clippy::print_stdout,
-    reason = "a table on the terminal is what this is for"
-)]
+#![expect(clippy::print_stdout, reason = "a table on the terminal is what this is for")]
 
 use std::time::{Duration, Instant};
 
@@ -58,10 +55,7 @@ fn measure(
             reason = "an index into what was measured"
         )]
         let index = (commits as f64 * part) as usize;
-        each_us
-            .get(index.min(commits - 1))
-            .copied()
-            .unwrap_or_default()
+        each_us.get(index.min(commits - 1)).copied().unwrap_or_default()
     };
     #[expect(clippy::cast_precision_loss, reason = "far below 2^52")]
     let (commits, cpu, bytes) = (commits as f64, cpu as f64, bytes as f64);

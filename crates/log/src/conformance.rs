@@ -42,11 +42,7 @@ pub fn positions_are_dense<L: Log>(mut open: impl FnMut() -> L) {
     assert!(log.read(Position(1), 100).unwrap().is_empty());
     let bodies: Vec<Vec<u8>> = (1..=9_u8).map(|n| vec![n; usize::from(n) * 700]).collect();
     for (body, at) in bodies.iter().zip(1..) {
-        assert_eq!(
-            log.append(at, body).unwrap(),
-            Position(at),
-            "positions are dense"
-        );
+        assert_eq!(log.append(at, body).unwrap(), Position(at), "positions are dense");
     }
     let origin = log.origin();
     drop(log);
@@ -54,11 +50,8 @@ pub fn positions_are_dense<L: Log>(mut open: impl FnMut() -> L) {
     assert_eq!(log.origin(), origin, "the origin survives a restart");
     assert_eq!(log.last_number(), 9, "the last number survives a restart");
     assert_eq!(bounds(&mut log), (1, 10));
-    let expected: Vec<Batch> = bodies
-        .into_iter()
-        .zip(1..)
-        .map(|(body, at)| batch(origin, at, at, body))
-        .collect();
+    let expected: Vec<Batch> =
+        bodies.into_iter().zip(1..).map(|(body, at)| batch(origin, at, at, body)).collect();
     assert_eq!(log.read(Position(1), usize::MAX).unwrap(), expected);
     assert!(log.check().is_ok());
 }
@@ -72,19 +65,11 @@ pub fn an_append_can_be_retried<L: Log>(mut open: impl FnMut() -> L) {
     assert_eq!(log.append(2, b"two").unwrap(), Position(2));
     drop(log);
     let mut log = open();
-    assert_eq!(
-        log.append(2, b"two").unwrap(),
-        Position(2),
-        "after a restart"
-    );
+    assert_eq!(log.append(2, b"two").unwrap(), Position(2), "after a restart");
     assert_eq!(bounds(&mut log), (1, 3), "a retry appends nothing");
     log.write_snapshot(Position(2), 0, b"", true).unwrap();
     while log.truncate(Position(3)).unwrap() > 0 {}
-    assert_eq!(
-        log.append(2, b"two").unwrap(),
-        Position(2),
-        "after truncation"
-    );
+    assert_eq!(log.append(2, b"two").unwrap(), Position(2), "after truncation");
     drop(log);
     let mut log = open();
     assert_eq!(log.append(2, b"two").unwrap(), Position(2), "after both");
@@ -116,15 +101,7 @@ pub fn a_read_is_bounded<L: Log>(mut open: impl FnMut() -> L) {
     for number in 1..=5 {
         log.append(number, &[7; 10]).unwrap();
     }
-    for (bytes_max, batches) in [
-        (0, 1),
-        (1, 1),
-        (10, 1),
-        (11, 2),
-        (20, 2),
-        (49, 5),
-        (1000, 5),
-    ] {
+    for (bytes_max, batches) in [(0, 1), (1, 1), (10, 1), (11, 2), (20, 2), (49, 5), (1000, 5)] {
         let read = log.read(Position(1), bytes_max).unwrap();
         assert_eq!(read.len(), batches, "a read of {bytes_max} bytes");
     }
@@ -144,19 +121,10 @@ pub fn a_snapshot_is_seen_when_it_is_complete<L: Log>(mut open: impl FnMut() -> 
         log.write_snapshot(Position(4), 0, b"", true).is_err(),
         "a snapshot of what is not there yet is refused"
     );
-    assert!(
-        log.write_snapshot(Position(1), 1, b"", true).is_err(),
-        "chunk 0 is first"
-    );
+    assert!(log.write_snapshot(Position(1), 1, b"", true).is_err(), "chunk 0 is first");
     log.write_snapshot(Position(1), 0, b"ab", false).unwrap();
-    assert!(
-        log.write_snapshot(Position(1), 2, b"", true).is_err(),
-        "chunk 1 is next"
-    );
-    assert!(
-        log.write_snapshot(Position(2), 1, b"", true).is_err(),
-        "of the same"
-    );
+    assert!(log.write_snapshot(Position(1), 2, b"", true).is_err(), "chunk 1 is next");
+    assert!(log.write_snapshot(Position(2), 1, b"", true).is_err(), "of the same");
     assert_eq!(log.read_snapshot().unwrap(), None, "it is not complete");
     log.write_snapshot(Position(1), 1, b"cd", true).unwrap();
     let first = snapshot(1, b"abcd");
@@ -171,11 +139,7 @@ pub fn a_snapshot_is_seen_when_it_is_complete<L: Log>(mut open: impl FnMut() -> 
         "half a snapshot does not survive a restart"
     );
     log.write_snapshot(Position(3), 0, b"", true).unwrap();
-    assert_eq!(
-        log.read_snapshot().unwrap(),
-        snapshot(3, b""),
-        "an empty one"
-    );
+    assert_eq!(log.read_snapshot().unwrap(), snapshot(3, b""), "an empty one");
     assert!(
         log.write_snapshot(Position(2), 0, b"", true).is_err(),
         "an older snapshot does not replace a newer one"
@@ -190,11 +154,7 @@ pub fn truncation_stays_behind_the_snapshot<L: Log>(mut open: impl FnMut() -> L)
     for number in 1..=6 {
         log.append(number, b"x").unwrap();
     }
-    assert_eq!(
-        log.truncate(Position(7)).unwrap(),
-        0,
-        "there is no snapshot"
-    );
+    assert_eq!(log.truncate(Position(7)).unwrap(), 0, "there is no snapshot");
     log.write_snapshot(Position(4), 0, b"", true).unwrap();
     let mut removed = log.truncate(Position(7)).unwrap();
     assert!(removed > 0, "something can be removed");
@@ -209,13 +169,7 @@ pub fn truncation_stays_behind_the_snapshot<L: Log>(mut open: impl FnMut() -> L)
     assert_eq!(log.truncate(Position(2)).unwrap(), 0, "it does not go back");
     let asked = log.read(Position(4), 1);
     assert!(
-        matches!(
-            asked,
-            Err(Error::Truncated {
-                asked: Position(4),
-                first: Position(5)
-            })
-        ),
+        matches!(asked, Err(Error::Truncated { asked: Position(4), first: Position(5) })),
         "{asked:?}"
     );
     log.write_snapshot(Position(6), 0, b"", true).unwrap();
@@ -224,11 +178,7 @@ pub fn truncation_stays_behind_the_snapshot<L: Log>(mut open: impl FnMut() -> L)
     let mut log = open();
     assert_eq!(bounds(&mut log), (7, 7), "all can be truncated");
     assert_eq!(log.last_number(), 6, "the numbers go on");
-    assert_eq!(
-        log.append(7, b"y").unwrap(),
-        Position(7),
-        "the positions go on"
-    );
+    assert_eq!(log.append(7, b"y").unwrap(), Position(7), "the positions go on");
 }
 
 /// `steps` random appends, retries, reads, snapshots, truncations and restarts, each compared
@@ -249,11 +199,7 @@ pub fn a_random_life<L: Log>(mut open: impl FnMut() -> L, seed: u64, steps: u32)
             }
             7 => {
                 if let Some((position, body)) = model.last.clone() {
-                    assert_eq!(
-                        persist(&mut log, model.last_number, &body),
-                        position,
-                        "{at}"
-                    );
+                    assert_eq!(persist(&mut log, model.last_number, &body), position, "{at}");
                 }
             }
             8..=10 => {
@@ -276,10 +222,7 @@ pub fn a_random_life<L: Log>(mut open: impl FnMut() -> L, seed: u64, steps: u32)
                 log = open();
             }
         }
-        let expected = Bounds {
-            first: model.first,
-            next: model.next,
-        };
+        let expected = Bounds { first: model.first, next: model.next };
         assert_eq!(log.bounds().unwrap(), expected, "{at}");
         assert_eq!(log.last_number(), model.last_number, "{at}");
         assert_eq!(log.read_snapshot().unwrap(), model.snapshot, "{at}");
@@ -315,8 +258,7 @@ impl Model {
         self.last_number += 1;
         self.next = position.next();
         self.last = Some((position, body.clone()));
-        self.batches
-            .push(batch(self.origin, position.0, self.last_number, body));
+        self.batches.push(batch(self.origin, position.0, self.last_number, body));
         position
     }
 
@@ -352,10 +294,7 @@ impl Model {
             }
             joined.extend(body);
         }
-        self.snapshot = Some(Snapshot {
-            position,
-            body: joined,
-        });
+        self.snapshot = Some(Snapshot { position, body: joined });
     }
 
     fn truncate(&mut self, before: Position, removed: u64, at: &str) {
@@ -396,23 +335,12 @@ fn bounds<L: Log>(log: &mut L) -> (u64, u64) {
 }
 
 fn batch(origin: Origin, position: u64, number: u64, body: Vec<u8>) -> Batch {
-    Batch {
-        position: Position(position),
-        origin,
-        number,
-        body,
-    }
+    Batch { position: Position(position), origin, number, body }
 }
 
-#[expect(
-    clippy::unnecessary_wraps,
-    reason = "it is compared with what a log gives"
-)]
+#[expect(clippy::unnecessary_wraps, reason = "it is compared with what a log gives")]
 fn snapshot(position: u64, body: &[u8]) -> Option<Snapshot> {
-    Some(Snapshot {
-        position: Position(position),
-        body: body.to_vec(),
-    })
+    Some(Snapshot { position: Position(position), body: body.to_vec() })
 }
 
 /// xorshift64*: enough to be different each time, and the same for the same seed (not 0).

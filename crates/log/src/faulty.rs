@@ -53,11 +53,7 @@ pub struct Faulty<L> {
 impl<L: Log> Faulty<L> {
     /// Asks `plan` before each call what goes wrong with it.
     pub fn new(inner: L, plan: impl FnMut(Call) -> Option<Fault> + Send + 'static) -> Self {
-        Self {
-            inner,
-            plan: Box::new(plan),
-            broken: false,
-        }
+        Self { inner, plan: Box::new(plan), broken: false }
     }
 
     /// Takes what goes wrong from a list, one item for each append or snapshot chunk; nothing

@@ -73,10 +73,7 @@ impl Memory {
             batches: VecDeque::new(),
             owners: BTreeMap::from([(origin, Owner::default())]),
         };
-        Self {
-            origin,
-            shared: Arc::new(Mutex::new(shared)),
-        }
+        Self { origin, shared: Arc::new(Mutex::new(shared)) }
     }
 
     /// The same log as a restarted process finds it: everything that was acknowledged, and no
@@ -92,10 +89,7 @@ impl Memory {
     #[must_use]
     pub fn join(&self, origin: Origin) -> Self {
         self.shared().owners.entry(origin).or_default().writing = None;
-        Self {
-            origin,
-            shared: Arc::clone(&self.shared),
-        }
+        Self { origin, shared: Arc::clone(&self.shared) }
     }
 
     fn shared(&self) -> MutexGuard<'_, Shared> {
@@ -127,10 +121,7 @@ impl Log for Memory {
 
     fn bounds(&mut self) -> Result<Bounds, Error> {
         let shared = self.shared();
-        Ok(Bounds {
-            first: shared.first,
-            next: shared.next(),
-        })
+        Ok(Bounds { first: shared.first, next: shared.next() })
     }
 
     fn last_number(&self) -> u64 {
@@ -165,10 +156,7 @@ impl Log for Memory {
     fn read(&mut self, from: Position, bytes_max: usize) -> Result<Vec<Batch>, Error> {
         let shared = self.shared();
         if from < shared.first {
-            return Err(Error::Truncated {
-                asked: from,
-                first: shared.first,
-            });
+            return Err(Error::Truncated { asked: from, first: shared.first });
         }
         let mut batches = Vec::new();
         let mut bytes = 0_usize;
@@ -195,11 +183,7 @@ impl Log for Memory {
         let newest = owner.snapshot.as_ref().map(|s| s.position);
         snapshot_allowed(position, newest, next)?;
         if chunk == 0 {
-            owner.writing = Some(Writing {
-                position,
-                chunk_next: 0,
-                body: Vec::new(),
-            });
+            owner.writing = Some(Writing { position, chunk_next: 0, body: Vec::new() });
         }
         let turn = owner.writing.as_ref().map(|w| (w.position, w.chunk_next));
         if let Some(writing) = &mut owner.writing

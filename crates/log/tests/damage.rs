@@ -52,11 +52,7 @@ fn damaged_at_4(log: &mut Sqlite, behind_expected: u64) -> String {
     let bodies: Vec<Vec<u8>> = good.into_iter().map(|batch| batch.body).collect();
     assert_eq!(bodies, [body(1), body(2), body(3)]);
     match log.read(Position(4), usize::MAX) {
-        Err(Error::Damaged {
-            position: Position(4),
-            what,
-            behind,
-        }) => {
+        Err(Error::Damaged { position: Position(4), what, behind }) => {
             assert_eq!(behind, behind_expected);
             what
         }
@@ -67,9 +63,7 @@ fn damaged_at_4(log: &mut Sqlite, behind_expected: u64) -> String {
 #[test]
 fn any_flipped_byte_of_a_row_is_reported_with_its_position() {
     let places =
-        (0..32)
-            .map(|byte| ("head", byte))
-            .chain([("body", 0), ("body", 50), ("body", 99)]);
+        (0..32).map(|byte| ("head", byte)).chain([("body", 0), ("body", 50), ("body", 99)]);
     for (column, byte) in places {
         let directory = tempfile::tempdir().unwrap();
         let mut log = filled(directory.path());
@@ -91,10 +85,7 @@ fn a_shortened_row_is_reported_with_its_position() {
 fn a_row_with_text_in_place_of_bytes_is_reported_with_its_position() {
     let directory = tempfile::tempdir().unwrap();
     let mut log = filled(directory.path());
-    edit(
-        directory.path(),
-        "UPDATE batch SET body = 'text' WHERE position = 4",
-    );
+    edit(directory.path(), "UPDATE batch SET body = 'text' WHERE position = 4");
     damaged_at_4(&mut log, 6);
 }
 
@@ -124,14 +115,7 @@ fn a_missing_first_row_is_reported_too() {
     edit(directory.path(), "DELETE FROM batch WHERE position <= 2");
     let read = log.read(Position(1), usize::MAX);
     assert!(
-        matches!(
-            read,
-            Err(Error::Damaged {
-                position: Position(1),
-                behind: 8,
-                ..
-            })
-        ),
+        matches!(read, Err(Error::Damaged { position: Position(1), behind: 8, .. })),
         "{read:?}"
     );
 }
@@ -141,40 +125,26 @@ fn pages_overwritten_on_the_disk_are_reported_and_nothing_behind_them_is_given_o
     let directory = tempfile::tempdir().unwrap();
     let mut log = open(directory.path());
     for number in 1..=BATCHES {
-        log.append(number, &vec![u8::try_from(number).unwrap(); 20_000])
-            .unwrap();
+        log.append(number, &vec![u8::try_from(number).unwrap(); 20_000]).unwrap();
     }
     drop(log);
     let file = directory.path().join("tidings.db");
     let mut bytes = std::fs::read(&file).unwrap();
     // The middle of what batch 6 wrote, wherever that is: 6 is a byte that it alone repeats.
-    let run = bytes
-        .windows(4000)
-        .position(|window| window.iter().all(|b| *b == 6))
-        .unwrap();
+    let run = bytes.windows(4000).position(|window| window.iter().all(|b| *b == 6)).unwrap();
     bytes[run..run + 4000].fill(0xEE);
     std::fs::write(&file, bytes).unwrap();
     let mut log = open(directory.path());
     assert_eq!(log.read(Position(1), usize::MAX).unwrap().len(), 5);
     let read = log.read(Position(6), usize::MAX);
-    assert!(
-        matches!(
-            read,
-            Err(Error::Damaged {
-                position: Position(6),
-                ..
-            })
-        ),
-        "{read:?}"
-    );
+    assert!(matches!(read, Err(Error::Damaged { position: Position(6), .. })), "{read:?}");
 }
 
 #[test]
 fn verify_says_what_is_good_and_where_the_damage_begins() {
     let directory = tempfile::tempdir().unwrap();
     let mut log = filled(directory.path());
-    log.write_snapshot(Position(2), 0, b"snapshot", true)
-        .unwrap();
+    log.write_snapshot(Position(2), 0, b"snapshot", true).unwrap();
     let report = sqlite::verify(directory.path()).unwrap();
     assert_eq!((report.batches, report.bytes), (10, 1000));
     assert_eq!((report.first, report.next), (Position(1), Position(11)));
@@ -202,10 +172,7 @@ fn a_damaged_snapshot_is_reported_and_never_given_out() {
         log.write_snapshot(Position(2), 1, b"two", true).unwrap();
         edit(directory.path(), sql);
         let read = log.read_snapshot();
-        assert!(
-            matches!(read, Err(Error::DamagedSnapshot { .. })),
-            "{sql}: {read:?}"
-        );
+        assert!(matches!(read, Err(Error::DamagedSnapshot { .. })), "{sql}: {read:?}");
         drop(log);
         assert!(open(directory.path()).read_snapshot().is_err(), "{sql}");
     }
@@ -219,22 +186,15 @@ fn a_log_that_was_cut_goes_on_with_new_numbers() {
     assert_eq!(log.cut(Position(4)).unwrap(), 7);
     assert_eq!(log.last_number(), 10, "numbers are never given out twice");
     let retried = log.append(10, &body(10));
-    assert!(
-        retried.is_err(),
-        "what was cut off is not there to be retried: {retried:?}"
-    );
+    assert!(retried.is_err(), "what was cut off is not there to be retried: {retried:?}");
     assert_eq!(log.append(11, &body(11)).unwrap(), Position(4));
     drop(log);
     let mut log = open(directory.path());
     assert_eq!(log.last_number(), 11);
     assert_eq!(log.append(11, &body(11)).unwrap(), Position(4), "a retry");
     assert_eq!(log.append(12, &body(12)).unwrap(), Position(5));
-    let numbers: Vec<u64> = log
-        .read(Position(1), usize::MAX)
-        .unwrap()
-        .iter()
-        .map(|batch| batch.number)
-        .collect();
+    let numbers: Vec<u64> =
+        log.read(Position(1), usize::MAX).unwrap().iter().map(|batch| batch.number).collect();
     assert_eq!(numbers, [1, 2, 3, 11, 12]);
     assert_eq!(sqlite::verify(directory.path()).unwrap().damaged, None);
 }
@@ -248,11 +208,7 @@ fn a_cut_that_would_lose_what_a_snapshot_covers_is_refused() {
     assert!(log.cut(Position(4)).is_err());
     assert!(log.cut(Position(12)).is_err(), "behind the end");
     while log.truncate(Position(6)).unwrap() > 0 {}
-    assert_eq!(
-        log.read(Position(6), usize::MAX).unwrap().len(),
-        5,
-        "the damage is gone"
-    );
+    assert_eq!(log.read(Position(6), usize::MAX).unwrap().len(), 5, "the damage is gone");
     edit(directory.path(), "UPDATE chunk SET body = x'00'");
     assert_eq!(log.cut(Position(6)).unwrap(), 5, "nothing covers them");
 }

@@ -17,14 +17,8 @@ fn a_second_opener_is_told_who_has_the_directory() {
     let Err(Error::InUse(sentence)) = open(directory.path()) else {
         panic!("opened twice");
     };
-    assert!(
-        sentence.contains(&directory.path().display().to_string()),
-        "{sentence}"
-    );
-    assert!(
-        sentence.contains(&std::process::id().to_string()),
-        "{sentence}"
-    );
+    assert!(sentence.contains(&directory.path().display().to_string()), "{sentence}");
+    assert!(sentence.contains(&std::process::id().to_string()), "{sentence}");
     drop(first);
     open(directory.path()).unwrap();
 }
@@ -35,10 +29,7 @@ fn a_directory_that_cannot_be_made_is_named_with_the_reason() {
     let file = directory.path().join("file");
     std::fs::write(&file, b"").unwrap();
     let sentence = open(&file.join("data")).unwrap_err().to_string();
-    assert!(
-        sentence.contains("file/data") && sentence.contains("directory"),
-        "{sentence}"
-    );
+    assert!(sentence.contains("file/data") && sentence.contains("directory"), "{sentence}");
 }
 
 #[test]
@@ -48,16 +39,9 @@ fn others_can_look_into_the_file_while_it_is_open() {
     log.append(1, b"one").unwrap();
     let other = Connection::open(directory.path().join("tidings.db")).unwrap();
     let count = "SELECT count(*) FROM batch";
-    assert_eq!(
-        other
-            .query_row(count, [], |row| row.get::<_, i64>(0))
-            .unwrap(),
-        1
-    );
+    assert_eq!(other.query_row(count, [], |row| row.get::<_, i64>(0)).unwrap(), 1);
     // A reader in the middle of a transaction keeps its view and hinders nobody.
-    other
-        .execute_batch("BEGIN; SELECT count(*) FROM batch")
-        .unwrap();
+    other.execute_batch("BEGIN; SELECT count(*) FROM batch").unwrap();
     for number in 2..1200 {
         log.append(number, &[0; 100]).unwrap();
     }
@@ -70,12 +54,7 @@ fn somebody_elses_database_is_left_alone() {
     let other = Connection::open(directory.path().join("tidings.db")).unwrap();
     other.execute_batch("CREATE TABLE theirs (a)").unwrap();
     drop(other);
-    assert!(
-        open(directory.path())
-            .unwrap_err()
-            .to_string()
-            .contains("not a log")
-    );
+    assert!(open(directory.path()).unwrap_err().to_string().contains("not a log"));
 }
 
 #[test]
@@ -83,15 +62,10 @@ fn a_file_of_a_newer_version_is_refused() {
     let directory = tempfile::tempdir().unwrap();
     drop(open(directory.path()).unwrap());
     let other = Connection::open(directory.path().join("tidings.db")).unwrap();
-    other
-        .execute_batch("UPDATE meta SET value = 2 WHERE key = 'format'")
-        .unwrap();
+    other.execute_batch("UPDATE meta SET value = 2 WHERE key = 'format'").unwrap();
     drop(other);
     let sentence = open(directory.path()).unwrap_err().to_string();
-    assert!(
-        sentence.contains("format 2") && sentence.contains("newer"),
-        "{sentence}"
-    );
+    assert!(sentence.contains("format 2") && sentence.contains("newer"), "{sentence}");
     assert!(sqlite::verify(directory.path()).is_err());
 }
 
@@ -110,25 +84,14 @@ fn a_log_that_somebody_else_wrote_to_breaks_and_stays_broken() {
     let mut log = open(directory.path()).unwrap();
     log.append(1, b"one").unwrap();
     let other = Connection::open(directory.path().join("tidings.db")).unwrap();
-    other
-        .execute_batch("INSERT INTO batch VALUES (2, x'00', x'00')")
-        .unwrap();
+    other.execute_batch("INSERT INTO batch VALUES (2, x'00', x'00')").unwrap();
     for _ in 0..2 {
         let appended = log.append(2, b"two");
-        assert!(
-            matches!(appended, Err(AppendError::Broken(_))),
-            "{appended:?}"
-        );
-        other
-            .execute_batch("DELETE FROM batch WHERE position = 2")
-            .unwrap();
+        assert!(matches!(appended, Err(AppendError::Broken(_))), "{appended:?}");
+        other.execute_batch("DELETE FROM batch WHERE position = 2").unwrap();
     }
     assert!(log.bounds().is_err() && log.read(Position(1), 1).is_err() && log.check().is_err());
     drop(log);
     let mut log = open(directory.path()).unwrap();
-    assert_eq!(
-        log.append(2, b"two").unwrap(),
-        Position(2),
-        "a restart looks again"
-    );
+    assert_eq!(log.append(2, b"two").unwrap(), Position(2), "a restart looks again");
 }

@@ -19,12 +19,7 @@ fn open(directory: &Path) -> Sqlite {
 /// Of different lengths, some over many pages, and never twice the same.
 fn body(number: u64) -> Vec<u8> {
     let length = usize::try_from(number * 7919 % 30_000).unwrap();
-    number
-        .to_le_bytes()
-        .into_iter()
-        .cycle()
-        .take(length)
-        .collect()
+    number.to_le_bytes().into_iter().cycle().take(length).collect()
 }
 
 #[test]
@@ -39,33 +34,21 @@ fn what_was_acknowledged_survives_a_kill() {
         acknowledged = kill_after(directory.path(), round * 7919 % 150 + 1).max(acknowledged);
         let mut log = open(directory.path());
         let last = log.last_number();
-        assert!(
-            last == acknowledged || last == acknowledged + 1,
-            "{last}, {acknowledged}"
-        );
+        assert!(last == acknowledged || last == acknowledged + 1, "{last}, {acknowledged}");
         acknowledged = last;
         let mut from = log.bounds().unwrap().first;
         let snapshot = log.read_snapshot().unwrap();
         let covered = snapshot.map_or(Position(0), |snapshot| {
-            assert_eq!(
-                snapshot.body,
-                [body(snapshot.position.0), body(29_999)].concat()
-            );
+            assert_eq!(snapshot.body, [body(snapshot.position.0), body(29_999)].concat());
             snapshot.position
         });
-        assert!(
-            from <= covered.next(),
-            "nothing uncovered has been truncated"
-        );
+        assert!(from <= covered.next(), "nothing uncovered has been truncated");
         loop {
             let batches = log.read(from, 1 << 20).unwrap();
             let Some(end) = batches.last() else { break };
             from = end.position.next();
             for batch in batches {
-                assert_eq!(
-                    (batch.number, batch.body),
-                    (batch.position.0, body(batch.number))
-                );
+                assert_eq!((batch.number, batch.body), (batch.position.0, body(batch.number)));
             }
         }
         assert_eq!(from, Position(last + 1));
@@ -77,11 +60,7 @@ fn what_was_acknowledged_survives_a_kill() {
 /// Lets a process live until it has acknowledged so much, and some more while the signal travels.
 fn kill_after(directory: &Path, acknowledgements: u64) -> u64 {
     let mut victim = Command::new(std::env::current_exe().unwrap())
-        .args([
-            "--exact",
-            "what_was_acknowledged_survives_a_kill",
-            "--nocapture",
-        ])
+        .args(["--exact", "what_was_acknowledged_survives_a_kill", "--nocapture"])
         .env(VICTIM, directory)
         .stdout(Stdio::piped())
         .spawn()
@@ -91,10 +70,7 @@ fn kill_after(directory: &Path, acknowledgements: u64) -> u64 {
     for line in BufReader::new(victim.stdout.take().unwrap()).lines() {
         // A line that was cut short by the signal acknowledges nothing.
         let line = line.unwrap();
-        let Some(number) = line
-            .strip_prefix("durable ")
-            .and_then(|l| l.strip_suffix('.'))
-        else {
+        let Some(number) = line.strip_prefix("durable ").and_then(|l| l.strip_suffix('.')) else {
             continue;
         };
         last = number.parse().unwrap();
@@ -118,10 +94,8 @@ fn live(directory: &Path) -> ! {
         writeln!(out, "durable {number}.").unwrap();
         out.flush().unwrap();
         if number.is_multiple_of(40) {
-            log.write_snapshot(position, 0, &body(number), false)
-                .unwrap();
-            log.write_snapshot(position, 1, &body(29_999), true)
-                .unwrap();
+            log.write_snapshot(position, 0, &body(number), false).unwrap();
+            log.write_snapshot(position, 1, &body(29_999), true).unwrap();
             while log.truncate(Position(number - 20)).unwrap() > 0 {}
         }
     }

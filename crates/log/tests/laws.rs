@@ -56,9 +56,6 @@ fn two_origins_on_one_memory_read_the_same_batches_in_the_same_order() {
     }
     let read = ours.read(tidings_log::Position(1), usize::MAX).unwrap();
     assert_eq!(read.len(), 6);
-    assert_eq!(
-        read,
-        theirs.read(tidings_log::Position(1), usize::MAX).unwrap()
-    );
+    assert_eq!(read, theirs.read(tidings_log::Position(1), usize::MAX).unwrap());
     assert_eq!((ours.last_number(), theirs.last_number()), (3, 3));
 }

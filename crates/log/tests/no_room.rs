@@ -49,10 +49,7 @@ fn a_file_at_its_bound_is_full_until_it_is_truncated() {
     let options = sqlite::Options::default().bytes_max(4 << 20);
     let mut log = Sqlite::open(directory.path(), options).unwrap();
     let last = fill(&mut log);
-    assert!(
-        (330..=366).contains(&last),
-        "{last} batches of 10 kB in 7/8 of 4 MiB"
-    );
+    assert!((330..=366).contains(&last), "{last} batches of 10 kB in 7/8 of 4 MiB");
     assert!(matches!(log.check(), Err(Error::Full(_))));
     assert_eq!(fill(&mut log), last, "it stays full and goes on answering");
     all_there(&mut log, last);
@@ -66,11 +63,7 @@ fn a_file_at_its_bound_is_full_until_it_is_truncated() {
     all_there(&mut log, last + 1);
     let refused = log.write_snapshot(Position(last), 0, &vec![0; 8 << 20], true);
     assert!(matches!(refused, Err(Error::Full(_))), "{refused:?}");
-    assert_eq!(
-        log.read_snapshot().unwrap().unwrap().body,
-        BODY,
-        "the old one stays"
-    );
+    assert_eq!(log.read_snapshot().unwrap().unwrap().body, BODY, "the old one stays");
 }
 
 #[test]
@@ -83,19 +76,14 @@ fn a_long_life_within_a_bound_reuses_what_truncation_freed() {
         if number % 50 == 0 {
             for chunk in 0..3 {
                 let last = chunk == 2;
-                log.write_snapshot(Position(number), chunk, &BODY, last)
-                    .unwrap();
+                log.write_snapshot(Position(number), chunk, &BODY, last).unwrap();
             }
             while log.truncate(Position(number)).unwrap() > 0 {}
         }
     }
-    let bytes = std::fs::metadata(directory.path().join("tidings.db"))
-        .unwrap()
-        .len();
+    let bytes = std::fs::metadata(directory.path().join("tidings.db")).unwrap().len();
     assert!(bytes <= 2 << 20, "{bytes} bytes");
-    let wal = std::fs::metadata(directory.path().join("tidings.db-wal"))
-        .unwrap()
-        .len();
+    let wal = std::fs::metadata(directory.path().join("tidings.db-wal")).unwrap().len();
     assert!(wal <= 8 << 20, "{wal} bytes of WAL");
 }
 
@@ -133,10 +121,7 @@ fn a_full_disk_is_survived() {
 }
 
 fn skip(why: &str) {
-    assert!(
-        std::env::var("CI").as_deref() != Ok("true"),
-        "must not be skipped: {why}"
-    );
+    assert!(std::env::var("CI").as_deref() != Ok("true"), "must not be skipped: {why}");
     // `eprintln` would be kept to itself by a test that passes.
     let mut terminal = std::io::stderr();
     writeln!(terminal, "SKIPPED a_full_disk_is_survived: {why}").unwrap();
@@ -160,10 +145,6 @@ fn on_a_small_disk(disk: &Path) {
     let last = fill(&mut log);
     drop(log);
     let mut log = open(&directory);
-    assert_eq!(
-        log.last_number(),
-        last,
-        "everything acknowledged is there after a restart"
-    );
+    assert_eq!(log.last_number(), last, "everything acknowledged is there after a restart");
     all_there(&mut log, last);
 }

@@ -92,6 +92,7 @@ pub(crate) struct Engine {
 /// What an engine has done.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct EngineStats {
+    pub(crate) replayed: u64,
     pub(crate) batches: u64,
     pub(crate) bytes: u64,
     pub(crate) refused: u64,
@@ -121,9 +122,7 @@ impl Engine {
         };
         if let Some(snapshot) = snapshot {
             let position = snapshot.position;
-            engine
-                .restore(&snapshot.body)
-                .map_err(|why| Fatal::Malformed { position, why })?;
+            engine.restore(&snapshot.body).map_err(|why| Fatal::Malformed { position, why })?;
         }
         engine.replay(&mut progress)?;
         Ok(engine)
@@ -133,9 +132,7 @@ impl Engine {
         let taken = Taken::open(sealed)?;
         let mut states = taken.states.as_slice();
         for (id, length) in taken.machines {
-            const WHAT: Malformed = Malformed {
-                what: "the snapshot of a machine",
-            };
+            const WHAT: Malformed = Malformed { what: "the snapshot of a machine" };
             let length = usize::try_from(length).map_err(|_| WHAT)?;
             let (state, rest) = states.split_at_checked(length).ok_or(WHAT)?;
             let slot = self.slots.iter().find(|slot| slot.id() == id);
@@ -154,6 +151,7 @@ impl Engine {
         let mut told = started;
         loop {
             let read = self.catch_up(None)?;
+            self.stats.replayed = self.applied.entries - entries_before;
             if read == 0 {
                 return Ok(());
             }
@@ -162,7 +160,7 @@ impl Engine {
                 progress(Progress {
                     done: self.applied.position - first,
                     total,
-                    entries: self.applied.entries - entries_before,
+                    entries: self.stats.replayed,
                     elapsed: started.elapsed(),
                 });
             }
@@ -174,9 +172,8 @@ impl Engine {
         let from = Position(self.applied.position).next();
         let batches = self.log.read(from, READ_BYTES)?;
         let mut count = 0;
-        for batch in batches
-            .iter()
-            .take_while(|batch| before.is_none_or(|end| batch.position < end))
+        for batch in
+            batches.iter().take_while(|batch| before.is_none_or(|end| batch.position < end))
         {
             self.apply_stored(batch)?;
             self.since_snapshot_bytes += batch.body.len() as u64;
@@ -201,14 +198,10 @@ impl Engine {
         for _ in 0..header.entries {
             let machine = entry::machine(&mut bytes).map_err(malformed)?;
             let slot = self.slots.iter().find(|slot| slot.id() == machine & !TICK);
-            let slot = slot.ok_or(Fatal::UnknownMachine {
-                position,
-                machine: machine & !TICK,
-            })?;
+            let slot = slot.ok_or(Fatal::UnknownMachine { position, machine: machine & !TICK })?;
             self.applied.entries += 1;
             if machine & TICK == 0 {
-                slot.apply_stored(at, self.applied.entries, &mut bytes)
-                    .map_err(malformed)?;
+                slot.apply_stored(at, self.applied.entries, &mut bytes).map_err(malformed)?;
             } else {
                 slot.tick(&mut || (at, self.applied.entries));
             }
@@ -216,9 +209,7 @@ impl Engine {
         if bytes.is_empty() {
             Ok(())
         } else {
-            Err(malformed(Malformed {
-                what: "the end of a batch",
-            }))
+            Err(malformed(Malformed { what: "the end of a batch" }))
         }
     }
 
@@ -277,13 +268,7 @@ impl Engine {
         }
         let mut body = self.new_body();
         body.extend(due.iter().map(|slot| slot.id() | TICK));
-        match self.append(
-            Header {
-                at,
-                entries: due.len() as u64,
-            },
-            body,
-        ) {
+        match self.append(Header { at, entries: due.len() as u64 }, body) {
             Ok(()) => {
                 for slot in due {
                     self.applied.entries += 1;
@@ -298,10 +283,7 @@ impl Engine {
 
     /// The earliest deadline of any machine.
     pub(crate) fn next_deadline(&self) -> Option<Timestamp> {
-        self.slots
-            .iter()
-            .filter_map(|slot| slot.next_deadline())
-            .min()
+        self.slots.iter().filter_map(|slot| slot.next_deadline()).min()
     }
 
     /// An empty batch with room for its header, in the memory of the last one.
@@ -329,9 +311,7 @@ impl Engine {
         }
         self.applied.position = position.0;
         self.applied.at = header.at;
-        self.applied
-            .origins
-            .insert(self.log.origin().0, self.number);
+        self.applied.origins.insert(self.log.origin().0, self.number);
         self.since_snapshot_bytes += bytes;
         self.stats.batches += 1;
         self.stats.bytes += bytes;
@@ -381,18 +361,10 @@ impl Engine {
             let before = states.len();
             slot.snapshot(&mut states);
             machines.push((slot.id(), (states.len() - before) as u64));
-            tracing::debug!(
-                machine = slot.name(),
-                bytes = states.len() - before,
-                "snapshot taken"
-            );
+            tracing::debug!(machine = slot.name(), bytes = states.len() - before, "snapshot taken");
         }
         self.since_snapshot_bytes = 0;
-        Taken {
-            applied: self.applied.clone(),
-            machines,
-            states,
-        }
+        Taken { applied: self.applied.clone(), machines, states }
     }
 
     /// Begins to write a sealed snapshot; [`Engine::work`] does it, a chunk at a time.
@@ -436,9 +408,7 @@ impl Engine {
 
     /// Whether an append could succeed now.
     pub(crate) fn check(&mut self) -> Result<(), Refused> {
-        self.log
-            .check()
-            .map_err(|why| Refused::NoRoom(why.to_string()))
+        self.log.check().map_err(|why| Refused::NoRoom(why.to_string()))
     }
 
     pub(crate) const fn applied(&self) -> &Applied {

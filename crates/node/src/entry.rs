@@ -36,9 +36,7 @@ impl Header {
     }
 
     pub(crate) fn read(bytes: &mut &[u8]) -> Result<Self, Malformed> {
-        const WHAT: Malformed = Malformed {
-            what: "the header of a batch",
-        };
+        const WHAT: Malformed = Malformed { what: "the header of a batch" };
         let (header, rest) = bytes.split_first_chunk::<{ Self::BYTES }>().ok_or(WHAT)?;
         let (format, header) = header.split_first().ok_or(WHAT)?;
         let (at, entries) = header.split_first_chunk().ok_or(WHAT)?;
@@ -47,10 +45,7 @@ impl Header {
             return Err(WHAT);
         }
         *bytes = rest;
-        Ok(Self {
-            at: Timestamp(u64::from_le_bytes(*at)),
-            entries: u64::from_le_bytes(*entries),
-        })
+        Ok(Self { at: Timestamp(u64::from_le_bytes(*at)), entries: u64::from_le_bytes(*entries) })
     }
 }
 

@@ -48,6 +48,8 @@ pub struct Stats {
     pub position: u64,
     /// Entries applied since the beginning of the log.
     pub entries: u64,
+    /// Entries that the start replayed from the log.
+    pub replayed: u64,
     /// Batches committed.
     pub batches: u64,
     /// Bytes committed.
@@ -104,10 +106,7 @@ impl InMemory {
     pub(crate) fn stamp(&self, entries: u64) -> (Timestamp, u64) {
         let now = self.clock.now();
         let at = self.at.fetch_max(now.0, Ordering::Relaxed).max(now.0);
-        (
-            Timestamp(at),
-            self.entries.fetch_add(entries, Ordering::Relaxed) + 1,
-        )
+        (Timestamp(at), self.entries.fetch_add(entries, Ordering::Relaxed) + 1)
     }
 }
 
@@ -143,6 +142,7 @@ impl Shared {
         *lock(&self.stats) = Stats {
             position: applied.position,
             entries: applied.entries,
+            replayed: engine.replayed,
             batches: engine.batches,
             bytes: engine.bytes,
             refused: engine.refused,
@@ -174,10 +174,7 @@ impl Builder {
             history: OnceLock::new(),
             stats: Mutex::default(),
         };
-        Self {
-            shared: Arc::new(shared),
-            slots: Vec::new(),
-        }
+        Self { shared: Arc::new(shared), slots: Vec::new() }
     }
 
     /// Adds a machine. Its number stands in the log: it is never given to another one.
@@ -185,23 +182,10 @@ impl Builder {
     /// # Panics
     /// When the number is 0, above 127 or taken: a mistake in the program.
     pub fn add<M: Machine>(&mut self, id: u8, name: &'static str, machine: M) -> Handle<M> {
-        assert!(
-            (1..=127).contains(&id),
-            "machine {name}: numbers are 1 to 127"
-        );
-        assert!(
-            self.slots.iter().all(|slot| slot.id() != id),
-            "machine {name}: {id} is taken"
-        );
-        let Settings {
-            events_kept_max,
-            events_kept_bytes_max,
-            ..
-        } = self.shared.settings;
-        let bounds = Bounds {
-            events: events_kept_max,
-            bytes: events_kept_bytes_max,
-        };
+        assert!((1..=127).contains(&id), "machine {name}: numbers are 1 to 127");
+        assert!(self.slots.iter().all(|slot| slot.id() != id), "machine {name}: {id} is taken");
+        let Settings { events_kept_max, events_kept_bytes_max, .. } = self.shared.settings;
+        let bounds = Bounds { events: events_kept_max, bytes: events_kept_bytes_max };
         let slot = Arc::new(Slot::new(id, name, machine, bounds));
         self.slots.push(Arc::clone(&slot) as Arc<dyn Erased>);
         Handle::new(slot, Arc::clone(&self.shared))
@@ -217,11 +201,7 @@ impl Builder {
         let (failed, _) = watch::channel(None);
         let (shared, slots) = (Arc::clone(&self.shared), self.slots);
         let thread = std::thread::spawn(move || tick_in_memory(&shared, &slots));
-        Node {
-            shared: self.shared,
-            thread: Mutex::new(Some(thread)),
-            failed,
-        }
+        Node { shared: self.shared, thread: Mutex::new(Some(thread)), failed }
     }
 
     /// Recovers from the log and starts. Blocks until every entry of the log is applied;
@@ -235,25 +215,19 @@ impl Builder {
         let Self { shared, slots } = self;
         let engine = Engine::recover(log, slots, progress)?;
         let _first_time = shared.history.set(engine.origin());
-        shared.publish(engine.applied(), EngineStats::default());
+        shared.publish(engine.applied(), engine.stats);
         if let Ok(runtime) = tokio::runtime::Handle::try_current() {
             runtime.spawn(Arc::clone(&shared.queue).gather());
         }
         let (failed, _) = watch::channel(None);
         let (theirs, tell) = (Arc::clone(&shared), failed.clone());
-        let thread = std::thread::Builder::new()
-            .name("tidings-log".into())
-            .spawn(move || {
-                if let Err(fatal) = writer::run(engine, &theirs) {
-                    tracing::error!(%fatal, "the log has failed");
-                    tell.send_replace(Some(fatal.to_string()));
-                }
-            })?;
-        Ok(Node {
-            shared,
-            thread: Mutex::new(Some(thread)),
-            failed,
-        })
+        let thread = std::thread::Builder::new().name("tidings-log".into()).spawn(move || {
+            if let Err(fatal) = writer::run(engine, &theirs) {
+                tracing::error!(%fatal, "the log has failed");
+                tell.send_replace(Some(fatal.to_string()));
+            }
+        })?;
+        Ok(Node { shared, thread: Mutex::new(Some(thread)), failed })
     }
 }
 
@@ -343,9 +317,7 @@ fn tick_in_memory(shared: &Shared, slots: &[Arc<dyn Erased>]) {
         let now = shared.clock.now();
         if *due > now.0 {
             let wait_ms = (*due - now.0).min(60_000);
-            let waited = memory
-                .wake
-                .wait_timeout(due, Duration::from_millis(wait_ms));
+            let waited = memory.wake.wait_timeout(due, Duration::from_millis(wait_ms));
             due = waited.unwrap_or_else(PoisonError::into_inner).0;
             continue;
         }
@@ -357,10 +329,7 @@ fn tick_in_memory(shared: &Shared, slots: &[Arc<dyn Erased>]) {
             if slot.next_deadline().is_some_and(|deadline| deadline <= now) {
                 slot.tick(&mut || memory.stamp(1));
             }
-            next = next.min(
-                slot.next_deadline()
-                    .map_or(u64::MAX, |deadline| deadline.0.max(1)),
-            );
+            next = next.min(slot.next_deadline().map_or(u64::MAX, |deadline| deadline.0.max(1)));
         }
         due = lock(&memory.due);
         *due = next.min(*due);

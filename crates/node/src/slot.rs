@@ -81,27 +81,14 @@ pub(crate) struct Slot<M: Machine> {
 
 impl<M: Machine> Slot<M> {
     pub(crate) fn new(id: u8, name: &'static str, machine: M, bounds: Bounds) -> Self {
-        let kept = Kept {
-            events: VecDeque::new(),
-            bytes: 0,
-            bounds,
-            complete_after: 0,
-        };
-        Self {
-            id,
-            name,
-            state: Mutex::new(State { machine, kept }),
-            changed: Notify::new(),
-        }
+        let kept = Kept { events: VecDeque::new(), bytes: 0, bounds, complete_after: 0 };
+        Self { id, name, state: Mutex::new(State { machine, kept }), changed: Notify::new() }
     }
 
     /// A machine whose apply has panicked is never used again: the process ends.
     fn lock(&self) -> MutexGuard<'_, State<M>> {
         self.state.lock().unwrap_or_else(|_: PoisonError<_>| {
-            tracing::error!(
-                machine = self.name,
-                "a machine has panicked; ending the process"
-            );
+            tracing::error!(machine = self.name, "a machine has panicked; ending the process");
             std::process::abort()
         })
     }
@@ -152,10 +139,7 @@ impl<M: Machine> Erased for Slot<M> {
 
     fn snapshot(&self, out: &mut Vec<u8>) {
         let state = self.lock();
-        encode(
-            &(state.kept.complete_after, state.kept.events.len() as u64),
-            out,
-        );
+        encode(&(state.kept.complete_after, state.kept.events.len() as u64), out);
         for event in &state.kept.events {
             encode(event, out);
         }
@@ -189,10 +173,7 @@ pub struct Handle<M: Machine> {
 
 impl<M: Machine> Clone for Handle<M> {
     fn clone(&self) -> Self {
-        Self {
-            slot: Arc::clone(&self.slot),
-            shared: Arc::clone(&self.shared),
-        }
+        Self { slot: Arc::clone(&self.slot), shared: Arc::clone(&self.shared) }
     }
 }
 
@@ -218,11 +199,7 @@ impl<M: Machine> Handle<M> {
         let (sender, receiver) = oneshot::channel();
         let slot = Arc::clone(&self.slot);
         let stage = Stage::Waiting(command);
-        self.shared.queue.push(Box::new(Single {
-            slot,
-            stage,
-            reply: sender,
-        }))?;
+        self.shared.queue.push(Box::new(Single { slot, stage, reply: sender }))?;
         receiver.await.unwrap_or(Err(Refused::Stopping))
     }
 
@@ -236,28 +213,20 @@ impl<M: Machine> Handle<M> {
             return Ok(Vec::new());
         }
         if let Some(memory) = self.shared.in_memory() {
-            let replies = self
-                .slot
-                .apply_all(commands, |entries| memory.stamp(entries));
+            let replies = self.slot.apply_all(commands, |entries| memory.stamp(entries));
             self.after_direct();
             return Ok(replies);
         }
         let (sender, receiver) = oneshot::channel();
         let slot = Arc::clone(&self.slot);
         let (entries, stage) = (commands.len() as u64, Stage::Waiting(commands));
-        self.shared.queue.push(Box::new(Bulk {
-            slot,
-            entries,
-            stage,
-            reply: sender,
-        }))?;
+        self.shared.queue.push(Box::new(Bulk { slot, entries, stage, reply: sender }))?;
         receiver.await.unwrap_or(Err(Refused::Stopping))
     }
 
     fn after_direct(&self) {
         self.slot.changed.notify_waiters();
-        self.shared
-            .deadline_may_have_moved(|| Erased::next_deadline(&*self.slot));
+        self.shared.deadline_may_have_moved(|| Erased::next_deadline(&*self.slot));
     }
 
     /// Looks at the machine. It stands still meanwhile, and so does everybody who proposes to it:
@@ -270,16 +239,9 @@ impl<M: Machine> Handle<M> {
     pub fn watch(&self, after: Option<u64>) -> Watcher<M> {
         let after = after.unwrap_or_else(|| {
             let state = self.slot.lock();
-            state
-                .kept
-                .events
-                .back()
-                .map_or(state.kept.complete_after, |(entry, _)| *entry)
+            state.kept.events.back().map_or(state.kept.complete_after, |(entry, _)| *entry)
         });
-        Watcher {
-            slot: Arc::clone(&self.slot),
-            after,
-        }
+        Watcher { slot: Arc::clone(&self.slot), after }
     }
 
     /// Names this history of entries: equal for all runs over one log, drawn anew for each run in
@@ -354,17 +316,12 @@ impl<M: Machine> Watcher<M> {
         let slot = Arc::clone(&self.slot);
         let state = slot.lock();
         let kept = &state.kept;
-        let newest = kept
-            .events
-            .back()
-            .map_or(kept.complete_after, |(entry, _)| *entry);
+        let newest = kept.events.back().map_or(kept.complete_after, |(entry, _)| *entry);
         if self.after < kept.complete_after || self.after > newest {
             self.after = newest;
             return Some(Watched::Lagged(newest));
         }
-        let first = kept
-            .events
-            .partition_point(|(entry, _)| *entry <= self.after);
+        let first = kept.events.partition_point(|(entry, _)| *entry <= self.after);
         let mut end = first.saturating_add(events_max).min(kept.events.len());
         let entry_of = |place: usize| kept.events.get(place).map(|(entry, _)| *entry);
         // The events of one entry are never torn apart: a watcher resumes behind entries.

@@ -50,19 +50,8 @@ pub(crate) struct Taken {
 impl Taken {
     /// Compresses and seals it. Slow (some 200 MB/s): not done where commits wait.
     pub(crate) fn seal(self) -> std::io::Result<Vec<u8>> {
-        let Applied {
-            position,
-            entries,
-            at,
-            origins,
-        } = self.applied;
-        let head = Head {
-            position,
-            entries,
-            at: at.0,
-            origins,
-            machines: self.machines,
-        };
+        let Applied { position, entries, at, origins } = self.applied;
+        let head = Head { position, entries, at: at.0, origins, machines: self.machines };
         let mut inner = Vec::new();
         encode(&head, &mut inner);
         let mut out = MAGIC.to_vec();
@@ -81,9 +70,7 @@ impl Taken {
 
     /// Opens one again.
     pub(crate) fn open(sealed: &[u8]) -> Result<Self, Malformed> {
-        const WHAT: Malformed = Malformed {
-            what: "the snapshot",
-        };
+        const WHAT: Malformed = Malformed { what: "the snapshot" };
         let (envelope, packed) = sealed.split_at_checked(ENVELOPE_BYTES).ok_or(WHAT)?;
         let (head, crc) = envelope.split_at_checked(5).ok_or(WHAT)?;
         let sealed_right =
@@ -93,24 +80,9 @@ impl Taken {
         }
         let inner = zstd::stream::decode_all(packed).map_err(|_| WHAT)?;
         let mut rest = inner.as_slice();
-        let Head {
-            position,
-            entries,
-            at,
-            origins,
-            machines,
-        } = decode(WHAT.what, &mut rest)?;
-        let applied = Applied {
-            position,
-            entries,
-            at: Timestamp(at),
-            origins,
-        };
-        Ok(Self {
-            applied,
-            machines,
-            states: rest.to_vec(),
-        })
+        let Head { position, entries, at, origins, machines } = decode(WHAT.what, &mut rest)?;
+        let applied = Applied { position, entries, at: Timestamp(at), origins };
+        Ok(Self { applied, machines, states: rest.to_vec() })
     }
 }
 
@@ -125,21 +97,14 @@ mod tests {
             at: Timestamp(11),
             origins: BTreeMap::from([(1, 2)]),
         };
-        Taken {
-            applied,
-            machines: vec![(3, 4)],
-            states: vec![1, 2, 3, 4],
-        }
+        Taken { applied, machines: vec![(3, 4)], states: vec![1, 2, 3, 4] }
     }
 
     #[test]
     fn a_sealed_snapshot_opens_as_it_was() {
         let opened = Taken::open(&taken().seal().unwrap()).unwrap();
         assert_eq!(opened.applied, taken().applied);
-        assert_eq!(
-            (opened.machines, opened.states),
-            (taken().machines, taken().states)
-        );
+        assert_eq!((opened.machines, opened.states), (taken().machines, taken().states));
     }
 
     #[test]

@@ -225,10 +225,7 @@ impl Queue {
                     let waited = self.wake.wait_timeout(waiting, timeout);
                     waited.unwrap_or_else(PoisonError::into_inner).0
                 }
-                None => self
-                    .wake
-                    .wait(waiting)
-                    .unwrap_or_else(PoisonError::into_inner),
+                None => self.wake.wait(waiting).unwrap_or_else(PoisonError::into_inner),
             };
         }
         waiting.go = false;
@@ -237,23 +234,14 @@ impl Queue {
         if !proposals.is_empty() {
             waiting.committing = proposals.len();
         }
-        (
-            std::mem::take(&mut waiting.requests),
-            waiting.closed.is_some(),
-        )
+        (std::mem::take(&mut waiting.requests), waiting.closed.is_some())
     }
 }
 
 /// Drives an engine until the queue is closed or the log has failed.
 pub(crate) fn run(engine: Engine, shared: &Arc<Shared>) -> Result<(), Fatal> {
     let (proposals, applied) = (VecDeque::new(), Vec::new());
-    let mut writer = Writer {
-        engine,
-        shared,
-        proposals,
-        applied,
-        sealing: false,
-    };
+    let mut writer = Writer { engine, shared, proposals, applied, sealing: false };
     let outcome = writer.run();
     let why = match &outcome {
         Ok(()) => Refused::Stopping,
@@ -281,34 +269,23 @@ impl Writer<'_> {
     fn run(&mut self) -> Result<(), Fatal> {
         let (mut more_work, mut ticked) = (false, true);
         loop {
-            let timeout = if more_work {
-                Some(Duration::ZERO)
-            } else {
-                self.until_deadline(ticked)
-            };
+            let timeout =
+                if more_work { Some(Duration::ZERO) } else { self.until_deadline(ticked) };
             let (requests, closed) = self.shared.queue.take(&mut self.proposals, timeout);
             while !self.proposals.is_empty() {
                 let now = self.shared.clock.now();
-                let committed = self
-                    .engine
-                    .commit(&mut self.proposals, &mut self.applied, now);
+                let committed = self.engine.commit(&mut self.proposals, &mut self.applied, now);
                 self.shared.queue.answer(&mut self.applied);
                 committed?;
             }
             ticked = self.engine.tick(self.shared.clock.now())?;
-            requests
-                .into_iter()
-                .for_each(|request| self.answer(request));
-            if !self.sealing
-                && self
-                    .engine
-                    .snapshot_is_due(self.shared.settings.snapshot_log_bytes)
+            requests.into_iter().for_each(|request| self.answer(request));
+            if !self.sealing && self.engine.snapshot_is_due(self.shared.settings.snapshot_log_bytes)
             {
                 self.seal();
             }
             more_work = self.engine.work();
-            self.shared
-                .publish(self.engine.applied(), self.engine.stats);
+            self.shared.publish(self.engine.applied(), self.engine.stats);
             if closed {
                 return self.finish();
             }
@@ -363,8 +340,7 @@ impl Writer<'_> {
             }
         }
         while self.engine.work() {}
-        self.shared
-            .publish(self.engine.applied(), self.engine.stats);
+        self.shared.publish(self.engine.applied(), self.engine.stats);
         Ok(())
     }
 }

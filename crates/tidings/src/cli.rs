@@ -1,10 +1,9 @@
 //! The command line.
 
 use std::io::Write;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::ExitCode;
 
-use anyhow::Context;
 use clap::{Arg, ArgMatches, Command};
 
 use crate::config::{self, Layers, Settings};
@@ -41,32 +40,18 @@ fn serve_command() -> Command {
 /// Adds a flag for every setting.
 fn with_settings(command: Command) -> Command {
     let help = "The file with settings, instead of tidings.toml [env: TIDINGS_CONFIG]";
-    let file = Arg::new("config")
-        .long("config")
-        .value_name("FILE")
-        .help(help);
-    config::keys()
-        .iter()
-        .fold(command.arg(file), |command, key| {
-            let default = if key.default.is_empty() {
-                "all"
-            } else {
-                &key.default
-            };
-            let variable = config::variable(&key.name);
-            let help = format!("{} [default: {default}] [env: {variable}]", key.help);
-            let mut arg = Arg::new(key.name.as_str())
-                .long(config::flag(&key.name))
-                .help(help);
-            arg = arg.value_name(value_name(key));
-            if key.default == "false" {
-                arg = arg
-                    .num_args(0..=1)
-                    .require_equals(true)
-                    .default_missing_value("true");
-            }
-            command.arg(arg)
-        })
+    let file = Arg::new("config").long("config").value_name("FILE").help(help);
+    config::keys().iter().fold(command.arg(file), |command, key| {
+        let default = if key.default.is_empty() { "all" } else { &key.default };
+        let variable = config::variable(&key.name);
+        let help = format!("{} [default: {default}] [env: {variable}]", key.help);
+        let mut arg = Arg::new(key.name.as_str()).long(config::flag(&key.name)).help(help);
+        arg = arg.value_name(value_name(key));
+        if key.default == "false" {
+            arg = arg.num_args(0..=1).require_equals(true).default_missing_value("true");
+        }
+        command.arg(arg)
+    })
 }
 
 /// What stands for the value of a flag in the help.
@@ -88,18 +73,16 @@ fn value_name(key: &config::Key) -> &'static str {
 /// Flags over environment over file over defaults.
 fn layers(matches: &ArgMatches) -> anyhow::Result<Layers> {
     let mut layers = Layers::defaults();
-    let named = matches
-        .try_get_one::<String>("config")
-        .ok()
-        .flatten()
-        .map(PathBuf::from);
+    let named = matches.try_get_one::<String>("config").ok().flatten().map(PathBuf::from);
     let named = named.or_else(|| std::env::var_os("TIDINGS_CONFIG").map(PathBuf::from));
-    let path = named
-        .clone()
-        .unwrap_or_else(|| PathBuf::from("tidings.toml"));
+    let path = named.clone().unwrap_or_else(|| PathBuf::from("tidings.toml"));
     if named.is_some() || path.exists() {
-        let text = std::fs::read_to_string(&path);
-        let text = text.with_context(|| format!("cannot read {}", path.display()))?;
+        let text = std::fs::read_to_string(&path).map_err(|why| config::Unusable {
+            key: "config".to_owned(),
+            value: path.display().to_string(),
+            from: "the file with settings".to_owned(),
+            allowed: format!("it cannot be read: {why}"),
+        })?;
         layers.set_from_file(&path, &text)?;
     }
     layers.set_from_environment(std::env::vars())?;
@@ -127,11 +110,7 @@ pub fn main() -> ExitCode {
         // When nobody hears it, the exit code still says it.
         drop(writeln!(stderr, "tidings: {why:#}"));
         // A setting that cannot be used is the user's mistake, as a wrong flag is.
-        if why.is::<config::Unusable>() {
-            ExitCode::from(2)
-        } else {
-            ExitCode::FAILURE
-        }
+        if why.is::<config::Unusable>() { ExitCode::from(2) } else { ExitCode::FAILURE }
     })
 }
 
@@ -142,10 +121,7 @@ fn runtime(settings: &Settings) -> std::io::Result<tokio::runtime::Runtime> {
         0 | 1 => tokio::runtime::Builder::new_current_thread(),
         _ => tokio::runtime::Builder::new_multi_thread(),
     };
-    builder
-        .worker_threads(settings.workers.max(1))
-        .enable_all()
-        .build()
+    builder.worker_threads(settings.workers.max(1)).enable_all().build()
 }
 
 fn serve(matches: &ArgMatches) -> anyhow::Result<ExitCode> {
@@ -158,13 +134,12 @@ async fn run(settings: Settings) -> anyhow::Result<ExitCode> {
     let mut signals = Signals::new()?;
     let data = settings.data.clone();
     let bound = Server::bind(settings)?;
-    say(format_args!("http     http://{}", bound.http()))?;
-    match data.as_deref().map(Path::display) {
-        Some(data) => say(format_args!("data     {data}"))?,
-        None => say(format_args!(
-            "data     in memory only: forgotten when the process ends"
-        ))?,
-    }
+    let data = data.as_deref().map_or_else(
+        || "in memory only: forgotten when the process ends".to_owned(),
+        |data| data.display().to_string(),
+    );
+    // A server serves whether or not somebody reads this.
+    drop(say(format_args!("http     http://{}\ndata     {data}", bound.http())));
     let server = tokio::select! {
         server = bound.recover() => server?,
         signal = signals.next() => {

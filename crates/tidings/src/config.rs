@@ -105,19 +105,11 @@ impl Settings {
         let workers = number("workers", 0..=1024)?;
         Ok(Self {
             http: layers.take("http", parse::address)?,
-            data: if memory {
-                None
-            } else {
-                Some(layers.take("data", parse::path)?)
-            },
+            data: if memory { None } else { Some(layers.take("data", parse::path)?) },
             services: layers.take("only", parse::services)?,
             log_format: layers.take("log_format", parse::log_format)?,
             log_level: layers.take("log_level", parse::log_level)?,
-            workers: if workers == 0 {
-                default_workers()
-            } else {
-                workers
-            },
+            workers: if workers == 0 { default_workers() } else { workers },
             shutdown_timeout: time("shutdown_timeout")?,
             http_bounds: Http {
                 connections_max: number("http_connections_max", 1..=1_000_000)?,

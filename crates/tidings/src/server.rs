@@ -4,7 +4,7 @@
 use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::{Arc, OnceLock};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::Context;
 use tidings_core::machine::rockets::Rockets;
@@ -59,29 +59,15 @@ impl Server {
         let http = listener.local_addr()?;
         let connections = Arc::<accept::Counters>::default();
         let (node, rockets) = (OnceLock::new(), OnceLock::new());
-        let parts = Arc::new(Parts {
-            node,
-            rockets,
-            connections: Arc::clone(&connections),
-        });
+        let parts = Arc::new(Parts { node, rockets, connections: Arc::clone(&connections) });
         let gate = Arc::new(accept::Gate::closed(routes::starting()));
         let (stop, stopped) = watch::channel(false);
         let bounds = settings.http_bounds;
         let serve = accept::serve(listener, Arc::clone(&gate), bounds, connections, stopped);
         let accepting = tokio::spawn(serve);
         let shutdown_timeout = settings.shutdown_timeout;
-        let server = Self {
-            http,
-            parts,
-            stop,
-            accepting,
-            shutdown_timeout,
-        };
-        Ok(Bound {
-            server,
-            settings,
-            gate,
-        })
+        let server = Self { http, parts, stop, accepting, shutdown_timeout };
+        Ok(Bound { server, settings, gate })
     }
 
     /// Takes the ports, recovers, and serves.
@@ -135,11 +121,8 @@ impl Bound {
     /// # Errors
     /// When the log cannot be opened or read; the message says where it is damaged.
     pub async fn recover(self) -> anyhow::Result<Server> {
-        let Self {
-            server,
-            settings,
-            gate,
-        } = self;
+        let Self { server, settings, gate } = self;
+        let begun = Instant::now();
         let mut builder = Builder::new(settings.node);
         let name = Service::Rockets.name();
         let machine = builder.add(Service::Rockets.machine(), name, Rockets::default());
@@ -152,7 +135,8 @@ impl Bound {
             }
         };
         let stats = node.stats();
-        let node = server.parts.node.get_or_init(|| node);
+        let replayed = stats.replayed;
+        server.parts.node.get_or_init(|| node);
         // Machines run whatever is served: what stands in the log is never skipped.
         let adapter = rockets::Adapter::start(
             machine,
@@ -172,15 +156,9 @@ impl Bound {
                 }
             }
         }
-        gate.open(accept::Routes {
-            hot,
-            router: routes::finish(api),
-        });
-        tracing::info!(
-            entries = stats.entries,
-            position = node.stats().position,
-            "ready"
-        );
+        gate.open(accept::Routes { hot, router: routes::finish(api) });
+        let (elapsed, position) = (begun.elapsed(), stats.position);
+        tracing::info!("ready after {elapsed:.1?}: {replayed} messages replayed, log at {position}");
         Ok(server)
     }
 }
@@ -190,12 +168,7 @@ fn open(builder: Builder, data: &Path, bytes_max: Option<u64>) -> anyhow::Result
     let opened = Sqlite::open(data, options);
     let log = opened.with_context(|| format!("cannot open the log in {}", data.display()))?;
     let node = builder.start(Box::new(log), |progress: Progress| {
-        let Progress {
-            done,
-            total,
-            entries,
-            elapsed,
-        } = progress;
+        let Progress { done, total, entries, elapsed } = progress;
         tracing::info!("recovering: {done} of {total} batches, {entries} messages, {elapsed:.1?}");
     });
     node.with_context(|| {

@@ -34,11 +34,7 @@ pub struct Limits {
 
 impl Default for Limits {
     fn default() -> Self {
-        Self {
-            held_max: 1000,
-            held_total_max: 1_000_000,
-            channels_max: 1_000_000,
-        }
+        Self { held_max: 1000, held_total_max: 1_000_000, channels_max: 1_000_000 }
     }
 }
 
@@ -198,35 +194,24 @@ impl Rockets {
 
     fn find(&self, channel: Channel) -> Option<usize> {
         let is_it = |place: &u32| {
-            self.rockets
-                .get(*place as usize)
-                .is_some_and(|rocket| rocket.channel == channel)
+            self.rockets.get(*place as usize).is_some_and(|rocket| rocket.channel == channel)
         };
-        self.index
-            .find(self.hasher.hash_one(channel), is_it)
-            .map(|place| *place as usize)
+        self.index.find(self.hasher.hash_one(channel), is_it).map(|place| *place as usize)
     }
 
     fn add(&mut self, rocket: Rocket) -> Option<usize> {
         let place = u32::try_from(self.rockets.len()).ok()?;
         let (hasher, rockets) = (&self.hasher, &self.rockets);
         let rehash = |place: &u32| {
-            rockets
-                .get(*place as usize)
-                .map_or(0, |rocket| hasher.hash_one(rocket.channel))
+            rockets.get(*place as usize).map_or(0, |rocket| hasher.hash_one(rocket.channel))
         };
-        self.index
-            .insert_unique(hasher.hash_one(rocket.channel), place, rehash);
+        self.index.insert_unique(hasher.hash_one(rocket.channel), place, rehash);
         self.rockets.push(rocket);
         Some(place as usize)
     }
 
     fn deliver(&mut self, delivery: Delivery, emit: &mut impl FnMut(Event)) -> Reply {
-        let Delivery {
-            channel,
-            number,
-            message,
-        } = delivery;
+        let Delivery { channel, number, message } = delivery;
         let place = match self.find(channel) {
             Some(place) => Some(place),
             None if self.rockets.len() >= self.limits.channels_max as usize => None,
@@ -239,13 +224,8 @@ impl Rockets {
         let held_before = u64::from(rocket.sequencer.held());
         let elsewhere = self.held_total - held_before;
         let total_left = self.limits.held_total_max.saturating_sub(elsewhere);
-        let outcome = rocket.deliver(
-            number,
-            message,
-            self.limits.held_max,
-            total_left,
-            &mut self.counters,
-        );
+        let outcome =
+            rocket.deliver(number, message, self.limits.held_max, total_left, &mut self.counters);
         self.held_total = elsewhere + u64::from(rocket.sequencer.held());
         if matches!(outcome, Outcome::Applied | Outcome::Held | Outcome::Ignored) {
             self.version += 1;
@@ -284,11 +264,7 @@ impl Rocket {
 
     /// All there is to show. O(held), allocates while something is missing.
     pub fn view(&self) -> View {
-        View {
-            channel: self.channel,
-            state: self.state().clone(),
-            sequence: self.sequence(),
-        }
+        View { channel: self.channel, state: self.state().clone(), sequence: self.sequence() }
     }
 
     /// How complete the knowledge of it is. O(held), allocates while something is missing.
@@ -360,11 +336,7 @@ impl Rocket {
         let mut outcome = Outcome::Held;
         let mut over_total = over_total;
         while self.sequencer.is_overfull() || over_total {
-            *if over_total {
-                &mut counters.held_total_max
-            } else {
-                &mut counters.held_max
-            } += 1;
+            *if over_total { &mut counters.held_total_max } else { &mut counters.held_max } += 1;
             over_total = false;
             let lost_before = self.sequencer.lost();
             if self.sequencer.give_up_gap().is_none() {
@@ -427,18 +399,10 @@ impl Machine for Rockets {
 
     fn snapshot(&self, out: &mut Vec<u8>) {
         let count = self.rockets.len() as u64;
-        encode(
-            &Stored::V1(self.limits, self.version, self.counters, count),
-            out,
-        );
+        encode(&Stored::V1(self.limits, self.version, self.counters, count), out);
         for rocket in &self.rockets {
             encode(
-                &(
-                    rocket.channel,
-                    rocket.version,
-                    &rocket.folded,
-                    rocket.sequencer.to_parts(),
-                ),
+                &(rocket.channel, rocket.version, &rocket.folded, rocket.sequencer.to_parts()),
                 out,
             );
         }
@@ -448,33 +412,18 @@ impl Machine for Rockets {
         const WHAT: &str = "a snapshot of rockets";
         let mut bytes = bytes;
         let Stored::V1(limits, version, counters, count) = decode(WHAT, &mut bytes)?;
-        let mut machine = Self {
-            limits,
-            version,
-            counters,
-            ..Self::default()
-        };
+        let mut machine = Self { limits, version, counters, ..Self::default() };
         for _ in 0..count {
             let (channel, version, folded, parts): (_, _, _, Parts<Message>) =
                 decode(WHAT, &mut bytes)?;
             let sequencer =
                 Sequencer::from_parts(parts, limits.held_max).ok_or(Malformed { what: WHAT })?;
             machine.held_total += u64::from(sequencer.held());
-            let mut rocket = Rocket {
-                channel,
-                version,
-                sequencer,
-                folded,
-                shown: None,
-            };
+            let mut rocket = Rocket { channel, version, sequencer, folded, shown: None };
             rocket.show(0, 0);
             machine.add(rocket);
         }
-        if bytes.is_empty() {
-            Ok(machine)
-        } else {
-            Err(Malformed { what: WHAT })
-        }
+        if bytes.is_empty() { Ok(machine) } else { Err(Malformed { what: WHAT }) }
     }
 }
 

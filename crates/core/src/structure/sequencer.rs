@@ -96,30 +96,18 @@ struct Beyond<T> {
 
 impl<T> Beyond<T> {
     const fn new() -> Self {
-        Self {
-            ring: Vec::new(),
-            window: 0,
-            far: BTreeMap::new(),
-            last: 0,
-            given_up: Vec::new(),
-        }
+        Self { ring: Vec::new(), window: 0, far: BTreeMap::new(), last: 0, given_up: Vec::new() }
     }
 
-    #[expect(
-        clippy::cast_possible_truncation,
-        reason = "masked by the length of the ring"
-    )]
+    #[expect(clippy::cast_possible_truncation, reason = "masked by the length of the ring")]
     fn slot(&self, number: u64) -> usize {
         number as usize & self.ring.len().wrapping_sub(1)
     }
 
     fn get(&self, next: u64, number: u64) -> Option<&T> {
         let in_ring = number - next < self.ring.len() as u64;
-        let near = if in_ring {
-            self.ring.get(self.slot(number)).and_then(Option::as_ref)
-        } else {
-            None
-        };
+        let near =
+            if in_ring { self.ring.get(self.slot(number)).and_then(Option::as_ref) } else { None };
         if near.is_none() && !self.far.is_empty() {
             return self.far.get(&number);
         }
@@ -183,22 +171,14 @@ impl<T> Beyond<T> {
 
     fn was_given_up(&self, number: u64) -> bool {
         let behind = self.given_up.partition_point(|gap| gap.to < number);
-        self.given_up
-            .get(behind)
-            .is_some_and(|gap| gap.from <= number)
+        self.given_up.get(behind).is_some_and(|gap| gap.from <= number)
     }
 }
 
 impl<T> Sequencer<T> {
     /// One that waits for number 1 and holds at most `held_max` items. Allocates nothing.
     pub const fn new(held_max: u32) -> Self {
-        Self {
-            next: 1,
-            held: 0,
-            held_max,
-            lost: 0,
-            beyond: None,
-        }
+        Self { next: 1, held: 0, held_max, lost: 0, beyond: None }
     }
 
     /// One that keeps `window` slots (rounded up to a power of two) for as long as it lives, so
@@ -207,10 +187,7 @@ impl<T> Sequencer<T> {
         let mut beyond = Beyond::new();
         beyond.window = window.next_power_of_two();
         beyond.grow(1, beyond.window);
-        Self {
-            beyond: Some(Box::new(beyond)),
-            ..Self::new(held_max)
-        }
+        Self { beyond: Some(Box::new(beyond)), ..Self::new(held_max) }
     }
 
     /// The number that will be ready when it comes.
@@ -221,9 +198,7 @@ impl<T> Sequencer<T> {
     /// The highest number known: held, passed or given up. 0 for none.
     pub fn last(&self) -> u64 {
         let passed = self.next - 1;
-        self.beyond
-            .as_ref()
-            .map_or(passed, |beyond| beyond.last.max(passed))
+        self.beyond.as_ref().map_or(passed, |beyond| beyond.last.max(passed))
     }
 
     /// How many items are held.
@@ -257,15 +232,8 @@ impl<T> Sequencer<T> {
     /// is not stored and allocates nothing.
     pub fn offer(&mut self, number: u64, item: T) -> Offered<T> {
         if number < self.next || number > NUMBER_MAX {
-            let late = self
-                .beyond
-                .as_ref()
-                .is_some_and(|beyond| beyond.was_given_up(number));
-            return if late {
-                Offered::Late(item)
-            } else {
-                Offered::Duplicate(item)
-            };
+            let late = self.beyond.as_ref().is_some_and(|beyond| beyond.was_given_up(number));
+            return if late { Offered::Late(item) } else { Offered::Duplicate(item) };
         }
         if self.held == 0 {
             if number == self.next {
@@ -307,10 +275,7 @@ impl<T> Sequencer<T> {
     /// when nothing is held. O(length of the gap, at most the slots of the ring).
     pub fn give_up_gap(&mut self) -> Option<Gap> {
         let first = self.held_items().next()?.0;
-        let gap = Gap {
-            from: self.next,
-            to: first - 1,
-        };
+        let gap = Gap { from: self.next, to: first - 1 };
         if gap.from > gap.to {
             return None;
         }
@@ -336,26 +301,16 @@ impl<T> Sequencer<T> {
             Some(beyond) if self.held > 0 => (beyond.ring.as_slice(), &beyond.far),
             Some(_) | None => (&[][..], const { &BTreeMap::new() }),
         };
-        let near = Near {
-            ring,
-            number: self.next,
-            end: self.next.saturating_add(ring.len() as u64),
-        };
-        HeldItems {
-            near: near.peekable(),
-            far: far.iter().peekable(),
-            left: self.held,
-        }
+        let near =
+            Near { ring, number: self.next, end: self.next.saturating_add(ring.len() as u64) };
+        HeldItems { near: near.peekable(), far: far.iter().peekable(), left: self.held }
     }
 
     /// The gaps before and between what is held, ascending. Allocates nothing.
     pub fn missing(&self) -> impl Iterator<Item = Gap> + '_ {
         let mut expected = self.next;
         self.held_items().filter_map(move |(number, _)| {
-            let gap = Gap {
-                from: expected,
-                to: number - 1,
-            };
+            let gap = Gap { from: expected, to: number - 1 };
             expected = number + 1;
             (gap.from <= gap.to).then_some(gap)
         })
@@ -464,31 +419,15 @@ impl<T> Sequencer<T> {
     /// Puts one together again that behaves as the one taken apart did. `None` when the parts
     /// contradict each other: they were not made by [`Sequencer::to_parts`].
     pub fn from_parts(parts: Parts<T>, held_max: u32) -> Option<Self> {
-        let Parts {
-            next,
-            lost,
-            given_up,
-            last,
-            held,
-        } = parts;
-        let ranges_ascend = given_up
-            .iter()
-            .all(|gap| gap.from <= gap.to && gap.to < next)
+        let Parts { next, lost, given_up, last, held } = parts;
+        let ranges_ascend = given_up.iter().all(|gap| gap.from <= gap.to && gap.to < next)
             && given_up.is_sorted_by(|a, b| a.to < b.from);
         if next == 0 || given_up.len() > GIVEN_UP_RANGES_MAX || !ranges_ascend {
             return None;
         }
-        let mut sequencer = Self {
-            next,
-            lost,
-            ..Self::new(held_max)
-        };
+        let mut sequencer = Self { next, lost, ..Self::new(held_max) };
         if !given_up.is_empty() {
-            sequencer.beyond = Some(Box::new(Beyond {
-                given_up,
-                last,
-                ..Beyond::new()
-            }));
+            sequencer.beyond = Some(Box::new(Beyond { given_up, last, ..Beyond::new() }));
         }
         for (number, item) in held {
             match sequencer.offer(number, item) {

@@ -43,11 +43,7 @@ pub struct Client {
 impl Client {
     /// A client that connects with the first question.
     pub fn new(target: Target, retry: Duration) -> Self {
-        Self {
-            target,
-            connection: None,
-            retry,
-        }
+        Self { target, connection: None, retry }
     }
 
     /// The answer to `GET path`. Asks again after a while if the connection breaks, cannot be
@@ -103,11 +99,7 @@ mod tests {
 
     #[test]
     fn the_next_page_is_found_among_other_links() {
-        let answer = |link: &str| Answer {
-            status: 200,
-            link: Some(link.into()),
-            body: vec![],
-        };
+        let answer = |link: &str| Answer { status: 200, link: Some(link.into()), body: vec![] };
         let both = answer("</rockets>; rel=\"first\", </rockets?cursor=a%2C>; rel=\"next\"");
         assert_eq!(both.next_page(), Some("/rockets?cursor=a%2C"));
         assert_eq!(answer("</rockets>; rel=\"prev\"").next_page(), None);

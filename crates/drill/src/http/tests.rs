@@ -19,21 +19,12 @@ async fn connected(pieces: Vec<Vec<u8>>) -> Connection {
         }
     });
     let mut connection = Connection::open(&target).await.unwrap();
-    connection
-        .send(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
-        .await
-        .unwrap();
+    connection.send(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n").await.unwrap();
     connection
 }
 
 async fn answered(pieces: &[&str]) -> Connection {
-    connected(
-        pieces
-            .iter()
-            .map(|piece| piece.as_bytes().to_vec())
-            .collect(),
-    )
-    .await
+    connected(pieces.iter().map(|piece| piece.as_bytes().to_vec()).collect()).await
 }
 
 #[tokio::test]
@@ -87,57 +78,30 @@ async fn a_body_without_a_length_ends_with_the_connection() {
 
 #[tokio::test]
 async fn a_server_that_goes_away_in_mid_answer_is_an_error() {
-    for text in [
-        "",
-        "HTTP/1.1 200",
-        "HTTP/1.1 200 OK\r\ncontent-length: 5\r\n\r\nabc",
-    ] {
+    for text in ["", "HTTP/1.1 200", "HTTP/1.1 200 OK\r\ncontent-length: 5\r\n\r\nabc"] {
         let mut connection = answered(&[text]).await;
-        assert!(
-            matches!(connection.receive().await, Err(Error::Closed)),
-            "{text:?}"
-        );
+        assert!(matches!(connection.receive().await, Err(Error::Closed)), "{text:?}");
     }
 }
 
 #[tokio::test]
 async fn what_is_no_http_or_too_long_is_refused() {
     let mut connection = answered(&["SSH-2.0-OpenSSH\r\n\r\n"]).await;
-    assert!(matches!(
-        connection.receive().await,
-        Err(Error::Malformed(_))
-    ));
+    assert!(matches!(connection.receive().await, Err(Error::Malformed(_))));
 
     let long = format!("HTTP/1.1 200 OK\r\nx: {}", "y".repeat(100_000));
     let mut connection = answered(&[&long]).await;
-    assert!(matches!(
-        connection.receive().await,
-        Err(Error::TooLong { what: "head", .. })
-    ));
+    assert!(matches!(connection.receive().await, Err(Error::TooLong { what: "head", .. })));
 
-    let huge = format!(
-        "HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n",
-        BODY_BYTES_MAX + 1
-    );
+    let huge = format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n", BODY_BYTES_MAX + 1);
     let mut connection = answered(&[&huge]).await;
-    assert!(matches!(
-        connection.receive().await,
-        Err(Error::TooLong { what: "body", .. })
-    ));
+    assert!(matches!(connection.receive().await, Err(Error::TooLong { what: "body", .. })));
 }
 
 #[tokio::test]
 async fn a_server_is_named_by_address_or_url() {
     let by_address = Target::resolve("127.0.0.1:8088").await.unwrap();
-    assert_eq!(
-        Target::resolve("http://127.0.0.1:8088/rockets")
-            .await
-            .unwrap(),
-        by_address
-    );
+    assert_eq!(Target::resolve("http://127.0.0.1:8088/rockets").await.unwrap(), by_address);
     assert_eq!(by_address.authority(), "127.0.0.1:8088");
-    assert!(matches!(
-        Target::resolve("nowhere").await,
-        Err(Error::Target(_))
-    ));
+    assert!(matches!(Target::resolve("nowhere").await, Err(Error::Target(_))));
 }

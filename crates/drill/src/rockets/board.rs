@@ -14,14 +14,7 @@ use crate::progress::Progress;
 use crate::verdict::{Differences, Latency};
 
 /// The outcomes of the specification, and what a server says that names none of them.
-const OUTCOMES: [&str; 6] = [
-    "applied",
-    "held",
-    "duplicate",
-    "late",
-    "ignored",
-    "without outcome",
-];
+const OUTCOMES: [&str; 6] = ["applied", "held", "duplicate", "late", "ignored", "without outcome"];
 
 /// Work in all and work done.
 pub(super) struct Board {
@@ -93,17 +86,12 @@ pub(super) struct Report {
 impl Report {
     /// Messages acknowledged by outcome, those that never occurred left out.
     pub(super) fn acknowledged(&self) -> impl Iterator<Item = (&'static str, u64)> {
-        OUTCOMES
-            .into_iter()
-            .zip(self.outcomes)
-            .filter(|&(_, count)| count > 0)
+        OUTCOMES.into_iter().zip(self.outcomes).filter(|&(_, count)| count > 0)
     }
 
     /// How many messages had this outcome.
     pub(super) fn count_of(&self, outcome: &str) -> u64 {
-        self.acknowledged()
-            .find(|&(name, _)| name == outcome)
-            .map_or(0, |(_, count)| count)
+        self.acknowledged().find(|&(name, _)| name == outcome).map_or(0, |(_, count)| count)
     }
 
     /// Counts messages by the name that the server gave.
@@ -120,9 +108,7 @@ impl Report {
 
 impl Board {
     pub(super) fn new(world: Arc<World>, options: &Options, progress: Progress) -> Self {
-        let acknowledged = (0..world.rockets())
-            .map(|r| Bits::new(world.count(r)))
-            .collect();
+        let acknowledged = (0..world.rockets()).map(|r| Bits::new(world.count(r))).collect();
         let state = State {
             started: Instant::now(),
             next: 0,
@@ -238,11 +224,7 @@ impl Board {
 
     /// The messages of a rocket that are acknowledged by now.
     pub(super) fn acknowledged(&self, rocket: usize) -> Bits {
-        self.lock()
-            .acknowledged
-            .get(rocket)
-            .cloned()
-            .unwrap_or_default()
+        self.lock().acknowledged.get(rocket).cloned().unwrap_or_default()
     }
 
     /// What was counted so far.
@@ -257,11 +239,7 @@ impl Board {
             *acknowledged = true;
         }
         let mut moved = false;
-        while state
-            .open
-            .front()
-            .is_some_and(|&(_, acknowledged)| acknowledged)
-        {
+        while state.open.front().is_some_and(|&(_, acknowledged)| acknowledged) {
             state.open.pop_front();
             state.oldest += 1;
             moved = true;
@@ -296,9 +274,7 @@ impl Bits {
     /// The numbers in it, in rising order.
     pub(super) fn iter(&self) -> impl Iterator<Item = u32> {
         (0u32..).zip(&self.0).flat_map(|(place, &word)| {
-            (0..64)
-                .filter(move |bit| word >> bit & 1 == 1)
-                .map(move |bit| place * 64 + bit)
+            (0..64).filter(move |bit| word >> bit & 1 == 1).map(move |bit| place * 64 + bit)
         })
     }
 }
@@ -316,12 +292,7 @@ mod tests {
     }
 
     fn one_rocket() -> Options {
-        Options {
-            rockets: 1,
-            messages: 5_000,
-            duplicates: 0.0,
-            ..Options::default()
-        }
+        Options { rockets: 1, messages: 5_000, duplicates: 0.0, ..Options::default() }
     }
 
     fn take(board: &Board) -> Request {
@@ -351,35 +322,22 @@ mod tests {
 
     #[test]
     fn a_bulk_is_cut_to_what_the_window_allows() {
-        let board = board(&Options {
-            bulk: 500,
-            ..one_rocket()
-        });
+        let board = board(&Options { bulk: 500, ..one_rocket() });
         assert_eq!(take(&board).deliveries, 0..500);
         assert_eq!(take(&board).deliveries, 500..board.world().window());
     }
 
     #[test]
     fn messages_wait_for_their_time_when_there_is_a_rate() {
-        let board = board(&Options {
-            rate: 1,
-            ..one_rocket()
-        });
+        let board = board(&Options { rate: 1, ..one_rocket() });
         take(&board);
         assert!(matches!(board.take(Instant::now()), Work::NotBefore(_)));
-        assert!(matches!(
-            board.take(Instant::now() + Duration::from_secs(2)),
-            Work::Send(_)
-        ));
+        assert!(matches!(board.take(Instant::now() + Duration::from_secs(2)), Work::Send(_)));
     }
 
     #[test]
     fn what_is_acknowledged_is_remembered_but_for_the_bad_ones() {
-        let options = Options {
-            bulk: 100,
-            shuffle: 0,
-            ..one_rocket()
-        };
+        let options = Options { bulk: 100, shuffle: 0, ..one_rocket() };
         let board = board(&options);
         let request = take(&board);
         board.acknowledge(&request, Duration::ZERO, &[1, 99], |report| {

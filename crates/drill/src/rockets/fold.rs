@@ -32,11 +32,7 @@ impl State {
         }
         match message.content {
             Content::Launched { .. } if self.launched => return,
-            Content::Launched {
-                kind,
-                speed,
-                mission,
-            } => {
+            Content::Launched { kind, speed, mission } => {
                 self.launched = true;
                 self.kind = Some(kind);
                 self.speed = speed;
@@ -60,18 +56,12 @@ impl State {
         shown.insert("type".into(), json!(text(self.kind)));
         shown.insert("speed".into(), json!(self.speed));
         shown.insert("mission".into(), json!(text(self.mission)));
-        shown.insert(
-            "status".into(),
-            json!(if exploded { "exploded" } else { "active" }),
-        );
+        shown.insert("status".into(), json!(if exploded { "exploded" } else { "active" }));
         shown.insert("exploded".into(), json!(exploded));
         if let Some(reason) = self.reason {
             shown.insert("reason".into(), json!(reason.plain()));
         }
-        shown.insert(
-            "createdAt".into(),
-            json!(self.created.map(|time| time.shown())),
-        );
+        shown.insert("createdAt".into(), json!(self.created.map(|time| time.shown())));
         let updated = self.updated.or(self.created);
         shown.insert("updatedAt".into(), json!(updated.map(|time| time.shown())));
         shown
@@ -90,9 +80,7 @@ pub(super) struct Known {
 impl Known {
     /// The highest number up to which nothing is missing.
     pub(super) fn applied(&self) -> u32 {
-        self.missing
-            .first()
-            .map_or(self.last, |&(from, _)| from - 1)
+        self.missing.first().map_or(self.last, |&(from, _)| from - 1)
     }
 
     /// Whether it has this number.
@@ -100,10 +88,7 @@ impl Known {
         // The first half is for speed: most numbers are before the first gap.
         number <= self.applied()
             || number <= self.last
-                && !self
-                    .missing
-                    .iter()
-                    .any(|&(from, to)| (from..=to).contains(&number))
+                && !self.missing.iter().any(|&(from, to)| (from..=to).contains(&number))
     }
 
     /// The numbers that it has, from this one on, in order.
@@ -111,9 +96,7 @@ impl Known {
         let starts = std::iter::once(1).chain(self.missing.iter().map(|&(_, to)| to + 1));
         let ends = self.missing.iter().map(|&(from, _)| from - 1);
         let ends = ends.chain(std::iter::once(self.last));
-        starts
-            .zip(ends)
-            .flat_map(move |(from, to)| from.max(first)..=to)
+        starts.zip(ends).flat_map(move |(from, to)| from.max(first)..=to)
     }
 
     /// The JSON of `sequence`.
@@ -133,9 +116,7 @@ impl Known {
     /// Reads `sequence` of an answer, or says what is wrong with it.
     pub(super) fn read(sequence: &Value, count: u32) -> Result<Self, &'static str> {
         let number = |value: Option<&Value>| {
-            value
-                .and_then(Value::as_u64)
-                .and_then(|number| u32::try_from(number).ok())
+            value.and_then(Value::as_u64).and_then(|number| u32::try_from(number).ok())
         };
         let last = number(sequence.get("last")).ok_or("last is no number")?;
         if last == 0 || last > count {
@@ -169,11 +150,7 @@ mod tests {
         for (number, &content) in (1..).zip(contents) {
             let second = 1_600_000_000 + i64::from(number);
             let time = Moment::within(second, &mut Random::new(0));
-            state.take(&Message {
-                number,
-                time,
-                content,
-            });
+            state.take(&Message { number, time, content });
         }
         state
     }
@@ -183,11 +160,7 @@ mod tests {
     }
 
     fn launched(number: u32) -> Content {
-        Content::Launched {
-            kind: text(number),
-            speed: 1_000,
-            mission: text(number),
-        }
+        Content::Launched { kind: text(number), speed: 1_000, mission: text(number) }
     }
 
     #[test]
@@ -206,12 +179,9 @@ mod tests {
     fn what_has_no_effect_does_not_move_the_time_of_the_last_update() {
         let effective = [launched(1), Content::Increased(5)];
         let expected = folded(&effective).shown("a");
-        for content in [
-            launched(3),
-            Content::Increased(-1),
-            Content::Decreased(-1),
-            Content::Unreadable(0),
-        ] {
+        for content in
+            [launched(3), Content::Increased(-1), Content::Decreased(-1), Content::Unreadable(0)]
+        {
             let state = folded(&[effective[0], effective[1], content]);
             assert_eq!(state.shown("a"), expected);
         }
@@ -219,11 +189,7 @@ mod tests {
 
     #[test]
     fn nothing_happens_after_an_explosion() {
-        let state = folded(&[
-            Content::Exploded(text(1)),
-            launched(2),
-            Content::Increased(3),
-        ]);
+        let state = folded(&[Content::Exploded(text(1)), launched(2), Content::Increased(3)]);
         let shown = state.shown("a");
         assert_eq!(shown["speed"], 0);
         assert_eq!(shown["type"], json!(null));
@@ -246,10 +212,7 @@ mod tests {
                               "missing": [[3, 4], [7, 7]], "lost": 0, "complete": false});
         let known = Known::read(&sequence, 10).unwrap();
         assert_eq!(known.shown(), sequence);
-        assert_eq!(
-            known.numbers_from(1).collect::<Vec<_>>(),
-            [1, 2, 5, 6, 8, 9]
-        );
+        assert_eq!(known.numbers_from(1).collect::<Vec<_>>(), [1, 2, 5, 6, 8, 9]);
         assert_eq!(known.numbers_from(6).collect::<Vec<_>>(), [6, 8, 9]);
         assert!(known.has(5) && !known.has(7) && !known.has(10));
     }

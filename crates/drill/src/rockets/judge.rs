@@ -96,18 +96,15 @@ impl Judge {
         let Some(got) = self.object(id, answer) else {
             return;
         };
-        let known = match Known::read(
-            got.get("sequence").unwrap_or(&Value::Null),
-            world.count(rocket),
-        ) {
-            Ok(known) => known,
-            Err(wrong) => {
-                let sequence = shown(got.get("sequence"));
-                self.differences
-                    .add(|| format!("rocket {id}: sequence {sequence}: {wrong}"));
-                return;
-            }
-        };
+        let known =
+            match Known::read(got.get("sequence").unwrap_or(&Value::Null), world.count(rocket)) {
+                Ok(known) => known,
+                Err(wrong) => {
+                    let sequence = shown(got.get("sequence"));
+                    self.differences.add(|| format!("rocket {id}: sequence {sequence}: {wrong}"));
+                    return;
+                }
+            };
         let lost = acknowledged.iter().filter(|&number| !known.has(number));
         let (mut lost, mut count) = (lost.peekable(), 0);
         let first = lost.peek().copied();
@@ -151,9 +148,7 @@ impl Judge {
             let expected = world.expected(rocket);
             match listed.remove(id) {
                 Some(got) => self.compare(id, "in the list, ", &expected, &got),
-                None => self
-                    .differences
-                    .add(|| format!("rocket {id}: not in GET /rockets")),
+                None => self.differences.add(|| format!("rocket {id}: not in GET /rockets")),
             }
             let answer = client.get(&format!("/rockets/{id}")).await;
             if let Some(got) = self.object(id, &answer) {
@@ -165,8 +160,7 @@ impl Judge {
             let mut strangers: Vec<&String> = listed.keys().collect();
             strangers.sort();
             for id in strangers {
-                self.differences
-                    .add(|| format!("rocket {id}: in GET /rockets, never heard of"));
+                self.differences.add(|| format!("rocket {id}: in GET /rockets, never heard of"));
             }
         }
     }
@@ -181,22 +175,16 @@ impl Judge {
             let rockets = serde_json::from_slice(&answer.body);
             let Ok(Value::Array(rockets)) = rockets else {
                 let status = answer.status;
-                self.differences
-                    .add(|| format!("GET {path}: status {status}, not a list"));
+                self.differences.add(|| format!("GET {path}: status {status}, not a list"));
                 break;
             };
             for rocket in rockets {
                 let Value::Object(rocket) = rocket else {
                     continue;
                 };
-                let id = rocket
-                    .get("id")
-                    .and_then(Value::as_str)
-                    .unwrap_or_default()
-                    .to_owned();
+                let id = rocket.get("id").and_then(Value::as_str).unwrap_or_default().to_owned();
                 if listed.insert(id.clone(), rocket).is_some() {
-                    self.differences
-                        .add(|| format!("rocket {id}: twice in GET /rockets"));
+                    self.differences.add(|| format!("rocket {id}: twice in GET /rockets"));
                 }
             }
             pages_left -= 1;
@@ -215,8 +203,7 @@ impl Judge {
             Ok(Value::Object(rocket)) if answer.status == 200 => Some(rocket),
             Ok(_) | Err(_) => {
                 let status = answer.status;
-                self.differences
-                    .add(|| format!("rocket {id}: GET has status {status}"));
+                self.differences.add(|| format!("rocket {id}: GET has status {status}"));
                 None
             }
         }

@@ -66,16 +66,8 @@ struct Lane<'a> {
 
 impl<'a> Lane<'a> {
     fn new(target: &'a Target, options: &'a Options, board: &'a Board) -> Self {
-        let kind = if options.bulk > 0 {
-            "application/x-ndjson"
-        } else {
-            "application/json"
-        };
-        let close = if options.connection_per_message {
-            "Connection: close\r\n"
-        } else {
-            ""
-        };
+        let kind = if options.bulk > 0 { "application/x-ndjson" } else { "application/json" };
+        let close = if options.connection_per_message { "Connection: close\r\n" } else { "" };
         let head = format!(
             "POST /messages HTTP/1.1\r\nHost: {}\r\n{close}Content-Type: {kind}\r\n\
              Content-Length:",
@@ -247,18 +239,13 @@ impl<'a> Lane<'a> {
         let due = Instant::now() + self.options.retry();
         self.connection = None;
         self.out.clear();
-        let requests: Vec<Request> = self
-            .in_flight
-            .drain(..)
-            .map(|(request, _)| request)
-            .collect();
+        let requests: Vec<Request> = self.in_flight.drain(..).map(|(request, _)| request).collect();
         let reason = match error {
             Error::Malformed(_) | Error::TooLong { .. } => "an answer that is no HTTP",
             Error::Connection(_) | Error::Closed | Error::Target(_) => "a connection error",
         };
         self.board.failed(reason, &requests);
-        self.again
-            .extend(requests.into_iter().map(|request| (request, due)));
+        self.again.extend(requests.into_iter().map(|request| (request, due)));
     }
 }
 

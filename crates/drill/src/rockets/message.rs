@@ -63,10 +63,7 @@ const UNREADABLE: [(&str, Option<&str>); 9] = [
     ("RocketSpeedDecreased", Some("{}")),
     ("RocketSpeedDecreased", None),
     ("RocketMissionChanged", Some(r#"{"newMission":17}"#)),
-    (
-        "RocketLaunched",
-        Some(r#"{"type":"Falcon-9","launchSpeed":"fast","mission":"X"}"#),
-    ),
+    ("RocketLaunched", Some(r#"{"type":"Falcon-9","launchSpeed":"fast","mission":"X"}"#)),
 ];
 
 /// How many contents there are that have no effect.
@@ -75,10 +72,7 @@ pub(super) const UNREADABLE_COUNT: usize = UNREADABLE.len();
 impl Text {
     /// The text of this word, which may be any number, and this number.
     pub(super) fn new(word: usize, number: u32) -> Self {
-        Self {
-            word: word % WORDS.len(),
-            number,
-        }
+        Self { word: word % WORDS.len(), number }
     }
 
     /// As a reader sees it.
@@ -117,11 +111,7 @@ impl Content {
     /// Writes the rest of a message from the type on.
     fn write(self, out: &mut Vec<u8>) {
         match self {
-            Self::Launched {
-                kind,
-                speed,
-                mission,
-            } => {
+            Self::Launched { kind, speed, mission } => {
                 out.extend_from_slice(br#"RocketLaunched"},"message":{"type":"#);
                 kind.write(out);
                 out.extend_from_slice(br#","launchSpeed":"#);
@@ -173,12 +163,7 @@ mod tests {
     fn written(content: Content) -> Value {
         let time = Moment::within(1_643_827_145, &mut Random::new(444));
         let mut out = Vec::new();
-        Message {
-            number: 7,
-            time,
-            content,
-        }
-        .write("193270a9", &mut out);
+        Message { number: 7, time, content }.write("193270a9", &mut out);
         let value: Value = serde_json::from_slice(&out).unwrap();
         assert_eq!(value["metadata"]["channel"], "193270a9");
         assert_eq!(value["metadata"]["messageNumber"], 7);
@@ -198,37 +183,17 @@ mod tests {
     fn every_kind_has_the_shape_of_the_specification() {
         let text = Text::new(5, 3);
         let plain = text.plain();
-        let launched = Content::Launched {
-            kind: text,
-            speed: 500,
-            mission: text,
-        };
+        let launched = Content::Launched { kind: text, speed: 500, mission: text };
         for (content, kind, message) in [
             (
                 launched,
                 "RocketLaunched",
                 json!({"type": plain, "launchSpeed": 500, "mission": plain}),
             ),
-            (
-                Content::Increased(-4),
-                "RocketSpeedIncreased",
-                json!({"by": -4}),
-            ),
-            (
-                Content::Decreased(i64::MAX),
-                "RocketSpeedDecreased",
-                json!({"by": i64::MAX}),
-            ),
-            (
-                Content::MissionChanged(text),
-                "RocketMissionChanged",
-                json!({"newMission": plain}),
-            ),
-            (
-                Content::Exploded(text),
-                "RocketExploded",
-                json!({"reason": plain}),
-            ),
+            (Content::Increased(-4), "RocketSpeedIncreased", json!({"by": -4})),
+            (Content::Decreased(i64::MAX), "RocketSpeedDecreased", json!({"by": i64::MAX})),
+            (Content::MissionChanged(text), "RocketMissionChanged", json!({"newMission": plain})),
+            (Content::Exploded(text), "RocketExploded", json!({"reason": plain})),
         ] {
             let value = written(content);
             assert_eq!(value["metadata"]["messageType"], kind);

@@ -45,11 +45,7 @@ impl Moment {
         write_seconds(self.second + self.offset_minutes * 60, out);
         if self.digits > 0 {
             out.push(b'.');
-            write_padded(
-                u64::from(self.nano / 10u32.pow(9 - self.digits)),
-                self.digits,
-                out,
-            );
+            write_padded(u64::from(self.nano / 10u32.pow(9 - self.digits)), self.digits, out);
         }
         if self.zulu {
             out.push(b'Z');
@@ -94,11 +90,7 @@ fn write_seconds(second: i64, out: &mut Vec<u8>) {
     let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
     let month_from_march = (5 * day_of_year + 2) / 153;
     let day = day_of_year - (153 * month_from_march + 2) / 5 + 1;
-    let month = if month_from_march < 10 {
-        month_from_march + 3
-    } else {
-        month_from_march - 9
-    };
+    let month = if month_from_march < 10 { month_from_march + 3 } else { month_from_march - 9 };
     let year = year_of_era + era * 400 + i64::from(month <= 2);
 
     write_padded(year.unsigned_abs(), 4, out);
@@ -149,10 +141,7 @@ mod tests {
         };
         let mut sent = Vec::new();
         moment.write_sent(&mut sent);
-        assert_eq!(
-            String::from_utf8(sent).unwrap(),
-            "2022-02-02T19:39:05.86337+01:00"
-        );
+        assert_eq!(String::from_utf8(sent).unwrap(), "2022-02-02T19:39:05.86337+01:00");
         assert_eq!(moment.shown(), "2022-02-02T18:39:05.86337Z");
         assert_eq!(Moment { nano: 0, ..moment }.shown(), "2022-02-02T18:39:05Z");
     }

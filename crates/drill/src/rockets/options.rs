@@ -92,18 +92,10 @@ impl Options {
         ];
         for (name, value, min, max) in ranges {
             if !(min..=max).contains(&value) {
-                return Err(Error::Range {
-                    name,
-                    value,
-                    min,
-                    max,
-                });
+                return Err(Error::Range { name, value, min, max });
             }
         }
-        for (name, share) in [
-            ("duplicates", self.duplicates),
-            ("anomalies", self.anomalies),
-        ] {
+        for (name, share) in [("duplicates", self.duplicates), ("anomalies", self.anomalies)] {
             if !(0.0..=1.0).contains(&share) {
                 return Err(Error::Share { name, share });
             }
@@ -127,48 +119,16 @@ impl Options {
                 words.push(format!("--{name} {value}"));
             }
         };
-        add(
-            "rockets",
-            self.rockets.to_string(),
-            usual.rockets.to_string(),
-        );
-        add(
-            "messages",
-            self.messages.to_string(),
-            usual.messages.to_string(),
-        );
-        add(
-            "senders",
-            self.senders.to_string(),
-            usual.senders.to_string(),
-        );
-        add(
-            "duplicates",
-            self.duplicates.to_string(),
-            usual.duplicates.to_string(),
-        );
-        add(
-            "shuffle",
-            self.shuffle.to_string(),
-            usual.shuffle.to_string(),
-        );
-        add(
-            "anomalies",
-            self.anomalies.to_string(),
-            usual.anomalies.to_string(),
-        );
+        add("rockets", self.rockets.to_string(), usual.rockets.to_string());
+        add("messages", self.messages.to_string(), usual.messages.to_string());
+        add("senders", self.senders.to_string(), usual.senders.to_string());
+        add("duplicates", self.duplicates.to_string(), usual.duplicates.to_string());
+        add("shuffle", self.shuffle.to_string(), usual.shuffle.to_string());
+        add("anomalies", self.anomalies.to_string(), usual.anomalies.to_string());
         add("rate", self.rate.to_string(), usual.rate.to_string());
         add("bulk", self.bulk.to_string(), usual.bulk.to_string());
-        add(
-            "pipeline",
-            self.pipeline.to_string(),
-            usual.pipeline.to_string(),
-        );
-        add(
-            "held-max",
-            self.held_max.to_string(),
-            usual.held_max.to_string(),
-        );
+        add("pipeline", self.pipeline.to_string(), usual.pipeline.to_string());
+        add("held-max", self.held_max.to_string(), usual.held_max.to_string());
         add("watch", self.watch.to_string(), usual.watch.to_string());
         if self.connection_per_message {
             words.push("--connection-per-message".to_owned());
@@ -194,28 +154,15 @@ mod tests {
     #[test]
     fn what_cannot_be_drilled_is_refused_with_the_name_of_the_flag() {
         let refused = |options: Options| options.check().unwrap_err().to_string();
-        let message = refused(Options {
-            rockets: 0,
-            ..Options::default()
-        });
+        let message = refused(Options { rockets: 0, ..Options::default() });
         assert_eq!(message, "--rockets 0: from 1 to 10000000 is allowed");
-        let message = refused(Options {
-            duplicates: 1.5,
-            ..Options::default()
-        });
-        assert_eq!(
-            message,
-            "--duplicates 1.5: a share from 0.0 to 1.0 is allowed"
-        );
+        let message = refused(Options { duplicates: 1.5, ..Options::default() });
+        assert_eq!(message, "--duplicates 1.5: a share from 0.0 to 1.0 is allowed");
     }
 
     #[test]
     fn the_same_drill_again_needs_only_what_is_not_usual() {
-        let options = Options {
-            seed: 7,
-            bulk: 100,
-            ..Options::default()
-        };
+        let options = Options { seed: 7, bulk: 100, ..Options::default() };
         assert_eq!(options.reproduce(), "seed 7 --bulk 100");
     }
 }

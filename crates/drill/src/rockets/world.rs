@@ -60,9 +60,7 @@ impl World {
     pub fn new(options: &Options) -> Result<Self, Error> {
         options.check()?;
         let count = options.rockets.min(options.messages);
-        let rockets = (0..count)
-            .map(|index| Rocket::new(options, index, count))
-            .collect();
+        let rockets = (0..count).map(|index| Rocket::new(options, index, count)).collect();
         let mut world = Self {
             seed: options.seed,
             anomalies: options.anomalies,
@@ -82,9 +80,7 @@ impl World {
 
     /// The id of a rocket, from 0: a UUID in lower case.
     pub fn channel(&self, rocket: usize) -> &str {
-        self.rockets
-            .get(rocket)
-            .map_or("", |rocket| rocket.channel.as_str())
+        self.rockets.get(rocket).map_or("", |rocket| rocket.channel.as_str())
     }
 
     /// How many different messages there are about a rocket; they are numbered from 1 to this.
@@ -94,10 +90,7 @@ impl World {
 
     /// How many different messages there are over all rockets.
     pub fn messages(&self) -> u64 {
-        self.rockets
-            .iter()
-            .map(|rocket| u64::from(rocket.count))
-            .sum()
+        self.rockets.iter().map(|rocket| u64::from(rocket.count)).sum()
     }
 
     /// Every sending in order, those that repeat an earlier one included.
@@ -114,16 +107,12 @@ impl World {
     /// Appends the JSON of a delivery's message, on one line without its end.
     pub fn write(&self, delivery: Delivery, out: &mut Vec<u8>) {
         let rocket = delivery.rocket as usize;
-        self.message(rocket, delivery.number)
-            .write(self.channel(rocket), out);
+        self.message(rocket, delivery.number).write(self.channel(rocket), out);
     }
 
     /// What a server must show of a rocket in the end. `O(its messages)`.
     pub fn expected(&self, rocket: usize) -> Map<String, Value> {
-        let known = Known {
-            last: self.count(rocket),
-            missing: Vec::new(),
-        };
+        let known = Known { last: self.count(rocket), missing: Vec::new() };
         let mut state = State::default();
         for number in known.numbers_from(1) {
             state.take(&self.message(rocket, number));
@@ -140,10 +129,7 @@ impl World {
         let jitter = i64::try_from(random.below(5)).unwrap_or(0);
         let second = FIRST_SECOND + i64::from(number) * 3 / 2 + jitter;
         let time = Moment::within(second, &mut random);
-        let explodes_at = self
-            .rockets
-            .get(rocket)
-            .and_then(|rocket| rocket.explodes_at);
+        let explodes_at = self.rockets.get(rocket).and_then(|rocket| rocket.explodes_at);
         let content = if explodes_at == Some(number) {
             Content::Exploded(Text::new(random.index(1 << 16), number))
         } else if random.chance(self.anomalies) {
@@ -153,20 +139,14 @@ impl World {
         } else {
             change(number, &mut random)
         };
-        Message {
-            number,
-            time,
-            content,
-        }
+        Message { number, time, content }
     }
 
     /// The order in which everything is sent.
     fn ordered(&self, options: &Options) -> Vec<Delivery> {
         let mut random = Random::at(self.seed, PLACE_OF_ORDER);
-        let mut flying: Vec<Delivery> = (0u32..)
-            .zip(&self.rockets)
-            .map(|(rocket, _)| Delivery { rocket, number: 0 })
-            .collect();
+        let mut flying: Vec<Delivery> =
+            (0u32..).zip(&self.rockets).map(|(rocket, _)| Delivery { rocket, number: 0 }).collect();
         let total = self.messages();
         let mut keyed = Vec::with_capacity(usize::try_from(total).unwrap_or(0));
         let mut place = 0u64;
@@ -210,10 +190,7 @@ impl World {
             if *count > limit {
                 widest = widest.min(length - 1);
             }
-            while inside
-                .get(delivery.rocket as usize)
-                .is_some_and(|&count| count > limit)
-            {
+            while inside.get(delivery.rocket as usize).is_some_and(|&count| count > limit) {
                 let Some(left) = first.next() else { break };
                 length -= 1;
                 if let Some(count) = inside.get_mut(left.rocket as usize) {
@@ -227,9 +204,7 @@ impl World {
         let shuffle = options.shuffle as usize;
         match widest.checked_sub(2 * shuffle) {
             Some(window) if window > 0 => Ok(window),
-            Some(_) | None => Err(Error::Shuffle {
-                shuffle_max: (widest - 1) / 2,
-            }),
+            Some(_) | None => Err(Error::Shuffle { shuffle_max: (widest - 1) / 2 }),
         }
     }
 }
@@ -241,19 +216,9 @@ impl Rocket {
         let count = options.messages / rockets + u32::from(index < options.messages % rockets);
         let explodes = count > 1 && random.chance(0.3);
         // Mostly the last message; sometimes others follow, which must do nothing.
-        let after = if random.chance(0.3) {
-            random.below(u64::from(count.min(20)))
-        } else {
-            0
-        };
-        let after = u32::try_from(after)
-            .unwrap_or(0)
-            .min(count.saturating_sub(2));
-        Self {
-            channel,
-            count,
-            explodes_at: explodes.then_some(count - after),
-        }
+        let after = if random.chance(0.3) { random.below(u64::from(count.min(20))) } else { 0 };
+        let after = u32::try_from(after).unwrap_or(0).min(count.saturating_sub(2));
+        Self { channel, count, explodes_at: explodes.then_some(count - after) }
     }
 }
 

@@ -29,9 +29,7 @@ fn small() -> Options {
 
 async fn drilled(fault: Fault, options: Options) -> Verdict {
     let target = Target::from(Server::new(fault).listen(None));
-    rockets::run(&target, &options, Progress::silent())
-        .await
-        .unwrap()
+    rockets::run(&target, &options, Progress::silent()).await.unwrap()
 }
 
 /// Drills a server that is right, in the end and in between.
@@ -45,10 +43,7 @@ async fn passes(fault: Fault, options: Options) -> Verdict {
 async fn fails(fault: Fault, options: Options, words: &str) {
     let verdict = drilled(fault, options).await;
     assert!(!verdict.passed(), "{verdict}");
-    assert!(
-        verdict.to_string().contains(words),
-        "{words:?} is not in:\n{verdict}"
-    );
+    assert!(verdict.to_string().contains(words), "{words:?} is not in:\n{verdict}");
 }
 
 #[tokio::test]
@@ -65,62 +60,18 @@ async fn a_right_server_passes() {
 #[tokio::test]
 async fn a_right_server_passes_in_every_manner_of_sending() {
     let manners = [
-        Options {
-            connection_per_message: true,
-            ..small()
-        },
-        Options {
-            pipeline: 16,
-            ..small()
-        },
-        Options {
-            bulk: 100,
-            ..small()
-        },
-        Options {
-            bulk: 7,
-            pipeline: 3,
-            ..small()
-        },
-        Options {
-            rockets: 1,
-            messages: 1_500,
-            ..small()
-        },
-        Options {
-            rockets: 50,
-            messages: 50,
-            ..small()
-        },
-        Options {
-            messages: 1,
-            ..small()
-        },
-        Options {
-            shuffle: 0,
-            duplicates: 0.0,
-            ..small()
-        },
-        Options {
-            duplicates: 1.0,
-            messages: 1_000,
-            ..small()
-        },
-        Options {
-            anomalies: 0.5,
-            seed: 7,
-            ..small()
-        },
-        Options {
-            rate: 5_000,
-            messages: 1_000,
-            ..small()
-        },
-        Options {
-            watch: 0,
-            senders: 1,
-            ..small()
-        },
+        Options { connection_per_message: true, ..small() },
+        Options { pipeline: 16, ..small() },
+        Options { bulk: 100, ..small() },
+        Options { bulk: 7, pipeline: 3, ..small() },
+        Options { rockets: 1, messages: 1_500, ..small() },
+        Options { rockets: 50, messages: 50, ..small() },
+        Options { messages: 1, ..small() },
+        Options { shuffle: 0, duplicates: 0.0, ..small() },
+        Options { duplicates: 1.0, messages: 1_000, ..small() },
+        Options { anomalies: 0.5, seed: 7, ..small() },
+        Options { rate: 5_000, messages: 1_000, ..small() },
+        Options { watch: 0, senders: 1, ..small() },
     ];
     for options in manners {
         passes(Fault::None, options).await;
@@ -129,81 +80,40 @@ async fn a_right_server_passes_in_every_manner_of_sending() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_drill_runs_on_many_threads_too() {
-    passes(
-        Fault::None,
-        Options {
-            senders: 16,
-            pipeline: 4,
-            ..small()
-        },
-    )
-    .await;
+    passes(Fault::None, Options { senders: 16, pipeline: 4, ..small() }).await;
 }
 
 #[tokio::test]
 async fn a_second_drill_of_the_same_server_passes() {
     let target = Target::from(Server::new(Fault::None).listen(None));
     for _ in 0..2 {
-        let verdict = rockets::run(&target, &small(), Progress::silent())
-            .await
-            .unwrap();
+        let verdict = rockets::run(&target, &small(), Progress::silent()).await.unwrap();
         assert!(verdict.passed(), "{verdict}");
     }
 }
 
 #[tokio::test]
 async fn requests_that_are_refused_are_sent_again_until_they_are_taken() {
-    for options in [
-        small(),
-        Options {
-            pipeline: 8,
-            ..small()
-        },
-        Options {
-            bulk: 30,
-            ..small()
-        },
-    ] {
+    for options in [small(), Options { pipeline: 8, ..small() }, Options { bulk: 30, ..small() }] {
         let verdict = passes(Fault::Busy, options).await;
-        assert!(
-            verdict.value("sent again after status 503").is_some(),
-            "{verdict}"
-        );
+        assert!(verdict.value("sent again after status 503").is_some(), "{verdict}");
     }
 }
 
 #[tokio::test]
 async fn connections_that_break_lose_nothing() {
-    for options in [
-        small(),
-        Options {
-            pipeline: 8,
-            ..small()
-        },
-    ] {
+    for options in [small(), Options { pipeline: 8, ..small() }] {
         let verdict = passes(Fault::Breaks, options).await;
-        assert!(
-            verdict
-                .value("sent again after a connection error")
-                .is_some(),
-            "{verdict}"
-        );
+        assert!(verdict.value("sent again after a connection error").is_some(), "{verdict}");
     }
 }
 
 #[tokio::test]
 async fn connections_that_the_server_closes_are_made_again() {
     let verdict = passes(Fault::Closes, small()).await;
-    assert_eq!(
-        verdict.value("sent again after a connection error"),
-        None,
-        "{verdict}"
-    );
+    assert_eq!(verdict.value("sent again after a connection error"), None, "{verdict}");
     // With more under way, what the server did not read makes the system reset the connection.
-    let pipelined = Options {
-        pipeline: 8,
-        ..small()
-    };
+    let pipelined = Options { pipeline: 8, ..small() };
     passes(Fault::Closes, pipelined).await;
 }
 
@@ -224,12 +134,7 @@ async fn a_server_that_is_killed_and_started_again_passes_if_it_forgets_nothing(
     }
     let verdict = drill.await.unwrap().unwrap();
     assert!(verdict.passed(), "{verdict}");
-    assert!(
-        verdict
-            .value("sent again after a connection error")
-            .is_some(),
-        "{verdict}"
-    );
+    assert!(verdict.value("sent again after a connection error").is_some(), "{verdict}");
 }
 
 #[tokio::test]
@@ -246,23 +151,13 @@ async fn a_server_that_forgets_when_it_is_started_again_is_caught() {
     Server::new(Fault::None).listen(Some(address));
     let verdict = drill.await.unwrap().unwrap();
     assert!(!verdict.passed(), "{verdict}");
-    assert!(
-        verdict.to_string().contains("sequence: expected"),
-        "{verdict}"
-    );
+    assert!(verdict.to_string().contains("sequence: expected"), "{verdict}");
 }
 
 #[tokio::test]
 async fn a_server_that_never_answers_fails_in_time() {
-    fails(
-        Fault::Silent,
-        Options {
-            timeout: 1,
-            ..small()
-        },
-        "out of time after 1 s with 0 of",
-    )
-    .await;
+    fails(Fault::Silent, Options { timeout: 1, ..small() }, "out of time after 1 s with 0 of")
+        .await;
 }
 
 #[tokio::test]
@@ -270,13 +165,8 @@ async fn a_server_that_is_not_there_fails_in_time() {
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let target = Target::from(listener.local_addr().unwrap());
     drop(listener);
-    let options = Options {
-        timeout: 1,
-        ..small()
-    };
-    let verdict = rockets::run(&target, &options, Progress::silent())
-        .await
-        .unwrap();
+    let options = Options { timeout: 1, ..small() };
+    let verdict = rockets::run(&target, &options, Progress::silent()).await.unwrap();
     assert!(!verdict.passed(), "{verdict}");
 }
 
@@ -287,33 +177,19 @@ async fn a_duplicate_applied_twice_is_caught() {
 
 #[tokio::test]
 async fn messages_applied_as_they_arrive_are_caught() {
-    let options = Options {
-        anomalies: 0.0,
-        ..small()
-    };
+    let options = Options { anomalies: 0.0, ..small() };
     fails(Fault::ArrivalOrder, options, "mission: expected").await;
 }
 
 #[tokio::test]
 async fn a_lost_acknowledged_message_is_caught_while_the_load_runs() {
-    let options = Options {
-        rate: 10_000,
-        ..small()
-    };
-    fails(
-        Fault::LosesAcknowledged,
-        options,
-        "were acknowledged and are not known",
-    )
-    .await;
+    let options = Options { rate: 10_000, ..small() };
+    fails(Fault::LosesAcknowledged, options, "were acknowledged and are not known").await;
 }
 
 #[tokio::test]
 async fn a_lost_acknowledged_message_is_caught_in_the_end() {
-    let options = Options {
-        watch: 0,
-        ..small()
-    };
+    let options = Options { watch: 0, ..small() };
     fails(Fault::LosesAcknowledged, options, "sequence: expected").await;
 }
 
@@ -324,12 +200,7 @@ async fn a_wrong_time_of_the_last_update_is_caught() {
 
 #[tokio::test]
 async fn a_gap_that_is_not_shown_is_caught_while_the_load_runs() {
-    let options = Options {
-        messages: 6_000,
-        shuffle: 200,
-        rate: 15_000,
-        ..small()
-    };
+    let options = Options { messages: 6_000, shuffle: 200, rate: 15_000, ..small() };
     fails(Fault::HidesGaps, options, "during the load, ").await;
 }
 
@@ -341,10 +212,7 @@ async fn a_speed_that_stops_at_zero_is_caught() {
 #[tokio::test]
 async fn a_rocket_that_flies_on_after_its_explosion_is_caught() {
     // Enough rockets that some hear more after it.
-    let options = Options {
-        rockets: 100,
-        ..small()
-    };
+    let options = Options { rockets: 100, ..small() };
     fails(Fault::LivesAfterExplosion, options, "updatedAt: expected").await;
 }
 
@@ -360,23 +228,10 @@ async fn a_rocket_that_is_not_in_the_list_is_caught() {
 
 #[tokio::test]
 async fn a_duplicate_answered_as_applied_is_caught() {
-    fails(
-        Fault::DuplicateAnsweredAsApplied,
-        small(),
-        "and 0 answered as duplicates",
-    )
-    .await;
+    fails(Fault::DuplicateAnsweredAsApplied, small(), "and 0 answered as duplicates").await;
 }
 
 #[tokio::test]
 async fn a_rejected_item_of_a_bulk_is_caught() {
-    fails(
-        Fault::RejectsInBulk,
-        Options {
-            bulk: 100,
-            ..small()
-        },
-        "it is the seventh",
-    )
-    .await;
+    fails(Fault::RejectsInBulk, Options { bulk: 100, ..small() }, "it is the seventh").await;
 }

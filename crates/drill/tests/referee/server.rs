@@ -116,11 +116,7 @@ impl Server {
             if self.fault == Fault::Silent && request.starts_with("POST") {
                 continue;
             }
-            let break_at = if self.fault == Fault::Breaks {
-                count % 100
-            } else {
-                0
-            };
+            let break_at = if self.fault == Fault::Breaks { count % 100 } else { 0 };
             if break_at == 50 {
                 return;
             }
@@ -144,10 +140,7 @@ impl Server {
             return self.post(body);
         }
         if target == "/metrics" {
-            return ok(&format!(
-                "process_cpu_seconds_total {}\n",
-                count as f64 * 1e-5
-            ));
+            return ok(&format!("process_cpu_seconds_total {}\n", count as f64 * 1e-5));
         }
         if let Some(query) = target.strip_prefix("/rockets?") {
             return self.list(query);
@@ -161,25 +154,16 @@ impl Server {
     /// Pages of three, so that paging is tested too.
     fn list(&self, query: &str) -> String {
         let ids: Vec<String> = self.channels.lock().unwrap().keys().cloned().collect();
-        let from = query
-            .split_once("cursor=")
-            .map_or(0, |(_, at)| at.parse().unwrap());
+        let from = query.split_once("cursor=").map_or(0, |(_, at)| at.parse().unwrap());
         let skipped = usize::from(self.fault == Fault::ShortList);
         let ids = &ids[skipped.min(ids.len())..];
-        let page: Vec<Value> = ids
-            .iter()
-            .skip(from)
-            .take(3)
-            .map(|id| self.shown(id).unwrap())
-            .collect();
+        let page: Vec<Value> =
+            ids.iter().skip(from).take(3).map(|id| self.shown(id).unwrap()).collect();
         let body = Value::Array(page).to_string();
         if from + 3 >= ids.len() {
             return ok(&body);
         }
-        let link = format!(
-            "\r\nLink: </rockets?limit=3&cursor={}>; rel=\"next\"\r\n",
-            from + 3
-        );
+        let link = format!("\r\nLink: </rockets?limit=3&cursor={}>; rel=\"next\"\r\n", from + 3);
         ok(&body).replacen("\r\n", &link, 1)
     }
 
@@ -227,20 +211,12 @@ impl Server {
         while known.numbers.contains(&(known.contiguous + 1)) {
             known.contiguous += 1;
         }
-        if taken <= known.contiguous {
-            "applied"
-        } else {
-            "held"
-        }
+        if taken <= known.contiguous { "applied" } else { "held" }
     }
 
     /// A rocket as this server shows it.
     fn shown(&self, id: &str) -> Option<Value> {
-        let Channel {
-            mut messages,
-            numbers,
-            ..
-        } = self.channels.lock().unwrap().get(id)?.clone();
+        let Channel { mut messages, numbers, .. } = self.channels.lock().unwrap().get(id)?.clone();
         if self.fault != Fault::ArrivalOrder {
             messages.sort_by_key(number);
         }
@@ -281,11 +257,7 @@ impl Server {
             }
             "RocketSpeedDecreased" => {
                 let Some(by) = by else { return false };
-                let least = if self.fault == Fault::NoNegativeSpeed {
-                    0
-                } else {
-                    i64::MIN
-                };
+                let least = if self.fault == Fault::NoNegativeSpeed { 0 } else { i64::MIN };
                 rocket["speed"] = json!(speed.saturating_sub(by).max(least));
             }
             "RocketMissionChanged" => {
@@ -310,11 +282,7 @@ impl Server {
             return json!(sent);
         }
         let time = OffsetDateTime::parse(sent, &Rfc3339).unwrap();
-        json!(
-            time.to_offset(time::UtcOffset::UTC)
-                .format(&Rfc3339)
-                .unwrap()
-        )
+        json!(time.to_offset(time::UtcOffset::UTC).format(&Rfc3339).unwrap())
     }
 }
 
@@ -340,10 +308,7 @@ fn number(message: &Value) -> u64 {
 }
 
 fn ok(body: &str) -> String {
-    format!(
-        "HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n{body}",
-        body.len()
-    )
+    format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n{body}", body.len())
 }
 
 /// The request line and the body of the next request.

@@ -49,19 +49,14 @@ impl Directory {
             .and_then(|()| file.rewind())
             .and_then(|()| writeln!(file, "{}", std::process::id()))
             .map_err(cannot)?;
-        Ok(Self {
-            path: path.to_owned(),
-            _lock: file,
-        })
+        Ok(Self { path: path.to_owned(), _lock: file })
     }
 
     /// Makes the names in it durable: called once the database has been made.
     pub(super) fn sync(&self) -> Result<(), Error> {
-        File::open(&self.path)
-            .and_then(|directory| directory.sync_all())
-            .map_err(|error| {
-                Error::Store(format!("{} cannot be synced: {error}", self.path.display()))
-            })
+        File::open(&self.path).and_then(|directory| directory.sync_all()).map_err(|error| {
+            Error::Store(format!("{} cannot be synced: {error}", self.path.display()))
+        })
     }
 
     pub(super) fn database(&self) -> PathBuf {

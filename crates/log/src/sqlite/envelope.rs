@@ -57,10 +57,7 @@ impl Kind {
     /// What is wrong with it, as the end of a sentence.
     pub(super) fn open(self, head: &[u8], body: &[u8]) -> Result<Fields, String> {
         let Ok(head) = <&[u8; HEAD_BYTES]>::try_from(head) else {
-            return Err(format!(
-                "its head has {} bytes instead of {HEAD_BYTES}",
-                head.len()
-            ));
+            return Err(format!("its head has {} bytes instead of {HEAD_BYTES}", head.len()));
         };
         let [m0, m1, m2, format, ..] = *head;
         if [m0, m1, m2] != *self.magic() {
@@ -83,8 +80,7 @@ impl Kind {
 
 /// The checksum that a head carries.
 pub(super) fn crc_of(head: &[u8; HEAD_BYTES]) -> u32 {
-    head.last_chunk::<4>()
-        .map_or(0, |crc| u32::from_le_bytes(*crc))
+    head.last_chunk::<4>().map_or(0, |crc| u32::from_le_bytes(*crc))
 }
 
 fn checksum(head: &[u8; HEAD_BYTES], body: &[u8]) -> u32 {
@@ -111,10 +107,7 @@ mod tests {
         golden.extend([3, 0, 0, 0, 0, 0, 0, 0]);
         assert_eq!(head[..HEAD_BYTES - 4], golden);
         golden.extend_from_slice(b"body");
-        assert_eq!(
-            head[HEAD_BYTES - 4..],
-            crc32c::crc32c(&golden).to_le_bytes()
-        );
+        assert_eq!(head[HEAD_BYTES - 4..], crc32c::crc32c(&golden).to_le_bytes());
     }
 
     #[test]
@@ -126,10 +119,7 @@ mod tests {
             assert!(Kind::Chunk.open(&head, b"body").is_err(), "bit {bit}");
         }
         assert!(Kind::Chunk.open(&head, b"bodz").is_err());
-        assert!(
-            Kind::Batch.open(&head, b"body").is_err(),
-            "of the other kind"
-        );
+        assert!(Kind::Batch.open(&head, b"body").is_err(), "of the other kind");
         assert!(Kind::Chunk.open(&head[1..], b"body").is_err(), "too short");
     }
 }

@@ -143,17 +143,12 @@ impl Sqlite {
             conn,
             directory,
         };
-        log.bound(SNAPSHOT_SHARE - 1)
-            .map_err(|e| store_error(&doing, &e))?;
+        log.bound(SNAPSHOT_SHARE - 1).map_err(|e| store_error(&doing, &e))?;
         Ok(log)
     }
 
     const fn expected(&self) -> Expected {
-        Expected {
-            origin: self.origin,
-            next: self.next,
-            anchor: self.anchor,
-        }
+        Expected { origin: self.origin, next: self.next, anchor: self.anchor }
     }
 
     fn whole(&self) -> Result<(), Error> {
@@ -194,9 +189,7 @@ impl Sqlite {
             return;
         }
         self.wal_pages = 0;
-        let checkpoint = self
-            .conn
-            .query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |_| Ok(()));
+        let checkpoint = self.conn.query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |_| Ok(()));
         if let Err(error) = checkpoint {
             match fault(&error) {
                 // The WAL grows on until there is room, or until the other program is done.
@@ -215,10 +208,8 @@ impl Sqlite {
         doing: &str,
         work: impl FnOnce(&rusqlite::Transaction<'_>) -> rusqlite::Result<T>,
     ) -> Result<T, Error> {
-        let done = self
-            .conn
-            .transaction_with_behavior(TransactionBehavior::Immediate)
-            .and_then(|tx| {
+        let done =
+            self.conn.transaction_with_behavior(TransactionBehavior::Immediate).and_then(|tx| {
                 let done = work(&tx)?;
                 tx.commit()?;
                 Ok(done)
@@ -258,10 +249,7 @@ impl Log for Sqlite {
 
     fn bounds(&mut self) -> Result<Bounds, Error> {
         self.whole()?;
-        Ok(Bounds {
-            first: self.first,
-            next: self.next,
-        })
+        Ok(Bounds { first: self.first, next: self.next })
     }
 
     fn last_number(&self) -> u64 {
@@ -292,10 +280,7 @@ impl Log for Sqlite {
     fn read(&mut self, from: Position, bytes_max: usize) -> Result<Vec<Batch>, Error> {
         self.whole()?;
         if from < self.first {
-            return Err(Error::Truncated {
-                asked: from,
-                first: self.first,
-            });
+            return Err(Error::Truncated { asked: from, first: self.first });
         }
         let mut batches = Vec::new();
         let mut bytes = 0_usize;
@@ -331,12 +316,7 @@ impl Log for Sqlite {
         let writing = if chunk == 0 {
             let id = self.snapshot_id_next;
             self.snapshot_id_next += 1;
-            Writing {
-                id,
-                position,
-                chunk_next: 0,
-                bytes: 0,
-            }
+            Writing { id, position, chunk_next: 0, bytes: 0 }
         } else {
             match self.writing {
                 Some(w) if (w.position, w.chunk_next) == (position, chunk) => w,
@@ -347,11 +327,9 @@ impl Log for Sqlite {
             }
         };
         let doing = "the bound of the file cannot be set";
-        self.bound(SNAPSHOT_SHARE)
-            .map_err(|e| store_error(doing, &e))?;
+        self.bound(SNAPSHOT_SHARE).map_err(|e| store_error(doing, &e))?;
         let done = self.write_chunk(writing, body, last);
-        self.bound(SNAPSHOT_SHARE - 1)
-            .map_err(|e| store_error(doing, &e))?;
+        self.bound(SNAPSHOT_SHARE - 1).map_err(|e| store_error(doing, &e))?;
         done
     }
 
@@ -380,8 +358,7 @@ impl Log for Sqlite {
 /// The checksum of the newest batch, if its row is there and looks like one.
 fn last_crc(conn: &Connection, next: Position) -> Option<u32> {
     let sql = "SELECT head FROM batch WHERE position = ?1";
-    let head: [u8; envelope::HEAD_BYTES] = conn
-        .query_row(sql, [int(next.0 - 1)], |row| row.get(0))
-        .ok()?;
+    let head: [u8; envelope::HEAD_BYTES] =
+        conn.query_row(sql, [int(next.0 - 1)], |row| row.get(0)).ok()?;
     Some(envelope::crc_of(&head))
 }

@@ -57,11 +57,7 @@ pub fn verify(directory: &Path) -> Result<Report, Error> {
         damages: Vec::new(),
         damaged: None,
     };
-    let expected = Expected {
-        origin: meta.origin,
-        next,
-        anchor: meta.anchor,
-    };
+    let expected = Expected { origin: meta.origin, next, anchor: meta.anchor };
     let end = scan(&conn, meta.first, expected, |stored| {
         report.batches += 1;
         report.bytes += stored.body.len() as u64;
@@ -103,10 +99,7 @@ impl Sqlite {
     pub fn cut(&mut self, from: Position) -> Result<u64, Error> {
         self.whole()?;
         if from < self.first {
-            return Err(Error::Truncated {
-                asked: from,
-                first: self.first,
-            });
+            return Err(Error::Truncated { asked: from, first: self.first });
         }
         if from > self.next {
             return Err(Error::Store(format!(
@@ -126,10 +119,7 @@ impl Sqlite {
             Err(Error::DamagedSnapshot { position, .. }) => position >= from,
             Err(other) => return Err(other),
         };
-        let anchor = Anchor {
-            position: from,
-            number: self.last_number() + 1,
-        };
+        let anchor = Anchor { position: from, number: self.last_number() + 1 };
         let removed = self.write("the log cannot be cut", |tx| {
             let removed = tx.execute("DELETE FROM batch WHERE position >= ?1", [int(from.0)])?;
             set_meta(tx, "anchor_position", int(anchor.position.0))?;

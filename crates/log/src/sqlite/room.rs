@@ -24,11 +24,7 @@ impl Sqlite {
         };
         let pages = (bytes_max / SNAPSHOT_SHARE * parts / PAGE_BYTES).max(1);
         // Less than the file has already is taken as what it has; 2^32 - 2 is SQLite's own bound.
-        self.conn.pragma_update(
-            None,
-            "max_page_count",
-            int(pages.min(u64::from(u32::MAX) - 1)),
-        )
+        self.conn.pragma_update(None, "max_page_count", int(pages.min(u64::from(u32::MAX) - 1)))
     }
 
     pub(super) fn remove_slice(&mut self, before: Position) -> Result<u64, Error> {
@@ -42,8 +38,7 @@ impl Sqlite {
             .map_err(|error| store_error("the log cannot be truncated", &error))?;
         let last_crc = self.last_crc.filter(|_| to == self.next);
         self.write("the log cannot be truncated", |tx| {
-            tx.prepare_cached("DELETE FROM batch WHERE position < ?1")?
-                .execute([int(to.0)])?;
+            tx.prepare_cached("DELETE FROM batch WHERE position < ?1")?.execute([int(to.0)])?;
             if let Some(crc) = last_crc {
                 set_meta(tx, "last_crc", i64::from(crc))?;
             }

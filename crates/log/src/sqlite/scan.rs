@@ -38,11 +38,9 @@ impl Stop {
     pub(super) fn into_error(self, conn: &Connection, next: Position) -> Error {
         match self {
             Self::Store(error) => error,
-            Self::Damaged(position, what) => Error::Damaged {
-                position,
-                what,
-                behind: behind(conn, position, next),
-            },
+            Self::Damaged(position, what) => {
+                Error::Damaged { position, what, behind: behind(conn, position, next) }
+            }
         }
     }
 }
@@ -57,12 +55,8 @@ pub(super) fn scan(
 ) -> Result<(), Stop> {
     let mut position = from;
     let sql = "SELECT position, head, body FROM batch WHERE position >= ?1 ORDER BY position";
-    let mut statement = conn
-        .prepare_cached(sql)
-        .map_err(|error| stop(position, &error))?;
-    let mut rows = statement
-        .query([int(from.0)])
-        .map_err(|error| stop(position, &error))?;
+    let mut statement = conn.prepare_cached(sql).map_err(|error| stop(position, &error))?;
+    let mut rows = statement.query([int(from.0)]).map_err(|error| stop(position, &error))?;
     while position < expected.next {
         let row = rows.next().map_err(|error| stop(position, &error))?;
         let stored = row.map(|row| -> rusqlite::Result<_> {
@@ -82,11 +76,7 @@ pub(super) fn scan(
         };
         let number = believe(position, head, body, expected)
             .map_err(|what| Stop::Damaged(position, what))?;
-        let stored = Stored {
-            position,
-            number,
-            body,
-        };
+        let stored = Stored { position, number, body };
         if visit(stored).is_break() {
             break;
         }
@@ -132,10 +122,8 @@ fn stop(position: Position, error: &rusqlite::Error) -> Stop {
 
 /// How many batches stand behind a damaged one; where not even that can be read, how many should.
 fn behind(conn: &Connection, position: Position, next: Position) -> u64 {
-    conn.query_row(
-        "SELECT count(*) FROM batch WHERE position > ?1",
-        [int(position.0)],
-        |row| row.get::<_, i64>(0),
-    )
+    conn.query_row("SELECT count(*) FROM batch WHERE position > ?1", [int(position.0)], |row| {
+        row.get::<_, i64>(0)
+    })
     .map_or(next.0.saturating_sub(position.0 + 1), i64::cast_unsigned)
 }

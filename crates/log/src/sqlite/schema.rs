@@ -106,10 +106,7 @@ fn application(conn: &Connection, path: &Path) -> Result<i64, Error> {
         .map_err(|error| store_error(&format!("{} cannot be read", path.display()), &error))?;
     match (id, tables) {
         (0, 0) | (APPLICATION_ID, 1..) => Ok(id),
-        _ => Err(Error::Store(format!(
-            "{} is not a log of this program",
-            path.display()
-        ))),
+        _ => Err(Error::Store(format!("{} is not a log of this program", path.display()))),
     }
 }
 
@@ -137,11 +134,9 @@ fn create(conn: &mut Connection) -> rusqlite::Result<()> {
 /// Reads what the meta table says, and refuses a file of a newer version.
 pub(super) fn meta(conn: &Connection, path: &Path) -> Result<Meta, Error> {
     let get = |key: &str| -> Result<Option<i64>, Error> {
-        conn.query_row("SELECT value FROM meta WHERE key = ?1", [key], |row| {
-            row.get(0)
-        })
-        .optional()
-        .map_err(|error| store_error(&format!("{} cannot be read", path.display()), &error))
+        conn.query_row("SELECT value FROM meta WHERE key = ?1", [key], |row| row.get(0))
+            .optional()
+            .map_err(|error| store_error(&format!("{} cannot be read", path.display()), &error))
     };
     let need = |key: &str| -> Result<u64, Error> {
         get(key)?

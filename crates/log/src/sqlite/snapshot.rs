@@ -34,9 +34,7 @@ impl Complete {
     fn crc(&self) -> u32 {
         [self.id, self.position.0, self.chunks, self.bytes]
             .iter()
-            .fold(0, |crc, field| {
-                crc32c::crc32c_append(crc, &field.to_le_bytes())
-            })
+            .fold(0, |crc, field| crc32c::crc32c_append(crc, &field.to_le_bytes()))
     }
 }
 
@@ -45,13 +43,8 @@ pub(super) fn newest(conn: &Connection) -> Result<Option<Complete>, Error> {
     let sql = "SELECT id, position, chunks, bytes, crc FROM snapshot ORDER BY id DESC LIMIT 1";
     let found = conn
         .query_row(sql, [], |row| {
-            let [id, position, chunks, bytes, crc]: [i64; 5] = [
-                row.get(0)?,
-                row.get(1)?,
-                row.get(2)?,
-                row.get(3)?,
-                row.get(4)?,
-            ];
+            let [id, position, chunks, bytes, crc]: [i64; 5] =
+                [row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?, row.get(4)?];
             let complete = Complete {
                 id: id.cast_unsigned(),
                 position: Position(position.cast_unsigned()),
@@ -74,8 +67,7 @@ pub(super) fn newest(conn: &Connection) -> Result<Option<Complete>, Error> {
 pub(super) fn id_next(conn: &Connection) -> rusqlite::Result<u64> {
     let sql = "SELECT max(coalesce((SELECT max(id) FROM snapshot), 0),
                           coalesce((SELECT max(snapshot) FROM chunk), 0))";
-    conn.query_row(sql, [], |row| row.get::<_, i64>(0))
-        .map(|id| id.cast_unsigned() + 1)
+    conn.query_row(sql, [], |row| row.get::<_, i64>(0)).map(|id| id.cast_unsigned() + 1)
 }
 
 /// Adds a chunk, and with `last` the row that makes the snapshot complete.
@@ -85,24 +77,15 @@ pub(super) fn add(
     body: &[u8],
     last: bool,
 ) -> rusqlite::Result<Option<Complete>> {
-    let Writing {
-        id,
-        position,
-        chunk_next: number,
-        bytes,
-    } = writing;
+    let Writing { id, position, chunk_next: number, bytes } = writing;
     let head = Kind::Chunk.seal([id, position.0, u64::from(number)], body);
     tx.prepare_cached("INSERT INTO chunk (snapshot, number, head, body) VALUES (?1, ?2, ?3, ?4)")?
         .execute(params![int(id), number, &head[..], body])?;
     if !last {
         return Ok(None);
     }
-    let complete = Complete {
-        id,
-        position,
-        chunks: u64::from(number) + 1,
-        bytes: bytes + body.len() as u64,
-    };
+    let complete =
+        Complete { id, position, chunks: u64::from(number) + 1, bytes: bytes + body.len() as u64 };
     tx.execute(
         "INSERT INTO snapshot VALUES (?1, ?2, ?3, ?4, ?5)",
         params![
@@ -128,18 +111,14 @@ pub(super) fn clear(
                (SELECT id FROM chunk WHERE snapshot <> ?1 AND snapshot <> ?2 LIMIT ?3)";
     let complete = complete.map_or(0, |c| int(c.id));
     let writing = writing.map_or(0, |w| int(w.id));
-    tx.prepare_cached(sql)?
-        .execute([complete, writing, CLEARED_MAX])
+    tx.prepare_cached(sql)?.execute([complete, writing, CLEARED_MAX])
 }
 
 /// Reads all chunks back and joins them.
 pub(super) fn read(conn: &Connection, complete: &Complete) -> Result<Snapshot, Error> {
     let mut body = Vec::with_capacity(usize::try_from(complete.bytes).unwrap_or_default());
     each_chunk(conn, complete, |chunk| body.extend_from_slice(chunk))?;
-    Ok(Snapshot {
-        position: complete.position,
-        body,
-    })
+    Ok(Snapshot { position: complete.position, body })
 }
 
 /// Hands all chunks to `visit`, in order, each as it was written.
@@ -159,10 +138,8 @@ pub(super) fn each_chunk(
     let mut rows = statement.query([int(complete.id)]).map_err(|e| wrong(&e))?;
     let (mut number, mut bytes) = (0, 0);
     while let Some(row) = rows.next().map_err(|e| wrong(&e))? {
-        let stored = row
-            .get_ref(0)
-            .and_then(|head| Ok((head, row.get_ref(1)?)))
-            .map_err(|e| wrong(&e))?;
+        let stored =
+            row.get_ref(0).and_then(|head| Ok((head, row.get_ref(1)?))).map_err(|e| wrong(&e))?;
         let (Ok(head), Ok(chunk)) = (stored.0.as_blob(), stored.1.as_blob()) else {
             return Err(damaged(complete, "a chunk does not hold bytes"));
         };
@@ -189,8 +166,5 @@ pub(super) fn each_chunk(
 }
 
 fn damaged(complete: &Complete, what: &str) -> Error {
-    Error::DamagedSnapshot {
-        position: complete.position,
-        what: what.to_owned(),
-    }
+    Error::DamagedSnapshot { position: complete.position, what: what.to_owned() }
 }

@@ -50,13 +50,7 @@ impl Adapter {
             machine.propose(Command::Configure(limits)).await?;
         }
         let bulk_places = Arc::new(Semaphore::new(http.bulk_total_bytes_max >> 10));
-        Ok(Arc::new(Self {
-            machine,
-            http,
-            text_bytes_max,
-            bulk_places,
-            stop,
-        }))
+        Ok(Arc::new(Self { machine, http, text_bytes_max, bulk_places, stop }))
     }
 
     /// Its routes, with their description.
@@ -72,28 +66,23 @@ impl Adapter {
     /// The routes that are taken most, for going around the router.
     pub(crate) fn hot_routes(self: &Arc<Self>) -> HotRoutes {
         let adapter = Arc::clone(self);
-        Box::new(
-            move |request| match (request.method(), request.uri().path()) {
-                (&Method::POST, "/messages") => {
-                    let adapter = Arc::clone(&adapter);
-                    Ok(Answering::Later(Box::pin(async move {
-                        let (head, body) = request.into_parts();
-                        adapter.take(&head.headers, body).await
-                    })))
-                }
-                (&Method::GET, "/rockets") => Ok(Answering::Now(
-                    adapter.list(request.uri(), request.headers()),
-                )),
-                (&Method::GET, path) => match path
-                    .strip_prefix("/rockets/")
-                    .and_then(parse::channel)
-                {
-                    Some(channel) => Ok(Answering::Now(adapter.show(channel, request.headers()))),
-                    None => Err(request),
-                },
-                _ => Err(request),
+        Box::new(move |request| match (request.method(), request.uri().path()) {
+            (&Method::POST, "/messages") => {
+                let adapter = Arc::clone(&adapter);
+                Ok(Answering::Later(Box::pin(async move {
+                    let (head, body) = request.into_parts();
+                    adapter.take(&head.headers, body).await
+                })))
+            }
+            (&Method::GET, "/rockets") => {
+                Ok(Answering::Now(adapter.list(request.uri(), request.headers())))
+            }
+            (&Method::GET, path) => match path.strip_prefix("/rockets/").and_then(parse::channel) {
+                Some(channel) => Ok(Answering::Now(adapter.show(channel, request.headers()))),
+                None => Err(request),
             },
-        )
+            _ => Err(request),
+        })
     }
 
     /// Takes in messages, in whatever form they are.
@@ -153,25 +142,16 @@ impl Adapter {
 
     /// Appends its counters and gauges.
     pub(crate) fn metrics(&self, out: &mut crate::wire::metrics::Text) {
-        let (counters, rockets, held) = self.machine.read(|machine| {
-            (
-                machine.counters(),
-                machine.rockets().len(),
-                machine.held_total(),
-            )
-        });
+        let (counters, rockets, held) = self
+            .machine
+            .read(|machine| (machine.counters(), machine.rockets().len(), machine.held_total()));
         let outcomes = [
             ("applied", counters.applied),
             ("duplicate", counters.duplicates),
             ("late", counters.late),
         ];
         let name = "tidings_rockets_messages_total";
-        out.counters(
-            name,
-            "Messages by what became of them.",
-            "outcome",
-            &outcomes,
-        );
+        out.counters(name, "Messages by what became of them.", "outcome", &outcomes);
         let anomalies = [
             ("unknown_type", counters.unknown_types),
             ("unreadable", counters.unreadable),
@@ -180,19 +160,10 @@ impl Adapter {
             ("after_explosion", counters.after_explosion),
         ];
         let name = "tidings_rockets_anomalies_total";
-        out.counters(
-            name,
-            "Messages consumed without effect.",
-            "kind",
-            &anomalies,
-        );
+        out.counters(name, "Messages consumed without effect.", "kind", &anomalies);
         let help = "Duplicates that said something else than the message held.";
         out.counter("tidings_rockets_conflicts_total", help, counters.conflicts);
-        out.counter(
-            "tidings_rockets_lost_total",
-            "Message numbers given up.",
-            counters.lost,
-        );
+        out.counter("tidings_rockets_lost_total", "Message numbers given up.", counters.lost);
         let bounds = [
             ("held_max", counters.held_max),
             ("held_total_max", counters.held_total_max),
@@ -200,11 +171,7 @@ impl Adapter {
         ];
         let name = "tidings_rockets_bounds_total";
         out.counters(name, "How often a bound was reached.", "bound", &bounds);
-        out.gauge(
-            "tidings_rockets_channels",
-            "Channels known.",
-            rockets as u64,
-        );
+        out.gauge("tidings_rockets_channels", "Channels known.", rockets as u64);
         out.gauge("tidings_rockets_held", "Messages held behind gaps.", held);
     }
 }

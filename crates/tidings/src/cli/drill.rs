@@ -43,39 +43,25 @@ pub(super) fn command() -> Command {
 
 pub(super) fn run(matches: &ArgMatches) -> anyhow::Result<ExitCode> {
     let drills = match matches.subcommand() {
-        Some((name, matches)) => Service::named(name)
-            .into_iter()
-            .map(|service| (service, Some(matches)))
-            .collect(),
+        Some((name, matches)) => {
+            Service::named(name).into_iter().map(|service| (service, Some(matches))).collect()
+        }
         None => Service::ALL.map(|service| (service, None)).to_vec(),
     };
-    let matches = drills
-        .first()
-        .and_then(|(_, matches)| *matches)
-        .unwrap_or(matches);
+    let matches = drills.first().and_then(|(_, matches)| *matches).unwrap_or(matches);
     // The drill has this thread, a server inside another: they share nothing but sockets.
     let target = matches.get_one::<String>(TARGET);
-    let inside = if target.is_none() {
-        Some(Inside::start(matches.get_flag(DURABLE))?)
-    } else {
-        None
-    };
-    let address = inside.as_ref().map_or_else(
-        || target.cloned().unwrap_or_default(),
-        |inside| inside.http.clone(),
-    );
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()?;
+    let inside =
+        if target.is_none() { Some(Inside::start(matches.get_flag(DURABLE))?) } else { None };
+    let address = inside
+        .as_ref()
+        .map_or_else(|| target.cloned().unwrap_or_default(), |inside| inside.http.clone());
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let passed = runtime.block_on(drill_all(&address, &drills))?;
     if let Some(inside) = inside {
         inside.stop()?;
     }
-    Ok(if passed {
-        ExitCode::SUCCESS
-    } else {
-        ExitCode::FAILURE
-    })
+    Ok(if passed { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
 async fn drill_all(
@@ -112,9 +98,7 @@ struct Inside {
 impl Inside {
     fn start(durable: bool) -> anyhow::Result<Self> {
         let folder = durable.then(tempfile::tempdir).transpose()?;
-        let data = folder
-            .as_ref()
-            .map(|folder| folder.path().display().to_string());
+        let data = folder.as_ref().map(|folder| folder.path().display().to_string());
         let mut given = vec![("http", "127.0.0.1:0"), ("log_level", "warn")];
         match &data {
             Some(data) => given.push(("data", data)),
@@ -134,27 +118,20 @@ impl Inside {
             })
         });
         match address.recv() {
-            Ok(http) => Ok(Self {
-                http: http.to_string(),
-                stop,
-                thread,
-                _folder: folder,
-            }),
-            Err(_) => Err(joined(thread)
-                .err()
-                .unwrap_or_else(|| anyhow::anyhow!("it did not start"))),
+            Ok(http) => Ok(Self { http: http.to_string(), stop, thread, _folder: folder }),
+            Err(_) => {
+                Err(joined(thread).err().unwrap_or_else(|| anyhow::anyhow!("it did not start")))
+            }
         }
     }
 
     fn stop(self) -> anyhow::Result<()> {
         // If it is gone already, joining says why.
-        drop(self.stop.send(()));
+        let _gone_already = self.stop.send(());
         joined(self.thread)
     }
 }
 
 fn joined(thread: std::thread::JoinHandle<anyhow::Result<()>>) -> anyhow::Result<()> {
-    thread
-        .join()
-        .unwrap_or_else(|_| Err(anyhow::anyhow!("the server inside has panicked")))
+    thread.join().unwrap_or_else(|_| Err(anyhow::anyhow!("the server inside has panicked")))
 }

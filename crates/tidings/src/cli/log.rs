@@ -13,10 +13,7 @@ use crate::config::Settings;
 pub(super) fn command() -> Command {
     let data = Arg::new("data").long("data").value_name("DATA");
     let data = data.help("Where the data is [default: ./tidings-data] [env: TIDINGS_DATA]");
-    let from = Arg::new("from")
-        .long("from")
-        .value_name("POSITION")
-        .required(true);
+    let from = Arg::new("from").long("from").value_name("POSITION").required(true);
     let from = from.value_parser(clap::value_parser!(u64).range(1..));
     let from = from.help("The first position that goes, as `tidings log check` tells it");
     let check = "Read the whole log and say whether it is as it was written; exit code 1 if not";
@@ -34,18 +31,15 @@ pub(super) fn run(matches: &ArgMatches) -> anyhow::Result<ExitCode> {
         return Ok(ExitCode::FAILURE);
     };
     let settings = Settings::read(&layers(matches)?)?;
-    let data = settings
-        .data
-        .context("nothing is kept with `memory`: there is no log to look at")?;
+    let data =
+        settings.data.context("nothing is kept with `memory`: there is no log to look at")?;
     if name == "check" {
         return check(&data);
     }
     let from = matches.get_one::<u64>("from").copied().unwrap_or_default();
     let mut log = Sqlite::open(&data, sqlite::Options::default())?;
     let cut = log.cut(Position(from))?;
-    say(format_args!(
-        "removed {cut} batches from position {from} on"
-    ))?;
+    say(format_args!("removed {cut} batches from position {from} on"))?;
     Ok(WELL)
 }
 
@@ -59,9 +53,9 @@ fn check(data: &std::path::Path) -> anyhow::Result<ExitCode> {
     ))?;
     say(format_args!("bytes      {}", report.bytes))?;
     match report.snapshot {
-        Some(position) => say(format_args!(
-            "snapshot   covers everything up to position {position}"
-        ))?,
+        Some(position) => {
+            say(format_args!("snapshot   covers everything up to position {position}"))?
+        }
         None => say(format_args!("snapshot   none"))?,
     }
     for damage in &report.damages {
@@ -76,9 +70,5 @@ fn check(data: &std::path::Path) -> anyhow::Result<ExitCode> {
     if report.damages.is_empty() {
         say(format_args!("whole"))?;
     }
-    Ok(if report.damages.is_empty() {
-        WELL
-    } else {
-        ExitCode::FAILURE
-    })
+    Ok(if report.damages.is_empty() { WELL } else { ExitCode::FAILURE })
 }

@@ -52,10 +52,7 @@ fn read_list(text: &str) -> Vec<Key> {
     for line in text.lines() {
         if let Some(comment) = line.strip_prefix('#') {
             help.push(comment.trim());
-        } else if let Some(name) = line
-            .strip_prefix('[')
-            .and_then(|line| line.strip_suffix(']'))
-        {
+        } else if let Some(name) = line.strip_prefix('[').and_then(|line| line.strip_suffix(']')) {
             table = format!("{name}.");
             help.clear();
         } else if let Some((name, value)) = line.split_once(" = ") {
@@ -76,9 +73,7 @@ impl Layers {
     /// Only defaults.
     pub fn defaults() -> Self {
         let value = |key: &Key| (key.name.clone(), (key.default.clone(), Source::Default));
-        Self {
-            values: keys().iter().map(value).collect(),
-        }
+        Self { values: keys().iter().map(value).collect() }
     }
 
     /// Puts a value over what was there.
@@ -95,12 +90,7 @@ impl Layers {
                 let near = keys().iter().min_by_key(|known| distance(&known.name, key));
                 let near = near.map_or("", |known| &known.name);
                 let allowed = format!("there is no such setting; did you mean {near}?");
-                Err(Unusable {
-                    key: key.to_owned(),
-                    value,
-                    from: source.to_string(),
-                    allowed,
-                })
+                Err(Unusable { key: key.to_owned(), value, from: source.to_string(), allowed })
             }
         }
     }
@@ -163,11 +153,8 @@ impl Layers {
         key: &str,
         parse: impl FnOnce(&str) -> Result<T, String>,
     ) -> Result<T, Unusable> {
-        let (value, source) = self
-            .values
-            .get(key)
-            .cloned()
-            .unwrap_or((String::new(), Source::Default));
+        let (value, source) =
+            self.values.get(key).cloned().unwrap_or((String::new(), Source::Default));
         parse(value.trim()).map_err(|allowed| Unusable {
             key: key.to_owned(),
             value,
@@ -193,9 +180,7 @@ fn distance(a: &str, b: &str) -> usize {
         let mut left = i + 1;
         for (place, y) in row.iter_mut().skip(1).zip(b.bytes()) {
             let above = *place;
-            *place = (diagonal + usize::from(x != y))
-                .min(above + 1)
-                .min(left + 1);
+            *place = (diagonal + usize::from(x != y)).min(above + 1).min(left + 1);
             diagonal = above;
             left = *place;
         }

@@ -10,22 +10,12 @@ use crate::service::Service;
 pub(super) fn count(text: &str, range: RangeInclusive<u64>) -> Result<u64, String> {
     let number = text.parse().ok().filter(|number| range.contains(number));
     number.ok_or_else(|| {
-        format!(
-            "allowed is a whole number from {} to {}",
-            range.start(),
-            range.end()
-        )
+        format!("allowed is a whole number from {} to {}", range.start(), range.end())
     })
 }
 
 pub(super) fn bytes(text: &str, range: RangeInclusive<u64>) -> Result<u64, String> {
-    let units = [
-        ("KiB", 1 << 10),
-        ("MiB", 1 << 20),
-        ("GiB", 1 << 30),
-        ("B", 1),
-        ("", 1),
-    ];
+    let units = [("KiB", 1 << 10), ("MiB", 1 << 20), ("GiB", 1 << 30), ("B", 1), ("", 1)];
     let number = with_unit(text, &units).filter(|number| range.contains(number));
     number.ok_or_else(|| {
         let (from, to) = (range.start(), range.end());
@@ -42,19 +32,14 @@ pub(super) fn time(text: &str) -> Result<Duration, String> {
 }
 
 fn with_unit(text: &str, units: &[(&str, u64)]) -> Option<u64> {
-    let digits = text
-        .find(|c: char| !c.is_ascii_digit())
-        .unwrap_or(text.len());
+    let digits = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
     let (number, unit) = text.split_at(digits);
-    let (_, factor) = units
-        .iter()
-        .find(|(name, _)| unit.trim().eq_ignore_ascii_case(name))?;
+    let (_, factor) = units.iter().find(|(name, _)| unit.trim().eq_ignore_ascii_case(name))?;
     number.parse::<u64>().ok()?.checked_mul(*factor)
 }
 
 pub(super) fn truth(text: &str) -> Result<bool, String> {
-    text.parse()
-        .map_err(|_| "allowed are true and false".to_owned())
+    text.parse().map_err(|_| "allowed are true and false".to_owned())
 }
 
 pub(super) fn address(text: &str) -> Result<String, String> {
@@ -78,20 +63,12 @@ pub(super) fn path(text: &str) -> Result<PathBuf, String> {
 pub(super) fn services(text: &str) -> Result<Vec<Service>, String> {
     let names = || Service::ALL.map(Service::name).join(", ");
     let mut services = Vec::new();
-    for name in text
-        .split(',')
-        .map(str::trim)
-        .filter(|name| !name.is_empty())
-    {
+    for name in text.split(',').map(str::trim).filter(|name| !name.is_empty()) {
         services.push(Service::named(name).ok_or_else(|| format!("allowed are {}", names()))?);
     }
     services.sort_unstable();
     services.dedup();
-    Ok(if services.is_empty() {
-        Service::ALL.to_vec()
-    } else {
-        services
-    })
+    Ok(if services.is_empty() { Service::ALL.to_vec() } else { services })
 }
 
 pub(super) fn log_format(text: &str) -> Result<LogFormat, String> {

@@ -13,11 +13,7 @@ fn every_setting_of_the_list_is_explained_and_its_default_is_usable() {
     assert!(Settings::with(&[]).is_ok());
     for key in keys() {
         assert!(key.help.ends_with('.'), "{}: {}", key.name, key.help);
-        assert!(
-            Layers::defaults()
-                .set(&key.name, String::new(), Source::Code)
-                .is_ok()
-        );
+        assert!(Layers::defaults().set(&key.name, String::new(), Source::Code).is_ok());
     }
 }
 
@@ -46,19 +42,11 @@ fn a_flag_beats_the_environment_beats_the_file_beats_the_default() {
     let mut layers = Layers::defaults();
     let file =
         "http = \"127.0.0.1:1\"\ndata = \"a\"\nlog_format = \"json\"\n[rockets]\nheld_max = 5\n";
-    layers
-        .set_from_file(Path::new("tidings.toml"), file)
-        .unwrap();
-    let variables = [
-        ("TIDINGS_HTTP", "127.0.0.1:2"),
-        ("TIDINGS_DATA", "b"),
-        ("HOME", "x"),
-    ];
+    layers.set_from_file(Path::new("tidings.toml"), file).unwrap();
+    let variables = [("TIDINGS_HTTP", "127.0.0.1:2"), ("TIDINGS_DATA", "b"), ("HOME", "x")];
     let variables = variables.map(|(name, value)| (name.to_owned(), value.to_owned()));
     layers.set_from_environment(variables.into_iter()).unwrap();
-    layers
-        .set_from_flag("http", "127.0.0.1:3".to_owned())
-        .unwrap();
+    layers.set_from_flag("http", "127.0.0.1:3".to_owned()).unwrap();
     let settings = Settings::read(&layers).unwrap();
     assert_eq!(settings.http, "127.0.0.1:3");
     assert_eq!(settings.data, Some("b".into()));
@@ -70,23 +58,11 @@ fn a_flag_beats_the_environment_beats_the_file_beats_the_default() {
 #[test]
 fn a_file_and_a_variable_with_an_unknown_key_are_named() {
     let mut layers = Layers::defaults();
-    let why = layers
-        .set_from_file(Path::new("a.toml"), "[rockets]\nhold = 1\n")
-        .unwrap_err();
-    assert!(
-        why.to_string()
-            .starts_with("rockets.hold = \"1\" (from a.toml) is not usable")
-    );
+    let why = layers.set_from_file(Path::new("a.toml"), "[rockets]\nhold = 1\n").unwrap_err();
+    assert!(why.to_string().starts_with("rockets.hold = \"1\" (from a.toml) is not usable"));
     let variable = ("TIDINGS_HTPP".to_owned(), "x".to_owned());
-    let why = layers
-        .set_from_environment([variable].into_iter())
-        .unwrap_err();
-    assert!(
-        why.to_string()
-            .contains("from the environment variable TIDINGS_HTPP")
-    );
-    let why = layers
-        .set_from_file(Path::new("a.toml"), "http = ")
-        .unwrap_err();
+    let why = layers.set_from_environment([variable].into_iter()).unwrap_err();
+    assert!(why.to_string().contains("from the environment variable TIDINGS_HTPP"));
+    let why = layers.set_from_file(Path::new("a.toml"), "http = ").unwrap_err();
     assert!(why.to_string().contains("it is not TOML"));
 }

@@ -70,58 +70,30 @@ async fn metrics(State(parts): State<Arc<Parts>>) -> Response {
     let process = Process::now();
     let help = "User and system CPU time spent.";
     text.counter("process_cpu_seconds_total", help, process.cpu_seconds);
-    text.gauge(
-        "process_resident_memory_bytes",
-        "Memory held.",
-        process.resident_bytes,
-    );
+    text.gauge("process_resident_memory_bytes", "Memory held.", process.resident_bytes);
     text.gauge("process_open_fds", "Descriptors open.", process.open_fds);
     let http = &parts.connections;
     let open = http.open.load(Ordering::Relaxed);
     text.gauge("tidings_http_connections", "Connections open.", open);
     let accepted = http.accepted.load(Ordering::Relaxed);
-    text.counter(
-        "tidings_http_connections_total",
-        "Connections accepted.",
-        accepted,
-    );
+    text.counter("tidings_http_connections_total", "Connections accepted.", accepted);
     let requests = http.requests.load(Ordering::Relaxed);
-    text.counter(
-        "tidings_http_requests_total",
-        "Requests answered.",
-        requests,
-    );
+    text.counter("tidings_http_requests_total", "Requests answered.", requests);
     let help = "Answers that closed their connection because many were open.";
     let busy = http.closed_busy.load(Ordering::Relaxed);
     text.counter("tidings_http_connections_busy_total", help, busy);
     if let Some(node) = parts.node.get() {
         let stats = node.stats();
-        text.gauge(
-            "tidings_log_position",
-            "The last batch applied.",
-            stats.position,
-        );
+        text.gauge("tidings_log_position", "The last batch applied.", stats.position);
         let help = "Entries applied since the beginning of the log.";
         text.counter("tidings_log_entries_total", help, stats.entries);
-        text.counter(
-            "tidings_log_batches_total",
-            "Batches committed.",
-            stats.batches,
-        );
+        text.counter("tidings_log_batches_total", "Batches committed.", stats.batches);
         text.counter("tidings_log_bytes_total", "Bytes committed.", stats.bytes);
         let help = "Commands refused because the log had no room.";
         text.counter("tidings_log_refused_total", help, stats.refused);
-        text.counter(
-            "tidings_log_snapshots_total",
-            "Snapshots written.",
-            stats.snapshots,
-        );
+        text.counter("tidings_log_snapshots_total", "Snapshots written.", stats.snapshots);
         let help = "Snapshots that could not be written.";
-        text.counter(
-            "tidings_log_snapshots_failed_total",
-            help,
-            stats.snapshots_failed,
-        );
+        text.counter("tidings_log_snapshots_failed_total", help, stats.snapshots_failed);
     }
     if let Some(rockets) = parts.rockets.get() {
         rockets.metrics(&mut text);

@@ -47,17 +47,13 @@ pub(super) fn finish(api: OpenApiRouter) -> Router {
         .merge(SwaggerUi::new("/swagger").url("/openapi.json", description))
         .route("/", get(async || Redirect::temporary("/swagger/")))
         .fallback(async |uri: Uri| {
-            let detail = format!(
-                "there is nothing at {}; /swagger shows what there is",
-                uri.path()
-            );
+            let detail =
+                format!("there is nothing at {}; /swagger shows what there is", uri.path());
             Problem::new(StatusCode::NOT_FOUND, detail)
         })
         .method_not_allowed_fallback(async |method: Method, uri: Uri| {
-            let detail = format!(
-                "{method} is not for {}; the Allow header says what is",
-                uri.path()
-            );
+            let detail =
+                format!("{method} is not for {}; the Allow header says what is", uri.path());
             Problem::new(StatusCode::METHOD_NOT_ALLOWED, detail)
         })
 }

@@ -28,9 +28,7 @@ pub(crate) fn last_event_id(headers: &HeaderMap) -> Result<Option<u64>, Problem>
         return Ok(None);
     };
     let number = id.to_str().ok().and_then(|id| id.parse().ok());
-    number
-        .map(Some)
-        .ok_or_else(|| Problem::field("Last-Event-ID", "expected the id of an event"))
+    number.map(Some).ok_or_else(|| Problem::field("Last-Event-ID", "expected the id of an event"))
 }
 
 /// Streams a watcher's events until the client goes or the server stops. `write` gives the name and
@@ -53,17 +51,12 @@ pub(crate) fn stream<M: Machine>(
                 match watched {
                     Watched::Events(events) => ready.extend(events.iter().map(|(entry, event)| {
                         let (name, data) = write(event);
-                        Event::default()
-                            .event(name)
-                            .id(entry.to_string())
-                            .data(data)
+                        Event::default().event(name).id(entry.to_string()).data(data)
                     })),
                     Watched::Lagged(entry) => {
                         let data = "{\"reason\":\"more has happened than is kept\"}";
-                        let lagged = Event::default()
-                            .event("lagged")
-                            .id(entry.to_string())
-                            .data(data);
+                        let lagged =
+                            Event::default().event("lagged").id(entry.to_string()).data(data);
                         ready.push_back(lagged);
                     }
                 }
@@ -76,11 +69,7 @@ pub(crate) fn stream<M: Machine>(
     let mut response = Sse::new(events).keep_alive(heartbeat).into_response();
     response.extensions_mut().insert(Streams);
     // Proxies are told not to collect what is meant to arrive at once.
-    response
-        .headers_mut()
-        .insert("x-accel-buffering", HeaderValue::from_static("no"));
-    response
-        .headers_mut()
-        .insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    response.headers_mut().insert("x-accel-buffering", HeaderValue::from_static("no"));
+    response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
     response
 }

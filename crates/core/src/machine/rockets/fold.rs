@@ -72,11 +72,7 @@ impl State {
             return Err(Anomaly::AfterExplosion);
         }
         match &message.content {
-            Content::Launched {
-                kind,
-                speed,
-                mission,
-            } => {
+            Content::Launched { kind, speed, mission } => {
                 if self.kind.is_some() {
                     return Err(Anomaly::Relaunched);
                 }

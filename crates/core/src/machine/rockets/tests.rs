@@ -17,34 +17,20 @@ fn channel(n: u8) -> Channel {
 }
 
 fn time(seconds: i64) -> MessageTime {
-    MessageTime {
-        seconds,
-        nanoseconds: 0,
-    }
+    MessageTime { seconds, nanoseconds: 0 }
 }
 
 fn message(n: i64, content: Content) -> Message {
-    Message {
-        time: time(n),
-        content,
-    }
+    Message { time: time(n), content }
 }
 
 fn launched(speed: i64) -> Content {
-    Content::Launched {
-        kind: "Falcon-9".into(),
-        speed,
-        mission: "ARTEMIS".into(),
-    }
+    Content::Launched { kind: "Falcon-9".into(), speed, mission: "ARTEMIS".into() }
 }
 
 fn deliver(machine: &mut Rockets, channel: Channel, number: u64, content: Content) -> Reply {
     let message = message(i64::try_from(number).unwrap_or(0), content);
-    let delivery = Delivery {
-        channel,
-        number,
-        message,
-    };
+    let delivery = Delivery { channel, number, message };
     machine.apply(Timestamp(0), Command::Deliver(delivery), &mut |_| {})
 }
 
@@ -65,11 +51,7 @@ fn the_example_of_the_challenge_gives_three_thousand() {
     let outcomes: Vec<_> = [1, 3, 3, 2, 5, 4]
         .into_iter()
         .map(|number| {
-            let content = if number == 1 {
-                launched(1000)
-            } else {
-                Content::SpeedIncreased(500)
-            };
+            let content = if number == 1 { launched(1000) } else { Content::SpeedIncreased(500) };
             deliver(&mut machine, channel(1), number, content)
         })
         .collect();
@@ -84,25 +66,14 @@ fn the_example_of_the_challenge_gives_three_thousand() {
 fn what_is_held_is_shown_at_once_with_its_gaps() {
     let mut machine = Rockets::default();
     deliver(&mut machine, channel(1), 1, launched(100));
-    deliver(
-        &mut machine,
-        channel(1),
-        7,
-        Content::MissionChanged("MARS".into()),
-    );
+    deliver(&mut machine, channel(1), 7, Content::MissionChanged("MARS".into()));
     deliver(&mut machine, channel(1), 4, Content::SpeedIncreased(5));
     let view = only(&machine);
     assert_eq!(view.state.speed, 105);
     assert_eq!(view.state.mission.as_deref(), Some("MARS"));
     assert_eq!(view.state.updated, time(7));
     let missing = [Gap { from: 2, to: 3 }, Gap { from: 5, to: 6 }];
-    let expected = Sequence {
-        last: 7,
-        applied: 1,
-        pending: 2,
-        missing: missing.into(),
-        lost: 0,
-    };
+    let expected = Sequence { last: 7, applied: 1, pending: 2, missing: missing.into(), lost: 0 };
     assert_eq!(view.sequence, expected);
     assert!(!view.sequence.complete());
 }
@@ -112,10 +83,7 @@ fn a_rocket_whose_launch_is_missing_is_a_rocket_without_type() {
     let mut machine = Rockets::default();
     deliver(&mut machine, channel(1), 3, Content::SpeedIncreased(5));
     let view = only(&machine);
-    assert_eq!(
-        (view.state.kind, view.state.mission, view.state.speed),
-        (None, None, 5)
-    );
+    assert_eq!((view.state.kind, view.state.mission, view.state.speed), (None, None, 5));
     assert_eq!(view.state.created, time(3));
     deliver(&mut machine, channel(1), 1, launched(100));
     let view = only(&machine);
@@ -128,17 +96,11 @@ fn same_number_other_content_is_a_conflict_only_while_the_first_is_held() {
     deliver(&mut machine, channel(1), 2, Content::SpeedIncreased(5));
     deliver(&mut machine, channel(1), 2, Content::SpeedIncreased(6));
     deliver(&mut machine, channel(1), 2, Content::SpeedIncreased(5));
-    assert_eq!(
-        (machine.counters().conflicts, machine.counters().duplicates),
-        (1, 2)
-    );
+    assert_eq!((machine.counters().conflicts, machine.counters().duplicates), (1, 2));
     deliver(&mut machine, channel(1), 1, launched(100));
     assert_eq!(only(&machine).state.speed, 105);
     deliver(&mut machine, channel(1), 2, Content::SpeedIncreased(6));
-    assert_eq!(
-        (machine.counters().conflicts, machine.counters().duplicates),
-        (1, 3)
-    );
+    assert_eq!((machine.counters().conflicts, machine.counters().duplicates), (1, 3));
 }
 
 #[test]
@@ -160,9 +122,8 @@ fn an_anomaly_is_consumed_counted_and_changes_nothing() {
         .map(|(number, content)| deliver(&mut machine, channel(1), number, content))
         .collect();
     use Outcome::{Applied, Ignored};
-    let expected = [
-        Applied, Ignored, Ignored, Ignored, Ignored, Ignored, Applied, Ignored, Ignored,
-    ];
+    let expected =
+        [Applied, Ignored, Ignored, Ignored, Ignored, Ignored, Applied, Ignored, Ignored];
     assert_eq!(outcomes, expected.map(Reply::Taken));
     let counters = machine.counters();
     assert_eq!((counters.relaunched, counters.negative), (1, 2));
@@ -177,51 +138,25 @@ fn an_anomaly_is_consumed_counted_and_changes_nothing() {
 fn speed_saturates_at_both_ends() {
     let mut machine = Rockets::default();
     deliver(&mut machine, channel(1), 1, launched(i64::MAX - 1));
-    deliver(
-        &mut machine,
-        channel(1),
-        2,
-        Content::SpeedIncreased(i64::MAX),
-    );
+    deliver(&mut machine, channel(1), 2, Content::SpeedIncreased(i64::MAX));
     assert_eq!(only(&machine).state.speed, i64::MAX);
-    deliver(
-        &mut machine,
-        channel(1),
-        3,
-        Content::SpeedDecreased(i64::MAX),
-    );
-    deliver(
-        &mut machine,
-        channel(1),
-        4,
-        Content::SpeedDecreased(i64::MAX),
-    );
-    deliver(
-        &mut machine,
-        channel(1),
-        5,
-        Content::SpeedDecreased(i64::MAX),
-    );
+    deliver(&mut machine, channel(1), 3, Content::SpeedDecreased(i64::MAX));
+    deliver(&mut machine, channel(1), 4, Content::SpeedDecreased(i64::MAX));
+    deliver(&mut machine, channel(1), 5, Content::SpeedDecreased(i64::MAX));
     assert_eq!(only(&machine).state.speed, i64::MIN);
 }
 
 #[test]
 fn beyond_the_bound_the_oldest_gap_is_given_up_and_its_numbers_come_late() {
     let mut machine = Rockets::default();
-    let limits = Limits {
-        held_max: 3,
-        ..Limits::default()
-    };
+    let limits = Limits { held_max: 3, ..Limits::default() };
     machine.apply(Timestamp(0), Command::Configure(limits), &mut |_| {});
     for number in [3, 4, 7] {
         assert_eq!(faster(&mut machine, number), Outcome::Held);
     }
     assert_eq!(faster(&mut machine, 9), Outcome::Held);
     let sequence = only(&machine).sequence;
-    assert_eq!(
-        (sequence.applied, sequence.pending, sequence.lost),
-        (4, 2, 2)
-    );
+    assert_eq!((sequence.applied, sequence.pending, sequence.lost), (4, 2, 2));
     assert_eq!(faster(&mut machine, 1), Outcome::Late);
     assert_eq!(faster(&mut machine, 3), Outcome::Duplicate);
     assert_eq!(faster(&mut machine, 5), Outcome::Applied);
@@ -233,27 +168,18 @@ fn beyond_the_bound_the_oldest_gap_is_given_up_and_its_numbers_come_late() {
 #[test]
 fn the_one_that_comes_next_to_the_gap_is_not_lost_with_it() {
     let mut machine = Rockets::default();
-    let limits = Limits {
-        held_max: 2,
-        ..Limits::default()
-    };
+    let limits = Limits { held_max: 2, ..Limits::default() };
     machine.apply(Timestamp(0), Command::Configure(limits), &mut |_| {});
     faster(&mut machine, 10);
     faster(&mut machine, 11);
     assert_eq!(faster(&mut machine, 5), Outcome::Applied);
-    assert_eq!(
-        only(&machine).sequence.missing.as_ref(),
-        [Gap { from: 6, to: 9 }]
-    );
+    assert_eq!(only(&machine).sequence.missing.as_ref(), [Gap { from: 6, to: 9 }]);
 }
 
 #[test]
 fn the_bound_over_all_channels_is_paid_by_the_channel_that_goes_over_it() {
     let mut machine = Rockets::default();
-    let limits = Limits {
-        held_total_max: 2,
-        ..Limits::default()
-    };
+    let limits = Limits { held_total_max: 2, ..Limits::default() };
     machine.apply(Timestamp(0), Command::Configure(limits), &mut |_| {});
     for n in 2..=3 {
         deliver(&mut machine, channel(n), 5, Content::SpeedIncreased(1));
@@ -261,20 +187,14 @@ fn the_bound_over_all_channels_is_paid_by_the_channel_that_goes_over_it() {
     assert_eq!(machine.held_total(), 2);
     assert_eq!(faster(&mut machine, 5), Outcome::Applied);
     assert_eq!(machine.held_total(), 2);
-    assert_eq!(
-        (machine.counters().held_total_max, machine.counters().lost),
-        (1, 4)
-    );
+    assert_eq!((machine.counters().held_total_max, machine.counters().lost), (1, 4));
     assert_eq!(machine.get(channel(2)).unwrap().view().sequence.pending, 1);
 }
 
 #[test]
 fn one_channel_too_many_is_refused_and_the_others_go_on() {
     let mut machine = Rockets::default();
-    let limits = Limits {
-        channels_max: 1,
-        ..Limits::default()
-    };
+    let limits = Limits { channels_max: 1, ..Limits::default() };
     machine.apply(Timestamp(0), Command::Configure(limits), &mut |_| {});
     assert_eq!(faster(&mut machine, 1), Outcome::Applied);
     let refused = deliver(&mut machine, channel(2), 1, launched(1));
@@ -290,11 +210,7 @@ fn every_change_is_told_with_the_rocket_as_it_was_right_after() {
     let mut speeds = Vec::new();
     for number in [1, 3, 3, 2] {
         let message = message(1, Content::SpeedIncreased(number));
-        let delivery = Delivery {
-            channel: channel(1),
-            number: number.unsigned_abs(),
-            message,
-        };
+        let delivery = Delivery { channel: channel(1), number: number.unsigned_abs(), message };
         machine.apply(Timestamp(0), Command::Deliver(delivery), &mut |event| {
             speeds.push(event.state.speed);
         });
@@ -314,10 +230,7 @@ fn a_rocket_is_small() {
 }
 
 /// A golden file, or its first version: written when it is missing, to be looked at and committed.
-#[expect(
-    clippy::disallowed_methods,
-    reason = "golden files are read by tests, not by a machine"
-)]
+#[expect(clippy::disallowed_methods, reason = "golden files are read by tests, not by a machine")]
 fn golden(name: &str, first: &[u8]) -> Vec<u8> {
     let path = std::format!("{}/tests/golden/{name}", env!("CARGO_MANIFEST_DIR"));
     std::fs::read(&path).unwrap_or_else(|_| {
@@ -341,9 +254,7 @@ fn every_published_snapshot_still_reads() {
 #[test]
 fn every_published_command_still_reads() {
     let mut first = Vec::new();
-    golden_commands()
-        .iter()
-        .for_each(|command| encode(command, &mut first));
+    golden_commands().iter().for_each(|command| encode(command, &mut first));
     let golden = golden("rockets.commands.v1", &first);
     let mut stored = golden.as_slice();
     for command in golden_commands() {
@@ -363,30 +274,17 @@ fn golden_commands() -> Vec<Command> {
         Content::Exploded("PRESSURE_VESSEL_FAILURE".into()),
     ];
     let deliveries = (1..).zip(contents).map(|(number, content)| {
-        let time = MessageTime {
-            seconds: 1_643_827_145,
-            nanoseconds: 863_370_000,
-        };
+        let time = MessageTime { seconds: 1_643_827_145, nanoseconds: 863_370_000 };
         let message = Message { time, content };
-        Command::Deliver(Delivery {
-            channel: channel(7),
-            number,
-            message,
-        })
+        Command::Deliver(Delivery { channel: channel(7), number, message })
     });
     let far = Delivery {
         channel: channel(8),
         number: NUMBER_MAX,
         message: message(-1, Content::SpeedIncreased(1)),
     };
-    let limits = Limits {
-        held_max: 10,
-        held_total_max: 20,
-        channels_max: 30,
-    };
-    deliveries
-        .chain([Command::Deliver(far), Command::Configure(limits)])
-        .collect()
+    let limits = Limits { held_max: 10, held_total_max: 20, channels_max: 30 };
+    deliveries.chain([Command::Deliver(far), Command::Configure(limits)]).collect()
 }
 
 fn golden_machine() -> Rockets {
@@ -407,28 +305,14 @@ struct Napkin {
 }
 
 fn napkin(known: &BTreeMap<u64, Content>) -> Napkin {
-    let mut rocket = Napkin {
-        kind: None,
-        speed: 0,
-        mission: None,
-        reason: None,
-    };
+    let mut rocket = Napkin { kind: None, speed: 0, mission: None, reason: None };
     for content in known.values() {
         if rocket.reason.is_some() {
             break;
         }
         match content.clone() {
-            Content::Launched {
-                kind,
-                speed,
-                mission,
-            } if rocket.kind.is_none() => {
-                rocket = Napkin {
-                    kind: Some(kind),
-                    speed,
-                    mission: Some(mission),
-                    reason: None,
-                };
+            Content::Launched { kind, speed, mission } if rocket.kind.is_none() => {
+                rocket = Napkin { kind: Some(kind), speed, mission: Some(mission), reason: None };
             }
             Content::SpeedIncreased(by) if by >= 0 => {
                 rocket.speed = rocket.speed.saturating_add(by);
@@ -469,9 +353,7 @@ fn any_deliveries() -> impl Strategy<Value = Vec<(u8, u64, Content)>> {
             let all: Vec<_> = (0u8..)
                 .zip(channels)
                 .flat_map(|(id, contents)| {
-                    (1u64..)
-                        .zip(contents)
-                        .map(move |(number, content)| (id, number, content))
+                    (1u64..).zip(contents).map(move |(number, content)| (id, number, content))
                 })
                 .collect();
             let count = all.len();

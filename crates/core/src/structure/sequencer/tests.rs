@@ -33,20 +33,8 @@ fn a_number_far_away_takes_no_ring() {
     let mut sequencer = Sequencer::new(1000);
     assert_eq!(sequencer.offer(1_000_000_000_000, 7), Offered::Held);
     assert_eq!(sequencer.beyond.as_ref().unwrap().ring.len(), 0);
-    assert_eq!(
-        sequencer.missing().collect::<Vec<_>>(),
-        [Gap {
-            from: 1,
-            to: 999_999_999_999
-        }]
-    );
-    assert_eq!(
-        sequencer.give_up_gap(),
-        Some(Gap {
-            from: 1,
-            to: 999_999_999_999
-        })
-    );
+    assert_eq!(sequencer.missing().collect::<Vec<_>>(), [Gap { from: 1, to: 999_999_999_999 }]);
+    assert_eq!(sequencer.give_up_gap(), Some(Gap { from: 1, to: 999_999_999_999 }));
     assert_eq!(sequencer.pop_ready(), Some((1_000_000_000_000, 7)));
     assert_eq!(sequencer.lost(), 999_999_999_999);
     assert_eq!(sequencer.offer(5, 8), Offered::Late(8));
@@ -152,24 +140,12 @@ fn compare(sequencer: &Sequencer<u32>, model: &Model) {
     assert_eq!(sequencer.next(), model.next);
     assert_eq!(sequencer.held() as usize, model.held.len());
     assert_eq!(sequencer.lost(), model.given_up.len() as u64);
-    let held: Vec<_> = sequencer
-        .held_items()
-        .map(|(number, item)| (number, *item))
-        .collect();
-    let expected: Vec<_> = model
-        .held
-        .iter()
-        .map(|(number, item)| (*number, *item))
-        .collect();
+    let held: Vec<_> = sequencer.held_items().map(|(number, item)| (number, *item)).collect();
+    let expected: Vec<_> = model.held.iter().map(|(number, item)| (*number, *item)).collect();
     assert_eq!(held, expected);
-    let missing: Vec<u64> = sequencer
-        .missing()
-        .flat_map(|gap| gap.from..=gap.to)
-        .collect();
+    let missing: Vec<u64> = sequencer.missing().flat_map(|gap| gap.from..=gap.to).collect();
     let last = model.held.keys().last().copied().unwrap_or(model.next - 1);
-    let expected: Vec<u64> = (model.next..last)
-        .filter(|n| !model.held.contains_key(n))
-        .collect();
+    let expected: Vec<u64> = (model.next..last).filter(|n| !model.held.contains_key(n)).collect();
     assert_eq!(missing, expected);
     assert_eq!(sequencer.last(), last);
 }

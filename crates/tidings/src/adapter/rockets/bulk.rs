@@ -64,10 +64,7 @@ impl<'a> Bulk<'a> {
     fn reject(&mut self, index: u32, reason: String) {
         self.refused += 1;
         if self.rejected.len() < REJECTED_NAMED_MAX {
-            self.rejected.push(Rejected {
-                index: u64::from(index),
-                reason,
-            });
+            self.rejected.push(Rejected { index: u64::from(index), reason });
         }
     }
 
@@ -91,15 +88,8 @@ impl<'a> Bulk<'a> {
                 Outcome::Ignored => &mut outcomes.ignored,
             } += 1;
         }
-        let Self {
-            refused, rejected, ..
-        } = self;
-        let receipt = BulkReceipt {
-            accepted,
-            outcomes,
-            refused,
-            rejected,
-        };
+        let Self { refused, rejected, .. } = self;
+        let receipt = BulkReceipt { accepted, outcomes, refused, rejected };
         let body = serde_json::to_vec(&receipt).unwrap_or_default();
         let json = HeaderValue::from_static("application/json");
         Ok(([(header::CONTENT_TYPE, json)], body).into_response())
@@ -115,11 +105,8 @@ pub(super) async fn take_lines(
     let bounds = &adapter.http;
     let mut pieces = Pieces::new(headers, body, bounds.bulk_bytes_max, bounds.body_timeout)?;
     let mut bulk = Bulk::begin(adapter, pieces.declared_or_max()).await?;
-    let mut lines = Lines {
-        begun: Vec::new(),
-        too_long: false,
-        line_bytes_max: bounds.body_bytes_max,
-    };
+    let mut lines =
+        Lines { begun: Vec::new(), too_long: false, line_bytes_max: bounds.body_bytes_max };
     while let Some(piece) = pieces.next().await? {
         lines.take(&piece, &mut bulk);
     }
@@ -162,10 +149,7 @@ impl Lines {
 
     fn end(&mut self, bulk: &mut Bulk<'_>) {
         if std::mem::take(&mut self.too_long) {
-            let why = format!(
-                "the line is longer than the {} bytes allowed",
-                self.line_bytes_max
-            );
+            let why = format!("the line is longer than the {} bytes allowed", self.line_bytes_max);
             bulk.reject(bulk.count, why);
             bulk.count = bulk.count.saturating_add(1);
         }
@@ -206,9 +190,7 @@ pub(super) async fn take_events(
     let first = pieces.next().await?.unwrap_or_default();
     take_items(adapter, pieces, first, |item| {
         let event = serde_json::from_str::<CloudEvent<'_>>(item.get());
-        event
-            .map(|event| event.data.get())
-            .map_err(|why| format!("the event: {why}"))
+        event.map(|event| event.data.get()).map_err(|why| format!("the event: {why}"))
     })
     .await
 }

@@ -10,10 +10,7 @@ use super::parse;
 
 /// The message, if it has the usual shape and nothing about it is wrong.
 pub(super) fn delivery(json: &[u8], text_bytes_max: usize) -> Option<Delivery> {
-    let mut at = Cursor {
-        left: json,
-        text_bytes_max,
-    };
+    let mut at = Cursor { left: json, text_bytes_max };
     at.token(b"{")?;
     at.key(b"metadata")?;
     at.token(b"{")?;
@@ -50,11 +47,7 @@ pub(super) fn delivery(json: &[u8], text_bytes_max: usize) -> Option<Delivery> {
     at.token(b"}")?;
     at.blanks();
     let whole = at.left.is_empty() && (1..=NUMBER_MAX).contains(&number);
-    whole.then_some(Delivery {
-        channel,
-        number,
-        message: Message { time, content },
-    })
+    whole.then_some(Delivery { channel, number, message: Message { time, content } })
 }
 
 /// What is left to read.
@@ -107,11 +100,7 @@ impl<'a> Cursor<'a> {
         let digits = self.left.get(usize::from(negative)..)?;
         let mut value = 0i64;
         let mut count = 0;
-        for byte in digits
-            .iter()
-            .take_while(|byte| byte.is_ascii_digit())
-            .take(19)
-        {
+        for byte in digits.iter().take_while(|byte| byte.is_ascii_digit()).take(19) {
             count += 1;
             value = value.wrapping_mul(10).wrapping_add(i64::from(byte - b'0'));
         }
@@ -138,10 +127,6 @@ impl<'a> Cursor<'a> {
         self.token(b",")?;
         self.key(b"mission")?;
         let mission = self.bounded_text()?;
-        Some(Content::Launched {
-            kind,
-            speed,
-            mission,
-        })
+        Some(Content::Launched { kind, speed, mission })
     }
 }

@@ -92,10 +92,7 @@ impl Query {
         };
         for (name, value) in form_urlencoded::parse(query.unwrap_or_default().as_bytes()) {
             let wrong = |allowed: &str| {
-                Problem::field(
-                    &name,
-                    format!("{value:?} is not allowed; allowed are {allowed}"),
-                )
+                Problem::field(&name, format!("{value:?} is not allowed; allowed are {allowed}"))
             };
             match &*name {
                 "sort" => {
@@ -126,10 +123,7 @@ impl Query {
                 "type" => read.kind = Some(value.into_owned()),
                 "mission" => read.mission = Some(value.into_owned()),
                 "limit" => {
-                    let limit = value
-                        .parse()
-                        .ok()
-                        .filter(|limit| (1..=LIMIT_MAX).contains(limit));
+                    let limit = value.parse().ok().filter(|limit| (1..=LIMIT_MAX).contains(limit));
                     read.limit = limit.ok_or_else(|| wrong("1 to 10000"))?;
                 }
                 "cursor" => read.after = Some(page::read_cursor(&value)?),
@@ -145,10 +139,7 @@ impl Query {
             .as_ref()
             .is_some_and(|at| (at.sort, at.descending) != (read.sort, read.descending))
         {
-            return Err(Problem::field(
-                "cursor",
-                "it belongs to another sort or order",
-            ));
+            return Err(Problem::field("cursor", "it belongs to another sort or order"));
         }
         Ok(read)
     }
@@ -186,12 +177,9 @@ impl Query {
         for rocket in rockets.iter().filter(|rocket| self.wants(rocket)) {
             let item = (self.key(rocket), rocket);
             let behind = self.after.as_ref().is_none_or(|after| {
-                self.compare(&item.0, rocket.channel(), &after.key, Channel(after.id))
-                    .is_gt()
+                self.compare(&item.0, rocket.channel(), &after.key, Channel(after.id)).is_gt()
             });
-            let good = worst
-                .as_ref()
-                .is_none_or(|worst| self.order(&item, worst).is_lt());
+            let good = worst.as_ref().is_none_or(|worst| self.order(&item, worst).is_lt());
             if behind && good {
                 best.push(item);
                 if best.len() >= wanted.saturating_mul(2) {
@@ -208,8 +196,7 @@ impl Query {
 
     fn wants(&self, rocket: &Rocket) -> bool {
         let state = rocket.state();
-        self.exploded
-            .is_none_or(|exploded| state.exploded() == exploded)
+        self.exploded.is_none_or(|exploded| state.exploded() == exploded)
             && (self.kind.is_none() || self.kind.as_deref() == state.kind.as_deref())
             && (self.mission.is_none() || self.mission.as_deref() == state.mission.as_deref())
     }
@@ -217,8 +204,7 @@ impl Query {
     fn key<'a>(&self, rocket: &'a Rocket) -> Key<'a> {
         let state = rocket.state();
         let text = |text: &'a Option<std::sync::Arc<str>>| {
-            text.as_deref()
-                .map_or(Key::Missing, |text| Key::Text(text.into()))
+            text.as_deref().map_or(Key::Missing, |text| Key::Text(text.into()))
         };
         match self.sort {
             Sort::Id => Key::Id(rocket.channel().0),

@@ -41,9 +41,7 @@ impl Form {
             ("application/x-ndjson", Self::Ndjson),
             ("application/cloudevents-batch+json", Self::CloudEvents),
         ];
-        let form = forms
-            .iter()
-            .find(|(name, _)| media.eq_ignore_ascii_case(name));
+        let form = forms.iter().find(|(name, _)| media.eq_ignore_ascii_case(name));
         form.map(|(_, form)| *form).ok_or_else(|| {
             let detail = format!(
                 "Content-Type: {text:?} is not taken here; allowed are application/json, \
@@ -56,9 +54,7 @@ impl Form {
 
 /// A UUID in any of its written forms.
 pub(super) fn channel(text: &str) -> Option<Channel> {
-    uuid::Uuid::try_parse(text)
-        .ok()
-        .map(|uuid| Channel(uuid.into_bytes()))
+    uuid::Uuid::try_parse(text).ok().map(|uuid| Channel(uuid.into_bytes()))
 }
 
 /// A time as RFC 3339 writes it, if it is in one of the years 0 to 9999 of UTC.
@@ -66,10 +62,7 @@ pub(super) fn time(text: &str) -> Option<MessageTime> {
     let time = OffsetDateTime::parse(text, &Rfc3339).ok()?;
     let (seconds, nanoseconds) = (time.unix_timestamp(), time.nanosecond());
     let utc = OffsetDateTime::from_unix_timestamp(seconds).ok()?;
-    (0..=9999).contains(&utc.year()).then_some(MessageTime {
-        seconds,
-        nanoseconds,
-    })
+    (0..=9999).contains(&utc.year()).then_some(MessageTime { seconds, nanoseconds })
 }
 
 /// What an outcome is called outside.
@@ -130,19 +123,12 @@ pub(super) fn slow(json: &[u8], text_bytes_max: usize) -> Result<Delivery, Probl
         return Err(Problem::field("metadata.messageNumber", why));
     }
     let time = time(&metadata.message_time).ok_or_else(|| {
-        let why = format!(
-            "{:?} is not an RFC 3339 time",
-            shortened(&metadata.message_time)
-        );
+        let why = format!("{:?} is not an RFC 3339 time", shortened(&metadata.message_time));
         Problem::field("metadata.messageTime", why)
     })?;
     let raw = envelope.message.map_or("", RawValue::get);
     let content = content(&metadata.message_type, raw, text_bytes_max);
-    Ok(Delivery {
-        channel,
-        number,
-        message: Message { time, content },
-    })
+    Ok(Delivery { channel, number, message: Message { time, content } })
 }
 
 /// Reads it once more to say where it is wrong.
@@ -159,9 +145,7 @@ fn explain(json: &[u8]) -> Problem {
 }
 
 fn shortened(text: &str) -> &str {
-    text.char_indices()
-        .nth(60)
-        .map_or(text, |(end, _)| text.get(..end).unwrap_or(text))
+    text.char_indices().nth(60).map_or(text, |(end, _)| text.get(..end).unwrap_or(text))
 }
 
 #[derive(Deserialize)]
@@ -198,22 +182,16 @@ fn content(kind: &str, raw: &str, text_bytes_max: usize) -> Content {
         (text.len() <= text_bytes_max).then(|| Arc::from(text))
     };
     let content = match kind {
-        "RocketLaunched" => serde_json::from_str::<Launched<'_>>(raw)
-            .ok()
-            .and_then(|launched| {
-                let (kind, mission) = (text(launched.kind)?, text(launched.mission)?);
-                Some(Content::Launched {
-                    kind,
-                    speed: launched.launch_speed,
-                    mission,
-                })
-            }),
-        "RocketSpeedIncreased" => serde_json::from_str::<By>(raw)
-            .ok()
-            .map(|by| Content::SpeedIncreased(by.by)),
-        "RocketSpeedDecreased" => serde_json::from_str::<By>(raw)
-            .ok()
-            .map(|by| Content::SpeedDecreased(by.by)),
+        "RocketLaunched" => serde_json::from_str::<Launched<'_>>(raw).ok().and_then(|launched| {
+            let (kind, mission) = (text(launched.kind)?, text(launched.mission)?);
+            Some(Content::Launched { kind, speed: launched.launch_speed, mission })
+        }),
+        "RocketSpeedIncreased" => {
+            serde_json::from_str::<By>(raw).ok().map(|by| Content::SpeedIncreased(by.by))
+        }
+        "RocketSpeedDecreased" => {
+            serde_json::from_str::<By>(raw).ok().map(|by| Content::SpeedDecreased(by.by))
+        }
         "RocketMissionChanged" => serde_json::from_str::<NewMission<'_>>(raw)
             .ok()
             .and_then(|changed| text(changed.new_mission).map(Content::MissionChanged)),

@@ -51,11 +51,8 @@ fn write(channel: Channel, state: &State, sequence: &Sequence, out: &mut Vec<u8>
     }
     out.extend_from_slice(b"],\"lost\":");
     number(sequence.lost, out);
-    let complete: &[u8] = if sequence.complete() {
-        b",\"complete\":true}}"
-    } else {
-        b",\"complete\":false}}"
-    };
+    let complete: &[u8] =
+        if sequence.complete() { b",\"complete\":true}}" } else { b",\"complete\":false}}" };
     out.extend_from_slice(complete);
 }
 
@@ -120,19 +117,10 @@ mod tests {
 
     #[test]
     fn times_are_shown_in_utc_with_the_fraction_they_came_with() {
-        assert_eq!(
-            shown("2022-02-02T19:39:05.86337+01:00"),
-            "2022-02-02T18:39:05.86337Z"
-        );
-        assert_eq!(
-            shown("1969-12-31T23:59:59.000000001Z"),
-            "1969-12-31T23:59:59.000000001Z"
-        );
+        assert_eq!(shown("2022-02-02T19:39:05.86337+01:00"), "2022-02-02T18:39:05.86337Z");
+        assert_eq!(shown("1969-12-31T23:59:59.000000001Z"), "1969-12-31T23:59:59.000000001Z");
         assert_eq!(shown("0000-01-01T00:00:00-00:01"), "0000-01-01T00:01:00Z");
-        assert_eq!(
-            shown("9999-12-31T23:59:59.500-00:00"),
-            "9999-12-31T23:59:59.5Z"
-        );
+        assert_eq!(shown("9999-12-31T23:59:59.500-00:00"), "9999-12-31T23:59:59.5Z");
         assert_eq!(parse::time("0000-01-01T00:00:00+00:01"), None);
         assert_eq!(parse::time("9999-12-31T23:59:59-00:01"), None);
     }
@@ -159,10 +147,7 @@ mod tests {
             rocket(shown, &mut out);
             let described: schema::Rocket = serde_json::from_slice(&out).unwrap();
             let again = serde_json::to_value(&described).unwrap();
-            assert_eq!(
-                again,
-                serde_json::from_slice::<serde_json::Value>(&out).unwrap()
-            );
+            assert_eq!(again, serde_json::from_slice::<serde_json::Value>(&out).unwrap());
         }
     }
 }

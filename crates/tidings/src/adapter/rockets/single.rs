@@ -24,9 +24,7 @@ pub(super) async fn take(
         match pieces.next().await? {
             Some(piece) => first = piece,
             None => {
-                return Err(Problem::bad_request(
-                    "the body is empty; expected a message",
-                ));
+                return Err(Problem::bad_request("the body is empty; expected a message"));
             }
         }
     }
@@ -43,11 +41,7 @@ pub(super) async fn take(
             if wants_body(headers) {
                 let outcome = parse::outcome_name(outcome);
                 let channel = channel.to_string();
-                let receipt = schema::Receipt {
-                    channel,
-                    message_number: number,
-                    outcome,
-                };
+                let receipt = schema::Receipt { channel, message_number: number, outcome };
                 let body = serde_json::to_vec(&receipt).unwrap_or_default();
                 *response.body_mut() = Body::from(body);
                 let json = HeaderValue::from_static("application/json");
@@ -56,10 +50,7 @@ pub(super) async fn take(
             Ok(response)
         }
         Reply::ChannelsFull => Err(channels_full()),
-        Reply::Configured => Err(Problem::new(
-            StatusCode::INTERNAL_SERVER_ERROR,
-            "not a message",
-        )),
+        Reply::Configured => Err(Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "not a message")),
     }
 }
 
@@ -71,10 +62,7 @@ fn taken(outcome: Outcome) -> Response {
 }
 
 fn wants_body(headers: &HeaderMap) -> bool {
-    let prefers = headers
-        .get_all("prefer")
-        .iter()
-        .filter_map(|prefer| prefer.to_str().ok());
+    let prefers = headers.get_all("prefer").iter().filter_map(|prefer| prefer.to_str().ok());
     prefers
         .flat_map(|prefer| prefer.split([',', ';']))
         .any(|prefer| prefer.trim() == "return=representation")

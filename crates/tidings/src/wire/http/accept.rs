@@ -74,10 +74,7 @@ pub(crate) enum Answering {
 
 impl Gate {
     pub(crate) fn closed(starting: Router) -> Self {
-        Self {
-            starting,
-            open: OnceLock::new(),
-        }
+        Self { starting, open: OnceLock::new() }
     }
 
     /// From here on these answer. The first call counts.
@@ -170,10 +167,7 @@ pub(crate) async fn serve(
 type Place = tokio::sync::OwnedSemaphorePermit;
 
 async fn accept(listener: &TcpListener, places: &Arc<Semaphore>) -> io::Result<(TcpStream, Place)> {
-    let place = Arc::clone(places)
-        .acquire_owned()
-        .await
-        .map_err(io::Error::other)?;
+    let place = Arc::clone(places).acquire_owned().await.map_err(io::Error::other)?;
     let (stream, _) = listener.accept().await?;
     // Without it the last segment of an answer waits for the client's delayed acknowledgement.
     stream.set_nodelay(true)?;
@@ -192,11 +186,7 @@ impl Connection {
         self.counters.accepted.fetch_add(1, Ordering::Relaxed);
         let open = self.counters.open.fetch_add(1, Ordering::Relaxed) + 1;
         let busy = open > self.bounds.connections_busy;
-        let timeout = if busy {
-            self.bounds.idle_timeout_busy
-        } else {
-            self.bounds.idle_timeout
-        };
+        let timeout = if busy { self.bounds.idle_timeout_busy } else { self.bounds.idle_timeout };
         let stream = self.talk(stream, self.sweeper.link(timeout)).await;
         self.counters.open.fetch_sub(1, Ordering::Relaxed);
         if let Some(stream) = stream {
@@ -224,17 +214,12 @@ impl Connection {
             }
         });
         let back = Arc::new(Mutex::new(None));
-        let stream = TokioIo::new(Returned {
-            stream: Some(stream),
-            back: Arc::clone(&back),
-        });
+        let stream = TokioIo::new(Returned { stream: Some(stream), back: Arc::clone(&back) });
         let connection = http1::Builder::new()
             .header_read_timeout(None)
             .pipeline_flush(true)
             .serve_connection(stream, service);
-        let ended = link
-            .drive(connection, http1::Connection::graceful_shutdown)
-            .await;
+        let ended = link.drive(connection, http1::Connection::graceful_shutdown).await;
         let stream = back.lock().unwrap_or_else(PoisonError::into_inner).take();
         stream.filter(|_| ended == Ended::Done)
     }

@@ -42,14 +42,7 @@ impl<B: MessageBody> Pieces<B> {
     ) -> Result<Self, Problem> {
         let declared = headers.get(header::CONTENT_LENGTH);
         let declared = declared.and_then(|length| length.to_str().ok()?.parse().ok());
-        let pieces = Self {
-            body,
-            bytes_max,
-            taken: 0,
-            deadline: None,
-            timeout,
-            declared,
-        };
+        let pieces = Self { body, bytes_max, taken: 0, deadline: None, timeout, declared };
         pieces.check(declared.unwrap_or(0))?;
         Ok(pieces)
     }
@@ -72,10 +65,7 @@ impl<B: MessageBody> Pieces<B> {
         if bytes <= self.bytes_max {
             return Ok(());
         }
-        let detail = format!(
-            "the body is larger than the {} bytes allowed",
-            self.bytes_max
-        );
+        let detail = format!("the body is larger than the {} bytes allowed", self.bytes_max);
         Err(Problem::new(StatusCode::PAYLOAD_TOO_LARGE, detail))
     }
 
@@ -111,9 +101,7 @@ impl<B: MessageBody> Pieces<B> {
             return Ok(frame);
         }
         let timeout = self.timeout;
-        let deadline = *self
-            .deadline
-            .get_or_insert_with(|| tokio::time::Instant::now() + timeout);
+        let deadline = *self.deadline.get_or_insert_with(|| tokio::time::Instant::now() + timeout);
         let frame = tokio::time::timeout_at(deadline, self.body.frame()).await;
         frame.map_err(|_| {
             let detail = format!("the body did not come within {timeout:?}");

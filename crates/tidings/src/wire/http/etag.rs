@@ -11,10 +11,7 @@ pub(crate) fn of(history: u64, version: u64) -> String {
 
 /// Whether the client has this version already (`If-None-Match`, weak comparison).
 pub(crate) fn is_known(headers: &HeaderMap, etag: &str) -> bool {
-    let lists = headers
-        .get_all(header::IF_NONE_MATCH)
-        .iter()
-        .filter_map(|list| list.to_str().ok());
+    let lists = headers.get_all(header::IF_NONE_MATCH).iter().filter_map(|list| list.to_str().ok());
     lists.flat_map(|list| list.split(',')).any(|known| {
         let known = known.trim();
         known == "*" || known.strip_prefix("W/").unwrap_or(known) == etag

@@ -19,10 +19,7 @@ pub(crate) fn read_cursor<T: DeserializeOwned>(cursor: &str) -> Result<T, Proble
     let json: Option<Vec<u8>> = digits.map(byte).collect();
     let place = json.and_then(|json| serde_json::from_slice(&json).ok());
     place.ok_or_else(|| {
-        Problem::field(
-            "cursor",
-            "expected one from the Link header of the page before",
-        )
+        Problem::field("cursor", "expected one from the Link header of the page before")
     })
 }
 
@@ -30,10 +27,7 @@ pub(crate) fn read_cursor<T: DeserializeOwned>(cursor: &str) -> Result<T, Proble
 pub(crate) fn next_link(path: &str, query: Option<&str>, cursor: &str) -> Option<HeaderValue> {
     let kept = query.unwrap_or_default().split('&');
     let kept = kept.filter(|pair| !pair.is_empty() && !pair.starts_with("cursor="));
-    let all: Vec<_> = kept
-        .map(str::to_owned)
-        .chain([format!("cursor={cursor}")])
-        .collect();
+    let all: Vec<_> = kept.map(str::to_owned).chain([format!("cursor={cursor}")]).collect();
     HeaderValue::from_str(&format!("<{path}?{}>; rel=\"next\"", all.join("&"))).ok()
 }
 
@@ -44,10 +38,7 @@ mod tests {
     #[test]
     fn a_cursor_reads_back_and_anything_else_does_not() {
         let made = cursor(&("speed", 5));
-        assert_eq!(
-            read_cursor::<(String, i32)>(&made).unwrap(),
-            ("speed".to_owned(), 5)
-        );
+        assert_eq!(read_cursor::<(String, i32)>(&made).unwrap(), ("speed".to_owned(), 5));
         for bad in ["", "5", "zz", "ée", "00", &made[2..]] {
             assert!(read_cursor::<(String, i32)>(bad).is_err(), "{bad}");
         }

@@ -106,11 +106,7 @@ impl Sweeper {
     /// One for connections with timeouts not shorter than `timeout_min`.
     pub(crate) fn new(timeout_min: Duration) -> Self {
         let every = (timeout_min / LOOKS_PER_TIMEOUT).max(Duration::from_millis(1));
-        Self {
-            links: Mutex::new(Vec::new()),
-            every,
-            stopping: AtomicBool::new(false),
-        }
+        Self { links: Mutex::new(Vec::new()), every, stopping: AtomicBool::new(false) }
     }
 
     /// A link for a new connection.
