@@ -115,7 +115,6 @@ pub(super) struct Rejected {
 /// A rocket.
 #[derive(Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
-#[cfg_attr(not(test), expect(dead_code, reason = "describes what `render` writes"))]
 pub(super) struct Rocket {
     /// Its channel.
     #[schema(format = Uuid, example = "193270a9-c9cf-404a-8f83-838e71d9ae67")]
@@ -149,7 +148,6 @@ pub(super) struct Rocket {
 /// Whether a rocket is still there.
 #[derive(Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
-#[cfg_attr(not(test), expect(dead_code, reason = "describes what `render` writes"))]
 enum Status {
     Active,
     Exploded,
@@ -157,7 +155,6 @@ enum Status {
 
 /// How complete the knowledge of a rocket is.
 #[derive(Serialize, Deserialize, ToSchema)]
-#[cfg_attr(not(test), expect(dead_code, reason = "describes what `render` writes"))]
 struct Sequence {
     /// The highest number known.
     #[schema(example = 1)]
