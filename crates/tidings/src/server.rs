@@ -158,7 +158,9 @@ impl Bound {
         }
         gate.open(accept::Routes { hot, router: routes::finish(api) });
         let (elapsed, position) = (begun.elapsed(), stats.position);
-        tracing::info!("ready after {elapsed:.1?}: {replayed} messages replayed, log at {position}");
+        tracing::info!(
+            "ready after {elapsed:.1?}: {replayed} messages replayed, log at {position}"
+        );
         Ok(server)
     }
 }

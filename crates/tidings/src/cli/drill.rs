@@ -33,10 +33,8 @@ pub(super) fn command() -> Command {
     let command = Command::new("drill").about(about).arg(target).arg(durable);
     Service::ALL.into_iter().fold(command, |command, service| {
         command.subcommand(match service {
-            Service::Rockets => rockets::Options::augment_args(
-                Command::new(service.name())
-                    .about("Numbered messages of rockets: shuffled, duplicated, retried"),
-            ),
+            Service::Rockets => rockets::Options::augment_args(Command::new(service.name()))
+                .about("Numbered messages of rockets: shuffled, duplicated, retried"),
         })
     })
 }

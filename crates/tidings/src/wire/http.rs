@@ -6,6 +6,7 @@ pub(crate) mod body;
 pub(crate) mod etag;
 pub(crate) mod page;
 pub(crate) mod problem;
+mod stream;
 mod sweep;
 
 pub(crate) use problem::Problem;

@@ -80,7 +80,10 @@ fn invalid_utf_8_is_refused() {
         let mut body = launch(FALCON, 1, 1).to_string().into_bytes();
         let place = body.windows(6).position(|part| part == b"Rocket").unwrap();
         body[place] = 0xff;
-        let head = format!("POST /messages HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Length: {}\r\n\r\n", body.len());
+        let head = format!(
+            "POST /messages HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Length: {}\r\n\r\n",
+            body.len()
+        );
         client.raw(&[head.as_bytes(), &body].concat()).await.problem(400);
         assert_eq!(client.get("/rockets").await.body, "[]");
     });
@@ -94,7 +97,10 @@ fn a_number_very_far_away_is_held_and_takes_no_memory_to_speak_of() {
         let last = client.post(&faster(FALCON, (1 << 63) - 1, 1)).await;
         assert_eq!(last.outcome(), "held");
         let sequence = &client.rocket(FALCON).await["sequence"];
-        assert_eq!(sequence["missing"], json!([[1, 999_999_999_999u64], [1_000_000_000_001u64, i64::MAX - 1]]));
+        assert_eq!(
+            sequence["missing"],
+            json!([[1, 999_999_999_999u64], [1_000_000_000_001u64, i64::MAX - 1]])
+        );
     });
 }
 
@@ -191,7 +197,11 @@ fn a_media_type_that_is_none_of_ours_is_refused() {
         }
         for media in ["application/x-www-form-urlencoded", "Application/JSON; charset=utf-8"] {
             let header = format!("Content-Type: {media}\r\n");
-            assert_eq!(client.ask("POST", "/messages", &header, &body).await.status, 202, "{media}");
+            assert_eq!(
+                client.ask("POST", "/messages", &header, &body).await.status,
+                202,
+                "{media}"
+            );
         }
     });
 }

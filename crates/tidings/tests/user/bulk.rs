@@ -53,7 +53,12 @@ fn an_array_and_a_batch_of_cloud_events_are_taken_too() {
         let media = "application/cloudevents-batch+json";
         let answer = post(&client, media, &events.to_string()).await;
         assert_eq!(answer.json()["accepted"], 1);
-        assert!(answer.json()["rejected"][0]["reason"].as_str().unwrap().contains("missing field `data`"));
+        assert!(
+            answer.json()["rejected"][0]["reason"]
+                .as_str()
+                .unwrap()
+                .contains("missing field `data`")
+        );
         assert_eq!(client.rocket(FALCON).await["speed"], 110);
         let broken = post(&client, "application/json", "[{}, ").await;
         assert!(broken.problem(400).contains("not an array of messages"));
@@ -64,7 +69,12 @@ fn an_array_and_a_batch_of_cloud_events_are_taken_too() {
 fn a_line_that_is_too_long_is_skipped_up_to_its_end() {
     with(&[("http_body_bytes_max", "1KiB")], async |client| {
         let long = "x".repeat(300_000);
-        let lines = [launch(FALCON, 1, 1).to_string(), long.clone(), faster(FALCON, 2, 1).to_string(), long];
+        let lines = [
+            launch(FALCON, 1, 1).to_string(),
+            long.clone(),
+            faster(FALCON, 2, 1).to_string(),
+            long,
+        ];
         let answer = post(&client, "application/x-ndjson", &lines.join("\n")).await;
         let why = "the line is longer than the 1024 bytes allowed";
         assert_eq!(answer.json(), receipt([2, 0, 0, 0, 0], &[(1, why), (3, why)]));

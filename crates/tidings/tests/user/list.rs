@@ -10,7 +10,9 @@ fn id(n: u64) -> String {
 
 /// Five rockets; 4 was never launched, 5 has exploded.
 async fn fleet(client: &Client) {
-    for (n, kind, speed, mission) in [(1, "B", 30, "X"), (2, "A", 10, "Y"), (3, "B", 10, "Z"), (5, "C", 20, "X")] {
+    for (n, kind, speed, mission) in
+        [(1, "B", 30, "X"), (2, "A", 10, "Y"), (3, "B", 10, "Z"), (5, "C", 20, "X")]
+    {
         let content = json!({"type": kind, "launchSpeed": speed, "mission": mission});
         client.post(&message(&id(n), 1, "RocketLaunched", &content)).await;
     }
@@ -69,7 +71,9 @@ fn filters_are_all_to_be_met() {
 fn the_links_lead_through_all_rockets_once() {
     with_defaults(async |client| {
         fleet(&client).await;
-        for (query, expected) in [("limit=2&sort=speed&order=desc", "15234"), ("limit=1&sort=type", "21354")] {
+        for (query, expected) in
+            [("limit=2&sort=speed&order=desc", "15234"), ("limit=1&sort=type", "21354")]
+        {
             let mut seen = String::new();
             let mut path = format!("/rockets?{query}");
             loop {

@@ -7,9 +7,14 @@ use super::support::{FALCON, faster, launch, message, with, with_defaults};
 #[test]
 fn the_example_of_the_challenge_gives_three_thousand() {
     with_defaults(async |client| {
-        for (number, outcome) in
-            [(1, "applied"), (3, "held"), (3, "duplicate"), (2, "applied"), (5, "held"), (4, "applied")]
-        {
+        for (number, outcome) in [
+            (1, "applied"),
+            (3, "held"),
+            (3, "duplicate"),
+            (2, "applied"),
+            (5, "held"),
+            (4, "applied"),
+        ] {
             let message = match number {
                 1 => launch(FALCON, 1, 1000),
                 _ => faster(FALCON, number, 500),
@@ -27,7 +32,9 @@ fn the_example_of_the_challenge_gives_three_thousand() {
 fn a_rocket_is_shown_with_all_its_fields() {
     with_defaults(async |client| {
         client.post(&launch(FALCON, 1, 500)).await;
-        client.post(&message(FALCON, 2, "RocketMissionChanged", &json!({"newMission": "MIR 🚀"}))).await;
+        client
+            .post(&message(FALCON, 2, "RocketMissionChanged", &json!({"newMission": "MIR 🚀"})))
+            .await;
         client.post(&message(FALCON, 3, "RocketExploded", &json!({"reason": "PRESSURE"}))).await;
         let expected = json!({
             "id": FALCON,
@@ -95,7 +102,10 @@ fn every_content_is_consumed_and_none_holds_up_the_rest() {
         let rocket = client.rocket(FALCON).await;
         assert_eq!((&rocket["speed"], &rocket["mission"]), (&json!(105), &json!("ARTEMIS")));
         let metrics = client.get("/metrics").await.body;
-        assert!(metrics.contains("tidings_rockets_anomalies_total{kind=\"unreadable\"} 7"), "{metrics}");
+        assert!(
+            metrics.contains("tidings_rockets_anomalies_total{kind=\"unreadable\"} 7"),
+            "{metrics}"
+        );
         assert!(metrics.contains("tidings_rockets_anomalies_total{kind=\"unknown_type\"} 1"));
     });
 }
@@ -139,6 +149,9 @@ fn one_rocket_has_a_tag_that_changes_with_it() {
         assert_eq!(answer.status, 200);
         assert_ne!(answer.header("ETag"), Some(tag.as_str()));
         assert_eq!(client.ask("HEAD", &path, "", "").await.body, "");
-        assert_eq!(client.get(&path.to_uppercase().replace("ROCKETS", "rockets")).await.status, 200);
+        assert_eq!(
+            client.get(&path.to_uppercase().replace("ROCKETS", "rockets")).await.status,
+            200
+        );
     });
 }

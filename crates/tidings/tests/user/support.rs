@@ -15,7 +15,10 @@ pub(crate) const FALCON: &str = "193270a9-c9cf-404a-8f83-838e71d9ae67";
 const PATIENCE: Duration = Duration::from_secs(30);
 
 /// Runs a test against a server in memory with these settings.
-pub(crate) fn with<F: Future<Output = ()>>(settings: &[(&str, &str)], test: impl FnOnce(Client) -> F) {
+pub(crate) fn with<F: Future<Output = ()>>(
+    settings: &[(&str, &str)],
+    test: impl FnOnce(Client) -> F,
+) {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     runtime.block_on(async {
         let mut given = vec![("http", "127.0.0.1:0"), ("memory", "true"), ("log_level", "error")];
@@ -94,7 +97,8 @@ impl Client {
     }
 
     pub(crate) async fn post(&self, message: &Value) -> Answer {
-        self.ask("POST", "/messages", "Content-Type: application/json\r\n", &message.to_string()).await
+        self.ask("POST", "/messages", "Content-Type: application/json\r\n", &message.to_string())
+            .await
     }
 
     pub(crate) async fn post_text(&self, body: &str) -> Answer {

@@ -35,7 +35,13 @@ fn the_description_is_openapi_3_1_and_names_every_route() {
         assert!(description["openapi"].as_str().unwrap().starts_with("3.1"));
         let paths: Vec<_> = description["paths"].as_object().unwrap().keys().cloned().collect();
         let expected = [
-            "/healthz", "/messages", "/metrics", "/readyz", "/rockets", "/rockets/events", "/rockets/{id}",
+            "/healthz",
+            "/messages",
+            "/metrics",
+            "/readyz",
+            "/rockets",
+            "/rockets/events",
+            "/rockets/{id}",
         ];
         assert_eq!(paths, expected);
     });
@@ -47,7 +53,8 @@ fn swagger_ui_works_without_the_internet() {
         let page = client.get("/swagger/").await;
         assert_eq!(page.status, 200);
         assert!(!page.body.contains("https://"), "{}", page.body);
-        let files = ["index.css", "swagger-ui.css", "swagger-ui-bundle.js", "swagger-initializer.js"];
+        let files =
+            ["index.css", "swagger-ui.css", "swagger-ui-bundle.js", "swagger-initializer.js"];
         for file in files {
             let path = format!("/swagger/{file}");
             let answer = client.get(&path).await;

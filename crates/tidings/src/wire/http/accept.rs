@@ -9,8 +9,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
-use std::task::{Context, Poll};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use axum::Router;
@@ -21,22 +20,17 @@ use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Semaphore, watch};
 use tower_service::Service as _;
 
+use super::stream::Stream;
 use super::sweep::{Ended, Link, Sweeper};
 use crate::config::Http;
 use crate::telemetry::Complaint;
 
 /// The kernel's queue of connections that are not yet accepted.
 const BACKLOG: i32 = 4096;
-/// How long a connection that we close may take to notice, before it is reset. Until then it can
-/// read our last answer, although it is still sending.
-const LINGER: Duration = Duration::from_secs(1);
-/// How much of what it still sends is thrown away meanwhile.
-const LINGER_BYTES_MAX: usize = 16 << 20;
 
 /// What the connections have been up to.
 #[derive(Debug, Default)]
@@ -187,17 +181,17 @@ impl Connection {
         let open = self.counters.open.fetch_add(1, Ordering::Relaxed) + 1;
         let busy = open > self.bounds.connections_busy;
         let timeout = if busy { self.bounds.idle_timeout_busy } else { self.bounds.idle_timeout };
-        let stream = self.talk(stream, self.sweeper.link(timeout)).await;
+        let stream = Stream::new(stream);
+        let ended = self.talk(stream.clone(), self.sweeper.link(timeout)).await;
         self.counters.open.fetch_sub(1, Ordering::Relaxed);
-        if let Some(stream) = stream {
-            linger(stream).await;
+        if ended == Ended::Done {
+            stream.linger().await;
         }
         drop(place);
     }
 
-    /// Serves requests until the connection ends. Gives the stream back when it may be that the
-    /// client has not read all.
-    async fn talk(&self, stream: TcpStream, link: Arc<Link>) -> Option<TcpStream> {
+    /// Serves requests until the connection ends.
+    async fn talk(&self, stream: Stream, link: Arc<Link>) -> Ended {
         let service = service_fn(|request: Request<Incoming>| {
             link.begin();
             self.counters.requests.fetch_add(1, Ordering::Relaxed);
@@ -213,99 +207,13 @@ impl Connection {
                 Ok::<_, Infallible>(response)
             }
         });
-        let back = Arc::new(Mutex::new(None));
-        let stream = TokioIo::new(Returned { stream: Some(stream), back: Arc::clone(&back) });
         let connection = http1::Builder::new()
             .header_read_timeout(None)
-            .pipeline_flush(true)
-            .serve_connection(stream, service);
-        let ended = link.drive(connection, http1::Connection::graceful_shutdown).await;
-        let stream = back.lock().unwrap_or_else(PoisonError::into_inner).take();
-        stream.filter(|_| ended == Ended::Done)
+            .serve_connection(TokioIo::new(stream.clone()), service);
+        link.drive(connection, http1::Connection::graceful_shutdown, &stream).await
     }
 }
 
 /// In the extensions of a response whose body goes on until the client leaves.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Streams;
-
-/// Lets the client read our last answer before its unread sendings reset the connection.
-async fn linger(mut stream: TcpStream) {
-    if stream.shutdown().await.is_err() {
-        return;
-    }
-    let mut waste = vec![0; 16 << 10];
-    let drain = async {
-        let mut left = LINGER_BYTES_MAX;
-        while left > 0 {
-            match stream.read(&mut waste).await {
-                Ok(0) | Err(_) => break,
-                Ok(read) => left = left.saturating_sub(read),
-            }
-        }
-    };
-    drop(tokio::time::timeout(LINGER, drain).await);
-}
-
-/// A stream that comes back when hyper drops it.
-struct Returned {
-    stream: Option<TcpStream>,
-    back: Arc<Mutex<Option<TcpStream>>>,
-}
-
-impl Drop for Returned {
-    fn drop(&mut self) {
-        *self.back.lock().unwrap_or_else(PoisonError::into_inner) = self.stream.take();
-    }
-}
-
-impl Returned {
-    /// It is only taken on drop.
-    fn stream(self: Pin<&mut Self>) -> io::Result<Pin<&mut TcpStream>> {
-        self.get_mut()
-            .stream
-            .as_mut()
-            .map(Pin::new)
-            .ok_or_else(|| io::ErrorKind::NotConnected.into())
-    }
-}
-
-impl AsyncRead for Returned {
-    fn poll_read(
-        self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        buffer: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        self.stream()?.poll_read(context, buffer)
-    }
-}
-
-impl AsyncWrite for Returned {
-    fn poll_write(
-        self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        bytes: &[u8],
-    ) -> Poll<io::Result<usize>> {
-        self.stream()?.poll_write(context, bytes)
-    }
-
-    fn poll_flush(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.stream()?.poll_flush(context)
-    }
-
-    fn poll_shutdown(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.stream()?.poll_shutdown(context)
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        true
-    }
-
-    fn poll_write_vectored(
-        self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        pieces: &[io::IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        self.stream()?.poll_write_vectored(context, pieces)
-    }
-}

@@ -14,6 +14,8 @@ use std::time::Duration;
 
 use tokio::sync::watch;
 
+use super::stream::Stream;
+
 /// How often all connections are looked at, as a part of the shortest timeout.
 const LOOKS_PER_TIMEOUT: u32 = 4;
 
@@ -69,10 +71,11 @@ impl Link {
     }
 
     /// Drives a connection until it ends or is cut. `stop` is called once, when it is to finish.
-    pub(crate) async fn drive<C: Future>(
+    pub(crate) async fn drive<C: Future<Output = hyper::Result<()>>>(
         &self,
         connection: C,
         mut stop: impl FnMut(Pin<&mut C>),
+        stream: &Stream,
     ) -> Ended {
         let mut connection = pin!(connection);
         let (mut registered, mut stopped) = (false, false);
@@ -89,7 +92,16 @@ impl Link {
             if self.cut.load(Ordering::Acquire) {
                 return Poll::Ready(Ended::Idle);
             }
-            connection.as_mut().poll(context).map(|_| Ended::Done)
+            let polled = connection.as_mut().poll(context);
+            // Nothing more can be done now: what was answered goes out.
+            stream.drain(context);
+            polled.map(|ended| {
+                // The client's doing: it has gone, or has sent what is not HTTP.
+                if let Err(why) = ended {
+                    tracing::debug!(%why, "a connection broke");
+                }
+                Ended::Done
+            })
         })
         .await
     }
