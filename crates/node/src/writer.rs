@@ -287,7 +287,8 @@ impl Writer<'_> {
             more_work = self.engine.work();
             self.shared.publish(self.engine.applied(), self.engine.stats);
             if closed {
-                return self.finish();
+                self.finish();
+                return Ok(());
             }
         }
     }
@@ -330,7 +331,7 @@ impl Writer<'_> {
     }
 
     /// The last snapshot, so that the next start has nothing to replay.
-    fn finish(&mut self) -> Result<(), Fatal> {
+    fn finish(&mut self) {
         if self.shared.settings.snapshot_on_stop && self.engine.has_news() {
             let taken = self.engine.take_snapshot();
             let position = Position(taken.applied.position);
@@ -341,6 +342,5 @@ impl Writer<'_> {
         }
         while self.engine.work() {}
         self.shared.publish(self.engine.applied(), self.engine.stats);
-        Ok(())
     }
 }

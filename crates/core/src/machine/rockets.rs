@@ -150,8 +150,8 @@ pub struct Rockets {
     limits: Limits,
     /// In the order in which the channels were first heard of: a scan is one pass over memory, and
     /// no hash decides an order.
-    rockets: Vec<Rocket>,
-    /// Finds a place in `rockets` by channel. Seeded per instance: channels come from strangers.
+    all: Vec<Rocket>,
+    /// Finds a place in `all` by channel. Seeded per instance: channels come from strangers.
     index: HashTable<u32>,
     hasher: DefaultHashBuilder,
     /// How many messages all channels hold.
@@ -184,29 +184,29 @@ impl Rockets {
 
     /// All rockets, in the order in which they were first heard of.
     pub fn rockets(&self) -> &[Rocket] {
-        &self.rockets
+        &self.all
     }
 
     /// The rocket of a channel, if it was ever heard of. O(1).
     pub fn get(&self, channel: Channel) -> Option<&Rocket> {
-        self.rockets.get(self.find(channel)?)
+        self.all.get(self.find(channel)?)
     }
 
     fn find(&self, channel: Channel) -> Option<usize> {
         let is_it = |place: &u32| {
-            self.rockets.get(*place as usize).is_some_and(|rocket| rocket.channel == channel)
+            self.all.get(*place as usize).is_some_and(|rocket| rocket.channel == channel)
         };
         self.index.find(self.hasher.hash_one(channel), is_it).map(|place| *place as usize)
     }
 
     fn add(&mut self, rocket: Rocket) -> Option<usize> {
-        let place = u32::try_from(self.rockets.len()).ok()?;
-        let (hasher, rockets) = (&self.hasher, &self.rockets);
+        let place = u32::try_from(self.all.len()).ok()?;
+        let (hasher, rockets) = (&self.hasher, &self.all);
         let rehash = |place: &u32| {
             rockets.get(*place as usize).map_or(0, |rocket| hasher.hash_one(rocket.channel))
         };
         self.index.insert_unique(hasher.hash_one(rocket.channel), place, rehash);
-        self.rockets.push(rocket);
+        self.all.push(rocket);
         Some(place as usize)
     }
 
@@ -214,10 +214,10 @@ impl Rockets {
         let Delivery { channel, number, message } = delivery;
         let place = match self.find(channel) {
             Some(place) => Some(place),
-            None if self.rockets.len() >= self.limits.channels_max as usize => None,
+            None if self.all.len() >= self.limits.channels_max as usize => None,
             None => self.add(Rocket::new(channel, self.limits.held_max, message.time)),
         };
-        let Some(rocket) = place.and_then(|place| self.rockets.get_mut(place)) else {
+        let Some(rocket) = place.and_then(|place| self.all.get_mut(place)) else {
             self.counters.channels_max += 1;
             return Reply::ChannelsFull;
         };
@@ -398,9 +398,9 @@ impl Machine for Rockets {
     }
 
     fn snapshot(&self, out: &mut Vec<u8>) {
-        let count = self.rockets.len() as u64;
+        let count = self.all.len() as u64;
         encode(&Stored::V1(self.limits, self.version, self.counters, count), out);
-        for rocket in &self.rockets {
+        for rocket in &self.all {
             encode(
                 &(rocket.channel, rocket.version, &rocket.folded, rocket.sequencer.to_parts()),
                 out,

@@ -427,7 +427,7 @@ impl<T> Sequencer<T> {
         }
         let mut sequencer = Self { next, lost, ..Self::new(held_max) };
         if !given_up.is_empty() {
-            sequencer.beyond = Some(Box::new(Beyond { given_up, last, ..Beyond::new() }));
+            sequencer.beyond = Some(Box::new(Beyond { last, given_up, ..Beyond::new() }));
         }
         for (number, item) in held {
             match sequencer.offer(number, item) {

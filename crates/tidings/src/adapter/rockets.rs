@@ -69,19 +69,19 @@ impl Adapter {
         Box::new(move |request| match (request.method(), request.uri().path()) {
             (&Method::POST, "/messages") => {
                 let adapter = Arc::clone(&adapter);
-                Ok(Answering::Later(Box::pin(async move {
+                Answering::Later(Box::pin(async move {
                     let (head, body) = request.into_parts();
                     adapter.take(&head.headers, body).await
-                })))
+                }))
             }
             (&Method::GET, "/rockets") => {
-                Ok(Answering::Now(adapter.list(request.uri(), request.headers())))
+                Answering::Now(adapter.list(request.uri(), request.headers()))
             }
             (&Method::GET, path) => match path.strip_prefix("/rockets/").and_then(parse::channel) {
-                Some(channel) => Ok(Answering::Now(adapter.show(channel, request.headers()))),
-                None => Err(request),
+                Some(channel) => Answering::Now(adapter.show(channel, request.headers())),
+                None => Answering::NotMine(request),
             },
-            _ => Err(request),
+            _ => Answering::NotMine(request),
         })
     }
 
@@ -131,12 +131,11 @@ impl Adapter {
             });
             Some((tag, body))
         });
-        match found {
-            Some((tag, body)) => etag::json(&tag, body),
-            None => {
-                let detail = format!("never heard of rocket {channel}");
-                Problem::new(StatusCode::NOT_FOUND, detail).into_response()
-            }
+        if let Some((tag, body)) = found {
+            etag::json(&tag, body)
+        } else {
+            let detail = format!("never heard of rocket {channel}");
+            Problem::new(StatusCode::NOT_FOUND, detail).into_response()
         }
     }
 

@@ -54,7 +54,7 @@ fn check(data: &std::path::Path) -> anyhow::Result<ExitCode> {
     say(format_args!("bytes      {}", report.bytes))?;
     match report.snapshot {
         Some(position) => {
-            say(format_args!("snapshot   covers everything up to position {position}"))?
+            say(format_args!("snapshot   covers everything up to position {position}"))?;
         }
         None => say(format_args!("snapshot   none"))?,
     }

@@ -81,17 +81,14 @@ impl Layers {
     /// # Errors
     /// [`Unusable`] when there is no such key; it says which is nearest.
     pub fn set(&mut self, key: &str, value: String, source: Source) -> Result<(), Unusable> {
-        match self.values.get_mut(key) {
-            Some(place) => {
-                *place = (value, source);
-                Ok(())
-            }
-            None => {
-                let near = keys().iter().min_by_key(|known| distance(&known.name, key));
-                let near = near.map_or("", |known| &known.name);
-                let allowed = format!("there is no such setting; did you mean {near}?");
-                Err(Unusable { key: key.to_owned(), value, from: source.to_string(), allowed })
-            }
+        if let Some(place) = self.values.get_mut(key) {
+            *place = (value, source);
+            Ok(())
+        } else {
+            let near = keys().iter().min_by_key(|known| distance(&known.name, key));
+            let near = near.map_or("", |known| &known.name);
+            let allowed = format!("there is no such setting; did you mean {near}?");
+            Err(Unusable { key: key.to_owned(), value, from: source.to_string(), allowed })
         }
     }
 
@@ -168,7 +165,11 @@ fn plain(value: toml::Value) -> String {
     match value {
         toml::Value::String(text) => text,
         toml::Value::Array(items) => items.into_iter().map(plain).collect::<Vec<_>>().join(","),
-        other => other.to_string(),
+        toml::Value::Integer(_)
+        | toml::Value::Float(_)
+        | toml::Value::Boolean(_)
+        | toml::Value::Datetime(_)
+        | toml::Value::Table(_) => value.to_string(),
     }
 }
 

@@ -1,5 +1,13 @@
 //! What must not happen, a file for each danger, against the real binary.
 
+#![expect(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::print_stdout,
+    reason = "a test ends where it does not go on"
+)]
+
 mod disk_full;
 mod kill_nine;
 mod process;

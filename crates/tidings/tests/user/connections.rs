@@ -35,9 +35,10 @@ fn many_requests_may_be_in_flight_on_one_connection() {
             let body = faster(FALCON, number, 1).to_string();
             let close = if number == 100 { "Connection: close\r\n" } else { "" };
             let length = body.len();
-            requests += &format!(
+            let request = format!(
                 "POST /messages HTTP/1.1\r\nHost: x\r\n{close}Content-Length: {length}\r\n\r\n{body}"
             );
+            requests += &request;
         }
         let answers = client.raw(requests.as_bytes()).await;
         assert_eq!(answers.status, 202);

@@ -36,13 +36,12 @@ impl Watcher {
         loop {
             let line = self.line().await;
             match line.split_once(": ").or_else(|| line.split_once(':')) {
-                Some(("event", value)) => name = value.to_owned(),
-                Some(("id", value)) => id = value.to_owned(),
+                Some(("event", value)) => value.clone_into(&mut name),
+                Some(("id", value)) => value.clone_into(&mut id),
                 Some(("data", value)) => data = serde_json::from_str(value).unwrap(),
-                Some(_) => {}
                 // Sizes of chunks stand on lines of their own; an event ends with an empty line.
                 None if line.is_empty() && !name.is_empty() => return (name, id, data),
-                None => {}
+                Some(_) | None => {}
             }
         }
     }

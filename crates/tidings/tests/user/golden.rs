@@ -20,7 +20,11 @@ fn golden(name: &str, now: &str) {
 }
 
 fn help(name: &str, args: &[&str]) {
-    let output = Command::new(env!("CARGO_BIN_EXE_tidings")).args(args).env_remove("COLUMNS").output().unwrap();
+    let output = Command::new(env!("CARGO_BIN_EXE_tidings"))
+        .args(args)
+        .env_remove("COLUMNS")
+        .output()
+        .unwrap();
     assert!(output.status.success());
     golden(name, &String::from_utf8(output.stdout).unwrap());
 }

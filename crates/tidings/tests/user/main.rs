@@ -1,5 +1,12 @@
 //! What a user sees, a module for each subject.
 
+#![expect(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    reason = "a test ends where it does not go on"
+)]
+
 mod bad_input;
 mod bulk;
 mod connections;

@@ -394,7 +394,7 @@ proptest! {
                 let State { kind, speed, mission, reason, .. } = rocket.state().clone();
                 prop_assert_eq!(Napkin { kind, speed, mission, reason }, napkin(known));
                 // And what is contiguous has been applied for good.
-                let contiguous = (1..).take_while(|n| known.contains_key(n)).count() as u64;
+                let contiguous = (1..=u64::from(u8::MAX)).take_while(|n| known.contains_key(n)).count() as u64;
                 prop_assert_eq!(rocket.sequencer.next(), contiguous + 1);
                 let prefix = known.range(..=contiguous).map(|(n, c)| (*n, c.clone())).collect();
                 let State { kind, speed, mission, reason, .. } = rocket.folded.clone();

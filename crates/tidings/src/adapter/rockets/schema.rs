@@ -9,9 +9,9 @@ use utoipa::ToSchema;
 #[expect(dead_code, reason = "describes what `parse` reads")]
 pub(super) struct Envelope {
     metadata: Metadata,
-    /// Depends on the type of message: `type`, `launchSpeed` and `mission` for RocketLaunched; `by` for
-    /// RocketSpeedIncreased and RocketSpeedDecreased; `newMission` for RocketMissionChanged; `reason`
-    /// for RocketExploded. What does not fit is consumed without effect.
+    /// Depends on the type of message: `type`, `launchSpeed` and `mission` for `RocketLaunched`; `by` for
+    /// `RocketSpeedIncreased` and `RocketSpeedDecreased`; `newMission` for `RocketMissionChanged`; `reason`
+    /// for `RocketExploded`. What does not fit is consumed without effect.
     #[schema(value_type = Object, example = json!({"type": "Falcon-9", "launchSpeed": 500, "mission": "ARTEMIS"}))]
     message: serde_json::Value,
 }
@@ -30,13 +30,13 @@ pub(super) struct Metadata {
     /// When it was sent. Never used for order.
     #[schema(format = DateTime, example = "2022-02-02T19:39:05.86337+01:00")]
     message_time: String,
-    /// RocketLaunched, RocketSpeedIncreased, RocketSpeedDecreased, RocketMissionChanged or
-    /// RocketExploded. A message of any other type is consumed without effect.
+    /// `RocketLaunched`, `RocketSpeedIncreased`, `RocketSpeedDecreased`, `RocketMissionChanged` or
+    /// `RocketExploded`. A message of any other type is consumed without effect.
     #[schema(example = "RocketLaunched")]
     message_type: String,
 }
 
-/// A CloudEvent with a message as its data. Its other attributes are not looked at.
+/// A `CloudEvent` with a message as its data. Its other attributes are not looked at.
 #[derive(ToSchema)]
 #[expect(dead_code, reason = "describes what `parse` reads")]
 pub(super) struct CloudEvent {

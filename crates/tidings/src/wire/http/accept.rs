@@ -55,15 +55,15 @@ pub(crate) struct Routes {
 }
 
 /// Routes that are taken so often that they go around the router, whose boxes cost a tenth of a
-/// request. They stand there as well, for their description and for other methods. Gives back the
-/// requests that are none of its own.
-pub(crate) type HotRoutes =
-    Box<dyn Fn(Request<Incoming>) -> Result<Answering, Request<Incoming>> + Send + Sync>;
+/// request. They stand there as well, for their description and for other methods.
+pub(crate) type HotRoutes = Box<dyn Fn(Request<Incoming>) -> Answering + Send + Sync>;
 
 /// An answer, or what it will come from.
 pub(crate) enum Answering {
     Now(Response),
     Later(Pin<Box<dyn Future<Output = Response> + Send>>),
+    /// It is for somebody else.
+    NotMine(Request<Incoming>),
 }
 
 impl Gate {
@@ -83,9 +83,9 @@ impl Gate {
         let mut request = request;
         for hot in &routes.hot {
             match hot(request) {
-                Ok(Answering::Now(response)) => return Ok(response),
-                Ok(Answering::Later(response)) => return Ok(response.await),
-                Err(other) => request = other,
+                Answering::Now(response) => return Ok(response),
+                Answering::Later(response) => return Ok(response.await),
+                Answering::NotMine(other) => request = other,
             }
         }
         routes.router.clone().call(request.map(Body::new)).await

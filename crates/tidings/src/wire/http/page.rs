@@ -9,7 +9,8 @@ use super::Problem;
 /// Makes a cursor of whatever says where the next page begins.
 pub(crate) fn cursor<T: Serialize>(place: &T) -> String {
     let json = serde_json::to_vec(place).unwrap_or_default();
-    json.iter().map(|byte| format!("{byte:02x}")).collect()
+    let digit = |half: u8| char::from_digit(u32::from(half), 16).unwrap_or('0');
+    json.iter().flat_map(|byte| [digit(byte >> 4), digit(byte & 15)]).collect()
 }
 
 /// Reads one that [`cursor`] made.
