@@ -327,14 +327,17 @@ impl Engine {
                     self.number = number;
                     return Ok(position);
                 }
-                Err(AppendError::Full(why)) => return Err(AppendFailed::Room(why)),
-                Err(AppendError::Unknown(why)) if tries < APPEND_TRIES_MAX => {
+                // A refusal means that nothing was written, unless an earlier try may have been.
+                Err(AppendError::Full(why)) if tries == 0 => return Err(AppendFailed::Room(why)),
+                Err(AppendError::Unknown(why) | AppendError::Full(why))
+                    if tries < APPEND_TRIES_MAX =>
+                {
                     tries += 1;
                     tracing::warn!(
                         number,
                         why,
                         tries,
-                        "the outcome of an append is unknown, trying again"
+                        "an append of unknown outcome is tried again"
                     );
                 }
                 Err(other) => return Err(AppendFailed::Fatal(other.into())),

@@ -155,7 +155,7 @@ impl Shared {
 /// Puts a node together.
 pub struct Builder {
     shared: Arc<Shared>,
-    slots: Vec<Arc<dyn Erased>>,
+    pub(crate) slots: Vec<Arc<dyn Erased>>,
 }
 
 impl Builder {
@@ -222,9 +222,18 @@ impl Builder {
         let (failed, _) = watch::channel(None);
         let (theirs, tell) = (Arc::clone(&shared), failed.clone());
         let thread = std::thread::Builder::new().name("tidings-log".into()).spawn(move || {
-            if let Err(fatal) = writer::run(engine, &theirs) {
-                tracing::error!(%fatal, "the log has failed");
-                tell.send_replace(Some(fatal.to_string()));
+            // Who waits for an answer of a thread that has panicked would wait for ever.
+            let run = std::panic::AssertUnwindSafe(|| writer::run(engine, &theirs));
+            match std::panic::catch_unwind(run) {
+                Ok(Ok(())) => {}
+                Ok(Err(fatal)) => {
+                    tracing::error!(%fatal, "the log has failed");
+                    tell.send_replace(Some(fatal.to_string()));
+                }
+                Err(_) => {
+                    tracing::error!("the log's thread has panicked; ending the process");
+                    std::process::abort();
+                }
             }
         })?;
         Ok(Node { shared, thread: Mutex::new(Some(thread)), failed })

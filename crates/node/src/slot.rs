@@ -165,6 +165,9 @@ impl<M: Machine> Erased for Slot<M> {
     }
 }
 
+/// Where the reply to a proposal will be.
+pub(crate) type Awaited<R> = oneshot::Receiver<Result<R, Refused>>;
+
 /// Proposes to, reads and watches one machine. Cheap to clone.
 pub struct Handle<M: Machine> {
     slot: Arc<Slot<M>>,
@@ -196,11 +199,16 @@ impl<M: Machine> Handle<M> {
             self.after_direct();
             return Ok(reply);
         }
-        let (sender, receiver) = oneshot::channel();
-        let slot = Arc::clone(&self.slot);
-        let stage = Stage::Waiting(command);
-        self.shared.queue.push(Box::new(Single { slot, stage, reply: sender }))?;
-        receiver.await.unwrap_or(Err(Refused::Stopping))
+        let (proposal, reply) = self.proposal(command);
+        self.shared.queue.push(proposal)?;
+        reply.await.unwrap_or(Err(Refused::Stopping))
+    }
+
+    /// A command on its way, and where its reply will be.
+    pub(crate) fn proposal(&self, command: M::Command) -> (Box<dyn Proposal>, Awaited<M::Reply>) {
+        let (reply, receiver) = oneshot::channel();
+        let (slot, stage) = (Arc::clone(&self.slot), Stage::Waiting(command));
+        (Box::new(Single { slot, stage, reply }), receiver)
     }
 
     /// Has all commands logged in one commit and applied; the replies are in their order. Readers
