@@ -150,7 +150,7 @@ impl Engine {
         let started = Instant::now();
         let mut told = started;
         loop {
-            let read = self.catch_up(None)?;
+            let read = self.catch_up()?;
             self.stats.replayed = self.applied.entries - entries_before;
             if read == 0 {
                 return Ok(());
@@ -167,19 +167,41 @@ impl Engine {
         }
     }
 
-    /// Applies the next batches of the log, up to but without `before`. Returns how many.
-    fn catch_up(&mut self, before: Option<Position>) -> Result<usize, Fatal> {
-        let from = Position(self.applied.position).next();
-        let batches = self.log.read(from, READ_BYTES)?;
-        let mut count = 0;
-        for batch in
-            batches.iter().take_while(|batch| before.is_none_or(|end| batch.position < end))
-        {
+    /// Applies the next batches of the log. Returns how many.
+    fn catch_up(&mut self) -> Result<usize, Fatal> {
+        let batches = self.log.read(Position(self.applied.position).next(), READ_BYTES)?;
+        for batch in &batches {
             self.apply_stored(batch)?;
             self.since_snapshot_bytes += batch.body.len() as u64;
-            count += 1;
         }
-        Ok(count)
+        self.tell_watchers();
+        Ok(batches.len())
+    }
+
+    /// Applies what others have appended before the batch just appended at `position`. Returns
+    /// where that batch counts: a retry that the log did not recognise stands behind a first copy,
+    /// and the first is the one that is applied, here as after a restart.
+    fn catch_up_before(&mut self, position: Position) -> Result<Position, Fatal> {
+        loop {
+            let from = Position(self.applied.position).next();
+            debug_assert!(from <= position, "a batch stands behind all that were read before it");
+            if from >= position {
+                return Ok(position);
+            }
+            for batch in self.log.read(from, READ_BYTES)? {
+                let same = batch.origin == self.log.origin() && batch.number == self.number;
+                if same || batch.position >= position {
+                    self.tell_watchers();
+                    return Ok(batch.position);
+                }
+                self.apply_stored(&batch)?;
+                self.since_snapshot_bytes += batch.body.len() as u64;
+            }
+        }
+    }
+
+    fn tell_watchers(&self) {
+        self.slots.iter().for_each(|slot| slot.tell_watchers());
     }
 
     fn apply_stored(&mut self, batch: &Batch) -> Result<(), Fatal> {
@@ -221,7 +243,6 @@ impl Engine {
         applied: &mut Vec<Box<dyn Proposal>>,
         now: Timestamp,
     ) -> Result<(), Fatal> {
-        let at = self.applied.at.max(now);
         let (mut count, mut entries) = (0, 0);
         let mut body = self.new_body();
         for proposal in proposals.iter() {
@@ -232,10 +253,10 @@ impl Engine {
                 break;
             }
         }
-        let outcome = self.append(Header { at, entries }, body);
+        let outcome = self.append(Header { at: self.applied.at.max(now), entries }, body);
         let batch = proposals.drain(..count);
         match outcome {
-            Ok(()) => {
+            Ok(at) => {
                 let mut entry = self.applied.entries + 1;
                 for mut proposal in batch {
                     proposal.apply(at, entry);
@@ -269,7 +290,7 @@ impl Engine {
         let mut body = self.new_body();
         body.extend(due.iter().map(|slot| slot.id() | TICK));
         match self.append(Header { at, entries: due.len() as u64 }, body) {
-            Ok(()) => {
+            Ok(at) => {
                 for slot in due {
                     self.applied.entries += 1;
                     slot.tick(&mut || (at, self.applied.entries));
@@ -297,25 +318,23 @@ impl Engine {
     }
 
     /// Appends one batch; retries while the outcome is unknown. Afterwards everything before the
-    /// batch is applied and the batch itself is not.
-    fn append(&mut self, header: Header, mut body: Vec<u8>) -> Result<(), AppendFailed> {
+    /// batch is applied and the batch itself is not. Returns the time at which to apply it: later
+    /// than the header's when another node, whose clock is ahead, was faster.
+    fn append(&mut self, header: Header, mut body: Vec<u8>) -> Result<Timestamp, AppendFailed> {
         if let Some(place) = body.first_chunk_mut() {
             *place = header.to_bytes();
         }
         let appended = self.append_body(&body);
         let bytes = body.len() as u64;
         self.buffer = body;
-        let position = appended?;
-        while Position(self.applied.position).next() < position {
-            self.catch_up(Some(position)).map_err(AppendFailed::Fatal)?;
-        }
+        let position = self.catch_up_before(appended?).map_err(AppendFailed::Fatal)?;
         self.applied.position = position.0;
-        self.applied.at = header.at;
+        self.applied.at = self.applied.at.max(header.at);
         self.applied.origins.insert(self.log.origin().0, self.number);
         self.since_snapshot_bytes += bytes;
         self.stats.batches += 1;
         self.stats.bytes += bytes;
-        Ok(())
+        Ok(self.applied.at)
     }
 
     fn append_body(&mut self, body: &[u8]) -> Result<Position, AppendFailed> {

@@ -107,6 +107,8 @@ pub(crate) trait Erased: Send + Sync {
     fn restore(&self, bytes: &[u8]) -> Result<(), Malformed>;
     /// Events up to this entry were never here.
     fn begin_after(&self, entry: u64);
+    /// Wakes the watchers, after [`Erased::apply_stored`].
+    fn tell_watchers(&self);
 }
 
 impl<M: Machine> Erased for Slot<M> {
@@ -162,6 +164,10 @@ impl<M: Machine> Erased for Slot<M> {
 
     fn begin_after(&self, entry: u64) {
         self.lock().kept.complete_after = entry;
+    }
+
+    fn tell_watchers(&self) {
+        self.changed.notify_waiters();
     }
 }
 
@@ -225,11 +231,19 @@ impl<M: Machine> Handle<M> {
             self.after_direct();
             return Ok(replies);
         }
-        let (sender, receiver) = oneshot::channel();
-        let slot = Arc::clone(&self.slot);
-        let (entries, stage) = (commands.len() as u64, Stage::Waiting(commands));
-        self.shared.queue.push(Box::new(Bulk { slot, entries, stage, reply: sender }))?;
-        receiver.await.unwrap_or(Err(Refused::Stopping))
+        let (proposal, replies) = self.proposals(commands);
+        self.shared.queue.push(proposal)?;
+        replies.await.unwrap_or(Err(Refused::Stopping))
+    }
+
+    /// Commands on their way together, and where their replies will be.
+    pub(crate) fn proposals(
+        &self,
+        commands: Vec<M::Command>,
+    ) -> (Box<dyn Proposal>, Awaited<Vec<M::Reply>>) {
+        let (reply, receiver) = oneshot::channel();
+        let (slot, entries) = (Arc::clone(&self.slot), commands.len() as u64);
+        (Box::new(Bulk { slot, entries, stage: Stage::Waiting(commands), reply }), receiver)
     }
 
     fn after_direct(&self) {
