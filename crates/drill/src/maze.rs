@@ -168,7 +168,8 @@ async fn finished<T>(thread: JoinHandle<T>) -> T {
 
 /// Lets this process have as many connections as it needs, if it may.
 fn raise_descriptors(clients: u64) {
-    let wanted = clients + DESCRIPTORS_BESIDE;
+    // A server in the same process holds the other ends.
+    let wanted = 2 * clients + DESCRIPTORS_BESIDE;
     let limit = getrlimit(Resource::Nofile);
     if limit.current.is_some_and(|current| current < wanted) {
         let most = limit.maximum.map_or(wanted, |maximum| maximum.min(wanted));
