@@ -36,8 +36,8 @@
 //! connections: 180,000 requests/s one at a time (5.5 µs each, of which the system takes nine
 //! tenths), 1,400,000/s with 16 in flight (0.7 µs), 6,500,000 messages/s in bulk (0.2 µs). Of the
 //! maze: memory by how far the clients are behind, not by the number of events; against a server
-//! that only routes (`examples/maze_ceiling.rs`), 100 clients: 22,000,000 events/s of the light mix
-//! (0.04 µs each), 14,000,000 of the heavy one (0.07 µs, 65,000,000 notifications/s).
+//! that only routes (`examples/maze_ceiling.rs`), 100 clients: 20,000,000 events/s of the light mix
+//! (0.045 µs each), 12,000,000 of the heavy one (0.08 µs, 56,000,000 notifications/s).
 //!
 //! It does not do TLS, and one process drills one server.
 
