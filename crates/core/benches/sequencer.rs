@@ -1,8 +1,6 @@
 //! What a sequencer costs per item: in order, displaced by up to a hundred places, and against an
 //! ordered map used for the same.
 
-#![expect(missing_docs, reason = "criterion's macros make undocumented functions")]
-
 use std::collections::BTreeMap;
 use std::hint::black_box;
 
