@@ -10,7 +10,7 @@ use tokio::sync::{Notify, oneshot};
 use crate::node::Shared;
 use crate::writer::Proposal;
 
-/// Why a proposal was not taken. Nothing has changed.
+/// Why a proposal was not taken. Nothing has changed, unless it is [`Refused::Failed`].
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Refused {
     /// The log has no room. Try again when there is.
@@ -195,9 +195,10 @@ impl<M: Machine> Handle<M> {
     /// waits for the commit that the command shares with all others of its time.
     ///
     /// # Errors
-    /// [`Refused`]: nothing has changed.
+    /// [`Refused`]: nothing has changed, or after [`Refused::Failed`] that is not known.
     pub async fn propose(&self, command: M::Command) -> Result<M::Reply, Refused> {
         if let Some(memory) = self.shared.in_memory() {
+            memory.open()?;
             let mut state = self.slot.lock();
             let (at, entry) = memory.stamp(1);
             let reply = state.apply(at, entry, command);
@@ -221,12 +222,13 @@ impl<M: Machine> Handle<M> {
     /// may see the first of them applied before the last.
     ///
     /// # Errors
-    /// [`Refused`]: nothing has changed.
+    /// [`Refused`]: nothing has changed, or after [`Refused::Failed`] that is not known.
     pub async fn propose_all(&self, commands: Vec<M::Command>) -> Result<Vec<M::Reply>, Refused> {
         if commands.is_empty() {
             return Ok(Vec::new());
         }
         if let Some(memory) = self.shared.in_memory() {
+            memory.open()?;
             let replies = self.slot.apply_all(commands, |entries| memory.stamp(entries));
             self.after_direct();
             return Ok(replies);
