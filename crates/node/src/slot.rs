@@ -171,6 +171,12 @@ impl<M: Machine> Erased for Slot<M> {
     }
 }
 
+/// A proposal was dropped on its way, by a thread that is coming down: it may stand in the log. What
+/// is known to have changed nothing is refused, never dropped.
+fn unanswered() -> Refused {
+    Refused::Failed("its thread has panicked".to_owned())
+}
+
 /// Where the reply to a proposal will be.
 pub(crate) type Awaited<R> = oneshot::Receiver<Result<R, Refused>>;
 
@@ -208,7 +214,7 @@ impl<M: Machine> Handle<M> {
         }
         let (proposal, reply) = self.proposal(command);
         self.shared.queue.push(proposal)?;
-        reply.await.unwrap_or(Err(Refused::Stopping))
+        reply.await.unwrap_or_else(|_| Err(unanswered()))
     }
 
     /// A command on its way, and where its reply will be.
@@ -235,7 +241,7 @@ impl<M: Machine> Handle<M> {
         }
         let (proposal, replies) = self.proposals(commands);
         self.shared.queue.push(proposal)?;
-        replies.await.unwrap_or(Err(Refused::Stopping))
+        replies.await.unwrap_or_else(|_| Err(unanswered()))
     }
 
     /// Commands on their way together, and where their replies will be.
