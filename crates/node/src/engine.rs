@@ -84,6 +84,8 @@ pub(crate) struct Engine {
     since_snapshot_bytes: u64,
     /// The snapshot being written: the position it covers, its bytes, the next chunk.
     writing: Option<(Position, Vec<u8>, u32)>,
+    /// What the newest complete snapshot covers.
+    covered: u64,
     /// Batches up to here may go.
     truncate_before: Option<Position>,
     pub(crate) stats: EngineStats,
@@ -117,6 +119,7 @@ impl Engine {
             buffer: Vec::new(),
             since_snapshot_bytes: 0,
             writing: None,
+            covered: 0,
             truncate_before: None,
             stats: EngineStats::default(),
         };
@@ -140,6 +143,7 @@ impl Engine {
             states = rest;
         }
         self.applied = taken.applied;
+        self.covered = self.applied.position;
         Ok(())
     }
 
@@ -369,9 +373,11 @@ impl Engine {
         self.since_snapshot_bytes >= log_bytes && self.writing.is_none()
     }
 
-    /// Whether anything was appended since the last snapshot.
-    pub(crate) const fn has_news(&self) -> bool {
-        self.since_snapshot_bytes > 0
+    /// Whether the log holds anything that no snapshot covers, be it written or half written. (One
+    /// that was taken and never came to be written covers nothing.)
+    pub(crate) fn has_news(&self) -> bool {
+        let writing = self.writing.as_ref().map_or(0, |(position, ..)| position.0);
+        self.applied.position > self.covered.max(writing)
     }
 
     /// Takes a snapshot: everything stands still meanwhile, so it is only copied here. It is to be
@@ -405,6 +411,7 @@ impl Engine {
             match self.log.write_snapshot(position, chunk, body, last) {
                 Ok(()) if last => {
                     self.stats.snapshots += 1;
+                    self.covered = position.0;
                     self.truncate_before = Some(position.next());
                 }
                 Ok(()) => self.writing = Some((position, sealed, chunk + 1)),
@@ -426,6 +433,12 @@ impl Engine {
             }
         }
         self.truncate_before.is_some()
+    }
+
+    /// A snapshot could not be sealed; the next is taken when its turn comes.
+    pub(crate) fn snapshot_failed(&mut self, why: &std::io::Error) {
+        self.stats.snapshots_failed += 1;
+        tracing::warn!(%why, "a snapshot could not be sealed; the log keeps what it covers");
     }
 
     /// Whether an append could succeed now.

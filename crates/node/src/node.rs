@@ -1,7 +1,7 @@
 //! A node: machines, a log, and the thread between them.
 
 use std::hash::{BuildHasher, RandomState};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -14,7 +14,7 @@ use crate::clock::{self, Clock};
 use crate::engine::{Engine, EngineStats, Fatal, Progress};
 use crate::slot::{Bounds, Erased, Handle, Refused, Slot};
 use crate::snapshot::Applied;
-use crate::writer::{self, Queue, Request};
+use crate::writer::{self, CLOCK_LOOK_EVERY, Queue, Request};
 
 /// The bounds of a node.
 #[derive(Clone, Copy, Debug)]
@@ -81,6 +81,8 @@ pub(crate) struct InMemory {
     entries: AtomicU64,
     /// The time of the last entry.
     at: AtomicU64,
+    /// The node was stopped: nothing more is taken.
+    stopped: AtomicBool,
     /// The deadline that the clock's thread sleeps for, in milliseconds; `u64::MAX` for none.
     due: Mutex<u64>,
     wake: Condvar,
@@ -95,10 +97,19 @@ impl InMemory {
             clock,
             entries: AtomicU64::new(now.0 << 14),
             at: AtomicU64::new(now.0),
+            stopped: AtomicBool::new(false),
             due: Mutex::new(u64::MAX),
             wake: Condvar::new(),
             due_hint: AtomicU64::new(u64::MAX),
         }
+    }
+
+    /// Whether proposals are still taken.
+    ///
+    /// # Errors
+    /// [`Refused::Stopping`] when they are not.
+    pub(crate) fn open(&self) -> Result<(), Refused> {
+        if self.stopped.load(Ordering::Relaxed) { Err(Refused::Stopping) } else { Ok(()) }
     }
 
     /// The time of so many new entries, and the number of the first of them. Called under the lock
@@ -126,9 +137,11 @@ impl Shared {
         let (Some(memory), Some(next)) = (self.in_memory.get(), next()) else {
             return;
         };
-        if next.0 < memory.due_hint.load(Ordering::Relaxed) {
+        // 0 ends the thread.
+        let next = next.0.max(1);
+        if next < memory.due_hint.load(Ordering::Relaxed) {
             let mut due = lock(&memory.due);
-            *due = next.0.min(*due);
+            *due = next.min(*due);
             memory.due_hint.store(*due, Ordering::Relaxed);
             memory.wake.notify_one();
         }
@@ -198,6 +211,9 @@ impl Builder {
         let first = memory.entries.load(Ordering::Relaxed);
         self.slots.iter().for_each(|slot| slot.begin_after(first));
         let _first_time = self.shared.in_memory.set(memory);
+        for slot in &self.slots {
+            self.shared.deadline_may_have_moved(|| slot.next_deadline());
+        }
         let (failed, _) = watch::channel(None);
         let (shared, slots) = (Arc::clone(&self.shared), self.slots);
         let thread = std::thread::spawn(move || tick_in_memory(&shared, &slots));
@@ -207,13 +223,17 @@ impl Builder {
     /// Recovers from the log and starts. Blocks until every entry of the log is applied;
     /// `progress` is called about once a second meanwhile.
     ///
-    /// Called on a tokio runtime, the node gathers proposals there (see `writer`).
+    /// Called on a tokio runtime, the node gathers proposals there (see `writer`): that runtime must
+    /// go on running, or be dropped. One that is kept and not driven holds every proposal up.
     ///
     /// # Errors
     /// [`Fatal`]: what is stored cannot be read or understood. Nothing was written.
     pub fn start(self, log: Box<dyn Log>, progress: impl FnMut(Progress)) -> Result<Node, Fatal> {
         let Self { shared, slots } = self;
-        let engine = Engine::recover(log, slots, progress)?;
+        let engine = Engine::recover(log, slots, progress).inspect_err(|fatal| {
+            // Who has proposed already would wait for ever.
+            shared.queue.end(&Refused::Failed(fatal.to_string()));
+        })?;
         let _first_time = shared.history.set(engine.origin());
         shared.publish(engine.applied(), engine.stats);
         if let Ok(runtime) = tokio::runtime::Handle::try_current() {
@@ -263,8 +283,8 @@ impl Node {
     /// # Errors
     /// [`Refused`] with the reason why not.
     pub async fn check(&self) -> Result<(), Refused> {
-        if self.shared.in_memory.get().is_some() {
-            return Ok(());
+        if let Some(memory) = self.shared.in_memory.get() {
+            return memory.open();
         }
         let (sender, receiver) = oneshot::channel();
         self.shared.queue.request(Request::Check(sender))?;
@@ -303,6 +323,7 @@ impl Node {
     fn close(&self) {
         self.shared.queue.close(Refused::Stopping);
         if let Some(memory) = self.shared.in_memory.get() {
+            memory.stopped.store(true, Ordering::Relaxed);
             // The clock's thread ends at deadline 0.
             *lock(&memory.due) = 0;
             memory.wake.notify_one();
@@ -325,14 +346,16 @@ fn tick_in_memory(shared: &Shared, slots: &[Arc<dyn Erased>]) {
     while *due != 0 {
         let now = shared.clock.now();
         if *due > now.0 {
-            let wait_ms = (*due - now.0).min(60_000);
-            let waited = memory.wake.wait_timeout(due, Duration::from_millis(wait_ms));
+            let wait = Duration::from_millis(*due - now.0).min(CLOCK_LOOK_EVERY);
+            let waited = memory.wake.wait_timeout(due, wait);
             due = waited.unwrap_or_else(PoisonError::into_inner).0;
             continue;
         }
         *due = u64::MAX;
         memory.due_hint.store(u64::MAX, Ordering::Relaxed);
         drop(due);
+        // A tick is never stamped before what it is for, not even if the clock is put back now.
+        memory.at.fetch_max(now.0, Ordering::Relaxed);
         let mut next = u64::MAX;
         for slot in slots {
             if slot.next_deadline().is_some_and(|deadline| deadline <= now) {

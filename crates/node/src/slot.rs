@@ -10,7 +10,7 @@ use tokio::sync::{Notify, oneshot};
 use crate::node::Shared;
 use crate::writer::Proposal;
 
-/// Why a proposal was not taken. Nothing has changed.
+/// Why a proposal was not taken. Nothing has changed, unless it is [`Refused::Failed`].
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Refused {
     /// The log has no room. Try again when there is.
@@ -171,6 +171,12 @@ impl<M: Machine> Erased for Slot<M> {
     }
 }
 
+/// A proposal was dropped on its way, by a thread that is coming down: it may stand in the log. What
+/// is known to have changed nothing is refused, never dropped.
+fn unanswered() -> Refused {
+    Refused::Failed("its thread has panicked".to_owned())
+}
+
 /// Where the reply to a proposal will be.
 pub(crate) type Awaited<R> = oneshot::Receiver<Result<R, Refused>>;
 
@@ -195,9 +201,10 @@ impl<M: Machine> Handle<M> {
     /// waits for the commit that the command shares with all others of its time.
     ///
     /// # Errors
-    /// [`Refused`]: nothing has changed.
+    /// [`Refused`]: nothing has changed, or after [`Refused::Failed`] that is not known.
     pub async fn propose(&self, command: M::Command) -> Result<M::Reply, Refused> {
         if let Some(memory) = self.shared.in_memory() {
+            memory.open()?;
             let mut state = self.slot.lock();
             let (at, entry) = memory.stamp(1);
             let reply = state.apply(at, entry, command);
@@ -207,7 +214,7 @@ impl<M: Machine> Handle<M> {
         }
         let (proposal, reply) = self.proposal(command);
         self.shared.queue.push(proposal)?;
-        reply.await.unwrap_or(Err(Refused::Stopping))
+        reply.await.unwrap_or_else(|_| Err(unanswered()))
     }
 
     /// A command on its way, and where its reply will be.
@@ -221,19 +228,20 @@ impl<M: Machine> Handle<M> {
     /// may see the first of them applied before the last.
     ///
     /// # Errors
-    /// [`Refused`]: nothing has changed.
+    /// [`Refused`]: nothing has changed, or after [`Refused::Failed`] that is not known.
     pub async fn propose_all(&self, commands: Vec<M::Command>) -> Result<Vec<M::Reply>, Refused> {
         if commands.is_empty() {
             return Ok(Vec::new());
         }
         if let Some(memory) = self.shared.in_memory() {
+            memory.open()?;
             let replies = self.slot.apply_all(commands, |entries| memory.stamp(entries));
             self.after_direct();
             return Ok(replies);
         }
         let (proposal, replies) = self.proposals(commands);
         self.shared.queue.push(proposal)?;
-        replies.await.unwrap_or(Err(Refused::Stopping))
+        replies.await.unwrap_or_else(|_| Err(unanswered()))
     }
 
     /// Commands on their way together, and where their replies will be.

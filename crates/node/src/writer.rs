@@ -22,6 +22,9 @@ use crate::engine::{Engine, Fatal};
 use crate::node::Shared;
 use crate::slot::Refused;
 
+/// A deadline is slept for no longer than this at once: a clock that was put forward meanwhile, or
+/// a machine that was suspended, makes it come earlier.
+pub(crate) const CLOCK_LOOK_EVERY: Duration = Duration::from_secs(60);
 /// When a tick for which the log had no room is tried again.
 const TICK_AGAIN_AFTER: Duration = Duration::from_millis(100);
 
@@ -149,13 +152,27 @@ impl Queue {
     pub(crate) fn close(&self, why: Refused) {
         self.lock().closed.get_or_insert(why);
         self.wake.notify_one();
+        self.task.notify_one();
+    }
+
+    /// Takes no more proposals and refuses those that wait: there is no thread, or it has ended.
+    pub(crate) fn end(&self, why: &Refused) {
+        self.close(why.clone());
+        let (left, requests) = {
+            let mut waiting = self.lock();
+            (std::mem::take(&mut waiting.proposals), std::mem::take(&mut waiting.requests))
+        };
+        left.into_iter().for_each(|proposal| proposal.refuse(why));
+        // Whoever waits for one is told so by its end.
+        drop(requests);
     }
 
     /// The task that answers, and that wakes the thread once everybody who was ready has proposed.
     pub(crate) async fn gather(self: Arc<Self>) {
         let task = Task::begin(self);
         let queue = &task.0;
-        loop {
+        // A queue that is closed is dealt with by the thread alone.
+        while queue.lock().closed.is_none() {
             queue.task.notified().await;
             let mut before = 0;
             loop {
@@ -247,10 +264,8 @@ pub(crate) fn run(engine: Engine, shared: &Arc<Shared>) -> Result<(), Fatal> {
         Ok(()) => Refused::Stopping,
         Err(fatal) => Refused::Failed(fatal.to_string()),
     };
-    shared.queue.close(why.clone());
-    let mut left = std::mem::take(&mut writer.proposals);
-    left.append(&mut shared.queue.lock().proposals);
-    left.into_iter().for_each(|proposal| proposal.refuse(&why));
+    std::mem::take(&mut writer.proposals).into_iter().for_each(|left| left.refuse(&why));
+    shared.queue.end(&why);
     outcome
 }
 
@@ -301,7 +316,7 @@ impl Writer<'_> {
             return Some(TICK_AGAIN_AFTER);
         }
         let wait_ms = due.0.saturating_sub(self.shared.clock.now().0);
-        Some(Duration::from_millis(wait_ms))
+        Some(Duration::from_millis(wait_ms).min(CLOCK_LOOK_EVERY))
     }
 
     fn answer(&mut self, request: Request) {
@@ -311,7 +326,7 @@ impl Writer<'_> {
                 self.sealing = false;
                 match sealed {
                     Ok(sealed) => self.engine.write_snapshot(position, sealed),
-                    Err(why) => tracing::warn!(%position, %why, "a snapshot could not be sealed"),
+                    Err(why) => self.engine.snapshot_failed(&why),
                 }
             }
         }
@@ -322,12 +337,16 @@ impl Writer<'_> {
         let taken = self.engine.take_snapshot();
         let position = Position(taken.applied.position);
         let queue = Arc::clone(&self.shared.queue);
-        self.sealing = true;
-        std::thread::spawn(move || {
+        let sealing = std::thread::Builder::new().name("tidings-seal".into()).spawn(move || {
             let sealed = taken.seal();
-            // A queue that has closed meanwhile takes its own snapshot.
+            // Who has closed the queue meanwhile takes a snapshot of its own.
             drop(queue.request(Request::Sealed(position, sealed)));
         });
+        match sealing {
+            Ok(_) => self.sealing = true,
+            // There are no more threads to be had. That passes; commits do not wait for it.
+            Err(why) => self.engine.snapshot_failed(&why),
+        }
     }
 
     /// The last snapshot, so that the next start has nothing to replay.
@@ -337,7 +356,7 @@ impl Writer<'_> {
             let position = Position(taken.applied.position);
             match taken.seal() {
                 Ok(sealed) => self.engine.write_snapshot(position, sealed),
-                Err(why) => tracing::warn!(%why, "the last snapshot could not be sealed"),
+                Err(why) => self.engine.snapshot_failed(&why),
             }
         }
         while self.engine.work() {}

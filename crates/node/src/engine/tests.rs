@@ -99,3 +99,17 @@ fn a_clock_that_is_behind_does_not_turn_back_time_that_another_node_has_logged()
     assert_eq!(life.engine.next_deadline(), Some(Timestamp(5010)));
     assert_eq!(life.state(), Life::over(Box::new(log.reopen())).unwrap().state());
 }
+
+#[test]
+fn a_snapshot_that_was_taken_and_never_written_covers_nothing() {
+    let mut log = Memory::default();
+    log.append(1, &batch(1, 1)).unwrap();
+    let mut life = Life::over(Box::new(log.reopen())).unwrap();
+    let taken = life.engine.take_snapshot();
+    assert!(life.engine.has_news(), "or a node that stops now would leave the log as it is");
+    life.engine.write_snapshot(Position(taken.applied.position), taken.seal().unwrap());
+    assert!(!life.engine.has_news(), "it is being written");
+    while life.engine.work() {}
+    assert!(!life.engine.has_news());
+    assert!(!Life::over(Box::new(log)).unwrap().engine.has_news());
+}

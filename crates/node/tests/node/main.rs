@@ -1,0 +1,10 @@
+//! A node from outside: group commit, ending, deadlines, watchers, snapshots.
+
+#![expect(clippy::unwrap_used, reason = "a test ends where it does not go on")]
+
+mod commits;
+mod deadlines;
+mod ends;
+mod snapshots;
+mod support;
+mod watchers;
