@@ -127,7 +127,11 @@ fn runtime(settings: &Settings) -> std::io::Result<tokio::runtime::Runtime> {
 fn serve(matches: &ArgMatches) -> anyhow::Result<ExitCode> {
     let settings = Settings::read(&layers(matches)?)?;
     telemetry::start(&settings);
-    runtime(&settings)?.block_on(run(settings))
+    let runtime = runtime(&settings)?;
+    let ended = runtime.block_on(run(settings));
+    // A recovery that was told to stop is not waited for: it has changed nothing.
+    runtime.shutdown_background();
+    ended
 }
 
 async fn run(settings: Settings) -> anyhow::Result<ExitCode> {

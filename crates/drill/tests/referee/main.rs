@@ -151,7 +151,10 @@ async fn a_server_that_forgets_when_it_is_started_again_is_caught() {
     Server::new(Fault::None).listen(Some(address));
     let verdict = drill.await.unwrap().unwrap();
     assert!(!verdict.passed(), "{verdict}");
-    assert!(verdict.to_string().contains("sequence: expected"), "{verdict}");
+    // By the watcher on the way, or by the comparison in the end; only the first few are shown.
+    let shown = verdict.to_string();
+    let words = ["were acknowledged and are not known", "sequence: expected"];
+    assert!(words.iter().any(|words| shown.contains(words)), "{verdict}");
 }
 
 #[tokio::test]

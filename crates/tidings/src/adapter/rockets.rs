@@ -13,7 +13,7 @@ use utoipa_axum::routes;
 
 use crate::config::Http;
 use crate::wire::http::accept::{Answering, HotRoutes};
-use crate::wire::http::body::MessageBody;
+use crate::wire::http::body::{MessageBody, Pieces};
 use crate::wire::http::{Problem, etag, page};
 use crate::wire::sse;
 
@@ -83,6 +83,11 @@ impl Adapter {
             },
             _ => Answering::NotMine(request),
         })
+    }
+
+    /// A body that may be as large as a bulk request.
+    fn pieces<B: MessageBody>(&self, headers: &HeaderMap, body: B) -> Result<Pieces<B>, Problem> {
+        Pieces::new(headers, body, self.http.bulk_bytes_max, self.http.body_timeout)
     }
 
     /// Takes in messages, in whatever form they are.

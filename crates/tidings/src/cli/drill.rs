@@ -58,6 +58,9 @@ pub(super) fn run(matches: &ArgMatches) -> anyhow::Result<ExitCode> {
     let passed = runtime.block_on(drill_all(&address, &drills))?;
     if let Some(inside) = inside {
         inside.stop()?;
+        say(format_args!(
+            "(the server ran inside this process: its CPU and memory include the drill's)"
+        ))?;
     }
     Ok(if passed { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }

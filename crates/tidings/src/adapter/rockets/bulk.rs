@@ -102,11 +102,10 @@ pub(super) async fn take_lines(
     headers: &HeaderMap,
     body: impl MessageBody,
 ) -> Result<Response, Problem> {
-    let bounds = &adapter.http;
-    let mut pieces = Pieces::new(headers, body, bounds.bulk_bytes_max, bounds.body_timeout)?;
+    let mut pieces = adapter.pieces(headers, body)?;
     let mut bulk = Bulk::begin(adapter, pieces.declared_or_max()).await?;
     let mut lines =
-        Lines { begun: Vec::new(), too_long: false, line_bytes_max: bounds.body_bytes_max };
+        Lines { begun: Vec::new(), too_long: false, line_bytes_max: adapter.http.body_bytes_max };
     while let Some(piece) = pieces.next().await? {
         lines.take(&piece, &mut bulk);
     }
@@ -185,8 +184,7 @@ pub(super) async fn take_events(
     headers: &HeaderMap,
     body: impl MessageBody,
 ) -> Result<Response, Problem> {
-    let bounds = &adapter.http;
-    let mut pieces = Pieces::new(headers, body, bounds.bulk_bytes_max, bounds.body_timeout)?;
+    let mut pieces = adapter.pieces(headers, body)?;
     let first = pieces.next().await?.unwrap_or_default();
     take_items(adapter, pieces, first, |item| {
         let event = serde_json::from_str::<CloudEvent<'_>>(item.get());

@@ -7,7 +7,7 @@ use tidings_core::machine::rockets::{Command, Outcome, Reply};
 
 use super::{Adapter, bulk, parse, schema};
 use crate::wire::http::Problem;
-use crate::wire::http::body::{MessageBody, Pieces};
+use crate::wire::http::body::MessageBody;
 
 static OUTCOME: HeaderName = HeaderName::from_static("tidings-outcome");
 
@@ -17,8 +17,7 @@ pub(super) async fn take(
     headers: &HeaderMap,
     body: impl MessageBody,
 ) -> Result<Response, Problem> {
-    let bounds = &adapter.http;
-    let mut pieces = Pieces::new(headers, body, bounds.bulk_bytes_max, bounds.body_timeout)?;
+    let mut pieces = adapter.pieces(headers, body)?;
     let mut first = pieces.next().await?.unwrap_or_default();
     while first.trim_ascii().is_empty() {
         match pieces.next().await? {
@@ -31,7 +30,7 @@ pub(super) async fn take(
     if first.trim_ascii_start().first() == Some(&b'[') {
         return bulk::take_array(adapter, pieces, first).await;
     }
-    pieces.limit(bounds.body_bytes_max)?;
+    pieces.limit(adapter.http.body_bytes_max)?;
     let body = pieces.rest(first).await?;
     let delivery = parse::delivery(&body, adapter.text_bytes_max)?;
     let (channel, number) = (delivery.channel, delivery.number);

@@ -145,6 +145,8 @@ pub(crate) async fn serve(
                 };
                 tokio::spawn(connection.serve(stream, place));
             }
+            // The client has gone before it was accepted.
+            Err(why) if why.kind() == io::ErrorKind::ConnectionAborted => {}
             Err(why) => {
                 complaint.warn(&why);
                 // Most likely there are no descriptors left: others must close first.
@@ -163,8 +165,9 @@ type Place = tokio::sync::OwnedSemaphorePermit;
 async fn accept(listener: &TcpListener, places: &Arc<Semaphore>) -> io::Result<(TcpStream, Place)> {
     let place = Arc::clone(places).acquire_owned().await.map_err(io::Error::other)?;
     let (stream, _) = listener.accept().await?;
-    // Without it the last segment of an answer waits for the client's delayed acknowledgement.
-    stream.set_nodelay(true)?;
+    // Without it the last segment of an answer waits for the client's delayed acknowledgement. It
+    // fails when the client has gone already, which is found soon enough.
+    let _gone_already = stream.set_nodelay(true);
     Ok((stream, place))
 }
 

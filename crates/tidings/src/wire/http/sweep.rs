@@ -23,7 +23,7 @@ const LOOKS_PER_TIMEOUT: u32 = 4;
 pub(crate) struct Link {
     /// Goes up with every request.
     requests: AtomicU32,
-    /// How many requests are being answered: 1, or more than 1 for ever once it streams.
+    /// How many requests are being answered; stays above 0 once an answer streams.
     at_work: AtomicU32,
     /// It is to close: after the request it is at when the server stops, at once when it is idle.
     close: AtomicBool,
@@ -124,6 +124,8 @@ impl Sweeper {
     /// A link for a new connection.
     pub(crate) fn link(&self, timeout: Duration) -> Arc<Link> {
         let looks = timeout.as_nanos().div_ceil(self.every.as_nanos().max(1));
+        // Under the lock, so that a stop is not missed between looking and being listed.
+        let mut links = lock(&self.links);
         let link = Arc::new(Link {
             requests: AtomicU32::new(0),
             at_work: AtomicU32::new(0),
@@ -133,7 +135,7 @@ impl Sweeper {
             looks_max: u32::try_from(looks).unwrap_or(u32::MAX),
             seen: Mutex::new((0, 0)),
         });
-        lock(&self.links).push(Arc::downgrade(&link));
+        links.push(Arc::downgrade(&link));
         link
     }
 
@@ -146,15 +148,20 @@ impl Sweeper {
                 _ = looks.tick() => self.look(),
             }
         }
-        self.stopping.store(true, Ordering::Release);
-        for link in lock(&self.links).iter().filter_map(Weak::upgrade) {
-            link.close.store(true, Ordering::Release);
-            link.wake();
-        }
+        self.tell_all_to_finish();
         // An idle connection closes at once when told to; one whose client stalls is cut in time.
         loop {
             looks.tick().await;
             self.look();
+        }
+    }
+
+    fn tell_all_to_finish(&self) {
+        let links = lock(&self.links);
+        self.stopping.store(true, Ordering::Release);
+        for link in links.iter().filter_map(Weak::upgrade) {
+            link.close.store(true, Ordering::Release);
+            link.wake();
         }
     }
 
