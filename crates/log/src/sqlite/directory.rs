@@ -17,7 +17,7 @@ pub(super) struct Directory {
     pub(super) path: PathBuf,
     /// The operating system drops the lock with the file, however the process ends. Separate from
     /// the database, whose own locks other programs (`sqlite3`, Litestream) may take.
-    _lock: File,
+    lock: File,
 }
 
 impl Directory {
@@ -49,7 +49,7 @@ impl Directory {
             .and_then(|()| file.rewind())
             .and_then(|()| writeln!(file, "{}", std::process::id()))
             .map_err(cannot)?;
-        Ok(Self { path: path.to_owned(), _lock: file })
+        Ok(Self { path: path.to_owned(), lock: file })
     }
 
     /// Makes the names in it durable: called once the database has been made.
@@ -61,6 +61,17 @@ impl Directory {
 
     pub(super) fn database(&self) -> PathBuf {
         self.path.join(DATABASE)
+    }
+}
+
+impl Drop for Directory {
+    /// Unlocks it by name. Closing the file would not be enough: another thread may have forked a
+    /// child, which has a copy until it executes its program.
+    fn drop(&mut self) {
+        if let Err(error) = self.lock.unlock() {
+            // It goes with the last copy of the file, then. This crate has no log to tell it to.
+            debug_assert!(false, "the lock is not released: {error}");
+        }
     }
 }
 
@@ -94,4 +105,21 @@ fn in_use(path: &Path, file: &mut File) -> Error {
         "the data directory {} is in use by {who}: stop it first, or choose another directory",
         path.display()
     ))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Directory;
+
+    #[test]
+    fn a_directory_let_go_is_free_even_while_a_child_that_was_just_forked_has_a_copy_of_the_lock() {
+        let folder = tempfile::tempdir().unwrap();
+        let held = Directory::hold(folder.path()).unwrap();
+        // A copy shares the open file, and so the lock, just as a fork does until its exec.
+        let copy = held.lock.try_clone().unwrap();
+        assert!(Directory::hold(folder.path()).is_err());
+        drop(held);
+        drop(Directory::hold(folder.path()).unwrap());
+        drop(copy);
+    }
 }

@@ -111,5 +111,9 @@ fn a_snapshot_that_was_taken_and_never_written_covers_nothing() {
     assert!(!life.engine.has_news(), "it is being written");
     while life.engine.work() {}
     assert!(!life.engine.has_news());
-    assert!(!Life::over(Box::new(log)).unwrap().engine.has_news());
+    assert!(!Life::over(Box::new(log.reopen())).unwrap().engine.has_news());
+    let mut proposals = VecDeque::from([life.ledger.proposal((2, 0)).0]);
+    life.engine.commit(&mut proposals, &mut Vec::new(), Timestamp(1)).unwrap();
+    assert!(life.engine.has_news(), "one batch is enough");
+    assert!(Life::over(Box::new(log)).unwrap().engine.has_news());
 }
