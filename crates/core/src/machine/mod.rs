@@ -13,6 +13,7 @@ use alloc::vec::Vec;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+pub mod maze;
 pub mod rockets;
 
 /// When an entry was made, in milliseconds since 1970-01-01T00:00:00Z. Stamped once, by the node

@@ -190,6 +190,15 @@ impl<T> Sequencer<T> {
         Self { beyond: Some(Box::new(beyond)), ..Self::new(held_max) }
     }
 
+    /// Keeps `window` slots from now on, as one made by [`Sequencer::with_window`] does.
+    pub fn keep_window(&mut self, window: usize) {
+        let beyond = self.beyond.get_or_insert_with(|| Box::new(Beyond::new()));
+        beyond.window = window.next_power_of_two();
+        if beyond.ring.len() < beyond.window {
+            beyond.grow(self.next, beyond.window);
+        }
+    }
+
     /// The number that will be ready when it comes.
     pub const fn next(&self) -> u64 {
         self.next
@@ -246,11 +255,15 @@ impl<T> Sequencer<T> {
             self.next += 1;
             return Offered::Ready(item);
         }
+        self.hold(number, item);
+        Offered::Held
+    }
+
+    fn hold(&mut self, number: u64, item: T) {
         let beyond = self.beyond.get_or_insert_with(|| Box::new(Beyond::new()));
         beyond.insert(self.next, self.held, number, item);
         beyond.last = beyond.last.max(number);
         self.held += 1;
-        Offered::Held
     }
 
     /// The held item with the next number, if it is there. O(1); O(log held) while items far
@@ -430,13 +443,12 @@ impl<T> Sequencer<T> {
             sequencer.beyond = Some(Box::new(Beyond { last, given_up, ..Beyond::new() }));
         }
         for (number, item) in held {
-            match sequencer.offer(number, item) {
-                Offered::Held => {}
-                Offered::Ready(_)
-                | Offered::Duplicate(_)
-                | Offered::DuplicateOfHeld(_)
-                | Offered::Late(_) => return None,
+            let known = number < next || number > NUMBER_MAX || sequencer.get(number).is_some();
+            if known {
+                return None;
             }
+            // Also the next one: ready, and not yet taken.
+            sequencer.hold(number, item);
         }
         Some(sequencer)
     }

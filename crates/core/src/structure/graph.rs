@@ -1,0 +1,276 @@
+//! Who follows whom: for every user the set of those who follow him, to be walked as one slice.
+//!
+//! Users bear 64-bit ids from outside and stand at dense places inside, given in the order in
+//! which they are first named. A walk over followers is then one pass over 32-bit places, and
+//! whoever keeps something for a user can keep it in a `Vec` by place.
+//!
+//! Followers are a set. A small one is searched through (a hundred places are two cache lines a
+//! nanosecond), a large one has an index of its own, so that every step costs O(1) whatever the
+//! number of followers.
+
+use alloc::boxed::Box;
+use alloc::vec::Vec;
+use core::hash::BuildHasher;
+
+use hashbrown::{DefaultHashBuilder, HashTable};
+use serde::{Deserialize, Serialize};
+
+/// Where a user stands: dense, from 0, in the order in which users were first named.
+pub type Place = u32;
+
+/// With more followers than this a user gets an index over them.
+const SEARCHED_MAX: usize = 128;
+
+/// With fewer followers than this the index goes again.
+const INDEXED_MIN: usize = 64;
+
+/// What became of a follow.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Followed {
+    /// It stands from now on.
+    New,
+    /// It stood already.
+    Again,
+    /// There are as many follows as there may be: it does not stand.
+    FollowsFull,
+    /// There are as many users as there may be, and this would be one more: it does not stand.
+    UsersFull,
+}
+
+/// Who follows whom. See the top of this module.
+#[derive(Clone, Debug)]
+pub struct Graph {
+    users_max: u32,
+    follows_max: u64,
+    /// How many follows stand.
+    follows: u64,
+    /// The id at each place.
+    ids: Vec<u64>,
+    /// The followers of the user at each place.
+    followers: Vec<Followers>,
+    /// Finds a place by id. Seeded per instance: ids come from strangers.
+    places: HashTable<Place>,
+    hasher: DefaultHashBuilder,
+}
+
+/// A set of places.
+#[derive(Clone, Debug, Default)]
+struct Followers {
+    /// In no order that means anything, but the same on every machine.
+    list: Vec<Place>,
+    /// For a large set: finds where in `list` a place stands.
+    index: Option<Box<HashTable<u32>>>,
+}
+
+impl Followers {
+    fn find(&self, place: Place, hasher: &DefaultHashBuilder) -> Option<usize> {
+        match &self.index {
+            None => self.list.iter().position(|other| *other == place),
+            Some(index) => {
+                let is_it = |at: &u32| self.list.get(*at as usize) == Some(&place);
+                index.find(hasher.hash_one(place), is_it).map(|at| *at as usize)
+            }
+        }
+    }
+
+    fn insert(&mut self, place: Place, hasher: &DefaultHashBuilder) -> bool {
+        if self.find(place, hasher).is_some() {
+            return false;
+        }
+        self.list.push(place);
+        if self.index.is_some() {
+            self.index_last(hasher);
+        } else if self.list.len() > SEARCHED_MAX {
+            self.make_index(hasher);
+        }
+        true
+    }
+
+    fn index_last(&mut self, hasher: &DefaultHashBuilder) {
+        let Self { list, index: Some(index) } = self else { return };
+        let Some(place) = list.last() else { return };
+        let at = u32::try_from(list.len() - 1).unwrap_or(u32::MAX);
+        let rehash = |at: &u32| list.get(*at as usize).map_or(0, |place| hasher.hash_one(place));
+        index.insert_unique(hasher.hash_one(place), at, rehash);
+    }
+
+    /// O(followers), paid for by the follows that made it necessary.
+    fn make_index(&mut self, hasher: &DefaultHashBuilder) {
+        let mut index = HashTable::with_capacity(2 * self.list.len());
+        for (at, place) in (0u32..).zip(&self.list) {
+            // There is room for twice as many: nothing is hashed again.
+            index.insert_unique(hasher.hash_one(place), at, |_| 0);
+        }
+        self.index = Some(Box::new(index));
+    }
+
+    fn remove(&mut self, place: Place, hasher: &DefaultHashBuilder) -> bool {
+        let Some(at) = self.find(place, hasher) else {
+            return false;
+        };
+        let last = self.list.len() - 1;
+        if let Some(index) = &mut self.index {
+            let entry = |at: usize| move |other: &u32| *other as usize == at;
+            if let Ok(gone) = index.find_entry(hasher.hash_one(place), entry(at)) {
+                gone.remove();
+            }
+            // The last one moves to where the one that goes stood.
+            if let Some(moved) = self.list.last().filter(|_| at != last)
+                && let Some(stands) = index.find_mut(hasher.hash_one(moved), entry(last))
+            {
+                *stands = u32::try_from(at).unwrap_or(u32::MAX);
+            }
+        }
+        self.list.swap_remove(at);
+        if self.list.len() < INDEXED_MIN {
+            self.index = None;
+        }
+        // A crowd that has left does not keep its memory.
+        if self.list.capacity() > SEARCHED_MAX && self.list.len() < self.list.capacity() / 4 {
+            self.list.shrink_to(self.list.capacity() / 2);
+        }
+        true
+    }
+}
+
+impl Graph {
+    /// Nobody follows anybody. At most so many users and follows. Allocates nothing.
+    pub fn new(users_max: u32, follows_max: u64) -> Self {
+        Self {
+            users_max,
+            follows_max,
+            follows: 0,
+            ids: Vec::new(),
+            followers: Vec::new(),
+            places: HashTable::new(),
+            hasher: DefaultHashBuilder::default(),
+        }
+    }
+
+    /// Changes the bounds. What is over them already stays.
+    pub const fn set_bounds(&mut self, users_max: u32, follows_max: u64) {
+        self.users_max = users_max;
+        self.follows_max = follows_max;
+    }
+
+    /// How many follows stand.
+    pub const fn follows(&self) -> u64 {
+        self.follows
+    }
+
+    /// The ids of all users that ever took part in a follow, each at its place.
+    pub fn ids(&self) -> &[u64] {
+        &self.ids
+    }
+
+    /// Where a user stands, if he ever took part in a follow. O(1).
+    pub fn place(&self, id: u64) -> Option<Place> {
+        let is_it = |place: &Place| self.ids.get(*place as usize) == Some(&id);
+        self.places.find(self.hasher.hash_one(id), is_it).copied()
+    }
+
+    /// Those who follow a user now, in no order that means anything. O(1).
+    pub fn followers(&self, id: u64) -> &[Place] {
+        let followers = self.place(id).and_then(|place| self.followers.get(place as usize));
+        followers.map_or(&[], |followers| &followers.list)
+    }
+
+    /// From now on `follower` follows `followed`; users that were unknown are given places. O(1),
+    /// allocates only to grow.
+    pub fn follow(&mut self, follower: u64, followed: u64) -> Followed {
+        let (Some(follower), Some(followed)) =
+            (self.place_or_new(follower), self.place_or_new(followed))
+        else {
+            return Followed::UsersFull;
+        };
+        let full = self.follows >= self.follows_max;
+        let Some(followers) = self.followers.get_mut(followed as usize) else {
+            return Followed::UsersFull;
+        };
+        if full {
+            let stands = followers.find(follower, &self.hasher).is_some();
+            return if stands { Followed::Again } else { Followed::FollowsFull };
+        }
+        if followers.insert(follower, &self.hasher) {
+            self.follows += 1;
+            Followed::New
+        } else {
+            Followed::Again
+        }
+    }
+
+    /// From now on `follower` does not follow `followed`. Returns whether he did. O(1).
+    pub fn unfollow(&mut self, follower: u64, followed: u64) -> bool {
+        let (Some(follower), Some(followed)) = (self.place(follower), self.place(followed)) else {
+            return false;
+        };
+        let followers = self.followers.get_mut(followed as usize);
+        let gone = followers.is_some_and(|followers| followers.remove(follower, &self.hasher));
+        self.follows -= u64::from(gone);
+        gone
+    }
+
+    /// Forgets everybody, and keeps the bounds.
+    pub fn clear(&mut self) {
+        *self = Self::new(self.users_max, self.follows_max);
+    }
+
+    fn place_or_new(&mut self, id: u64) -> Option<Place> {
+        if let Some(place) = self.place(id) {
+            return Some(place);
+        }
+        let place = Place::try_from(self.ids.len()).ok().filter(|place| *place < self.users_max)?;
+        let (hasher, ids) = (&self.hasher, &self.ids);
+        let rehash = |place: &Place| ids.get(*place as usize).map_or(0, |id| hasher.hash_one(id));
+        self.places.insert_unique(hasher.hash_one(id), place, rehash);
+        self.ids.push(id);
+        self.followers.push(Followers::default());
+        Some(place)
+    }
+}
+
+/// A graph taken apart, to be stored.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Parts {
+    /// The id at each place.
+    pub ids: Vec<u64>,
+    /// The followers of the user at each place, in the order in which they are walked.
+    pub followers: Vec<Vec<Place>>,
+}
+
+impl Graph {
+    /// Takes a copy apart. O(users + follows).
+    pub fn to_parts(&self) -> Parts {
+        let followers = self.followers.iter().map(|followers| followers.list.clone()).collect();
+        Parts { ids: self.ids.clone(), followers }
+    }
+
+    /// Puts one together again that behaves as the one taken apart did. `None` when the parts
+    /// contradict each other: they were not made by [`Graph::to_parts`].
+    pub fn from_parts(parts: Parts, users_max: u32, follows_max: u64) -> Option<Self> {
+        let Parts { ids, followers } = parts;
+        let mut graph = Self::new(u32::MAX, u64::MAX);
+        for (place, id) in ids.iter().enumerate() {
+            if graph.place_or_new(*id)? as usize != place {
+                return None;
+            }
+        }
+        if followers.len() != ids.len() {
+            return None;
+        }
+        for (followed, list) in graph.followers.iter_mut().zip(followers) {
+            for follower in list {
+                let known = (follower as usize) < ids.len();
+                if !known || !followed.insert(follower, &graph.hasher) {
+                    return None;
+                }
+                graph.follows += 1;
+            }
+        }
+        graph.set_bounds(users_max, follows_max);
+        Some(graph)
+    }
+}
+
+#[cfg(test)]
+mod tests;
