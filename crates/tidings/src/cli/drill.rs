@@ -97,7 +97,12 @@ impl Inside {
     fn start(durable: bool) -> anyhow::Result<Self> {
         let folder = durable.then(tempfile::tempdir).transpose()?;
         let data = folder.as_ref().map(|folder| folder.path().display().to_string());
-        let mut given = vec![("http", "127.0.0.1:0"), ("log_level", "warn")];
+        let mut given = vec![
+            ("http", "127.0.0.1:0"),
+            ("maze.source", "127.0.0.1:0"),
+            ("maze.clients", "127.0.0.1:0"),
+            ("log_level", "warn"),
+        ];
         match &data {
             Some(data) => given.push(("data", data)),
             None => given.push(("memory", "true")),

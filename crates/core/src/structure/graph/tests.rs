@@ -23,7 +23,7 @@ proptest! {
         let mut model: BTreeMap<u64, BTreeSet<u64>> = BTreeMap::new();
         for (step, follower, followed) in steps {
             match step {
-                0 | 1 | 2 => {
+                0..=2 => {
                     let new = model.entry(followed).or_default().insert(follower);
                     let expected = if new { Followed::New } else { Followed::Again };
                     prop_assert_eq!(graph.follow(follower, followed), expected);
