@@ -3,6 +3,9 @@
 
 use std::time::Duration;
 
+use crate::http::Client;
+use crate::verdict::Verdict;
+
 /// What the server has used so far.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
 pub struct Usage {
@@ -13,6 +16,36 @@ pub struct Usage {
 }
 
 impl Usage {
+    /// Asks the server. What it does not say is `None`.
+    pub(crate) async fn ask(client: &mut Client) -> Self {
+        let answer = client.get("/metrics").await;
+        if answer.status == 200 {
+            Self::parse(&String::from_utf8_lossy(&answer.body))
+        } else {
+            Self::default()
+        }
+    }
+
+    /// Adds lines for the processor time since `before`, per each of so many of these, and for the
+    /// memory now.
+    pub(crate) fn rows_since(self, before: Self, per: &[(&str, u64)], verdict: &mut Verdict) {
+        let used = self.cpu.zip(before.cpu);
+        // A server that was started again has used less than before: nothing to be said.
+        if let Some(used) = used.and_then(|(after, before)| after.checked_sub(before)) {
+            for &(what, count) in per.iter().filter(|(_, count)| *count > 0) {
+                #[expect(clippy::cast_precision_loss, reason = "a mean for a person to read")]
+                let micros = used.as_secs_f64() * 1e6 / count as f64;
+                let digits = if micros < 1.0 { 3 } else { 2 };
+                verdict.row(format!("server CPU per {what}"), format!("{micros:.digits$} µs"));
+            }
+        }
+        if let Some(bytes) = self.memory_bytes {
+            #[expect(clippy::cast_precision_loss, reason = "a size for a person to read")]
+            let mebibytes = bytes as f64 / f64::from(1 << 20);
+            verdict.row("server memory", format!("{mebibytes:.1} MiB"));
+        }
+    }
+
     /// Reads it out of the text of `GET /metrics`; what is not there or is no number is `None`.
     pub fn parse(text: &str) -> Self {
         let cpu = value(text, "process_cpu_seconds_total");

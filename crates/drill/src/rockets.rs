@@ -113,7 +113,7 @@ pub async fn run(target: &Target, options: &Options, progress: Progress) -> Resu
     let whole = async {
         let mut client = Client::new(target.clone(), options.retry());
         findings.known_before = judge.look_before(&mut client).await;
-        findings.before = usage(&mut client).await;
+        findings.before = Usage::ask(&mut client).await;
         let started = Instant::now();
         board.start();
         tokio::select! {
@@ -121,7 +121,7 @@ pub async fn run(target: &Target, options: &Options, progress: Progress) -> Resu
             never = watch(target, options, &board, &mut judge) => match never {},
         }
         findings.elapsed = started.elapsed();
-        findings.after = usage(&mut client).await;
+        findings.after = Usage::ask(&mut client).await;
         judge.check_all(&mut client).await;
         findings.finished = true;
     };
@@ -165,16 +165,6 @@ async fn watch(
     }
 }
 
-/// What the server says of its own use, if it does.
-async fn usage(client: &mut Client) -> Usage {
-    let answer = client.get("/metrics").await;
-    if answer.status == 200 {
-        Usage::parse(&String::from_utf8_lossy(&answer.body))
-    } else {
-        Usage::default()
-    }
-}
-
 /// Writes the table.
 fn verdict(options: &Options, world: &World, findings: Findings, judge: Judge) -> Verdict {
     let Findings { report, elapsed, .. } = &findings;
@@ -196,31 +186,13 @@ fn verdict(options: &Options, world: &World, findings: Findings, judge: Judge) -
     verdict.row("requests/s", per_second(report.requests, *elapsed));
     verdict.row("messages/s", per_second(report.messages, *elapsed));
     verdict.latency(&report.latency);
-    usage_rows(&mut verdict, &findings);
+    let per = [("message", report.messages), ("request", report.requests)];
+    findings.after.rows_since(findings.before, &per, &mut verdict);
     complaints(&mut verdict, options, world, &findings);
     let mut differences = findings.report.differences;
     differences.merge(judge.into_differences());
     verdict.set_differences(differences);
     verdict
-}
-
-/// The lines about the server's own use.
-fn usage_rows(verdict: &mut Verdict, findings: &Findings) {
-    let used = findings.after.cpu.zip(findings.before.cpu);
-    // A server that was started again has used less than before: nothing to be said.
-    if let Some(used) = used.and_then(|(after, before)| after.checked_sub(before)) {
-        #[expect(clippy::cast_precision_loss, reason = "a mean for a person to read")]
-        let micros = |count: u64| format!("{:.2} µs", used.as_secs_f64() * 1e6 / count as f64);
-        if findings.report.messages > 0 {
-            verdict.row("server CPU per message", micros(findings.report.messages));
-            verdict.row("server CPU per request", micros(findings.report.requests));
-        }
-    }
-    if let Some(bytes) = findings.after.memory_bytes {
-        #[expect(clippy::cast_precision_loss, reason = "a size for a person to read")]
-        let mebibytes = bytes as f64 / f64::from(1 << 20);
-        verdict.row("server memory", format!("{mebibytes:.1} MiB"));
-    }
 }
 
 /// What is wrong beside the state of the rockets.

@@ -1,0 +1,278 @@
+//! The drill of the maze: a stream of numbered events in disorder, and clients of which each must
+//! receive its notifications, in order, to the byte.
+//!
+//! - `options`: what it can be told.
+//! - `world`: which events there are, in which order they are sent (`line`: their text, `malformed`:
+//!   lines that are none), and what must come of them (`fold`: who hears what).
+//! - `load`: writes and reads in turns, on one thread (`source`, `client`: the two kinds of
+//!   connection, `queue`: bytes that wait, `probe`: latency).
+//!
+//! What a client must receive is made as bytes when the event is made, and compared with what
+//! arrives in pieces as large as they come. Nothing grows with the length of the stream.
+//!
+//! The load is a closed loop: the next event is written when the server has room for it.
+
+mod client;
+mod fold;
+mod line;
+mod load;
+mod malformed;
+mod options;
+mod probe;
+mod queue;
+mod source;
+mod world;
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use serde::Deserialize;
+use tokio::task::{JoinHandle, spawn_blocking};
+
+pub use options::{Mix, Options};
+
+use crate::Target;
+use crate::http::Client;
+use crate::metrics::Usage;
+use crate::progress::Progress;
+use crate::verdict::{Verdict, grouped, per_second};
+use load::{Load, Report};
+
+/// How often it is asked whether it has.
+const REGISTRATION_ASK_EVERY: Duration = Duration::from_millis(5);
+/// How long an answer about the server may take.
+const ANSWER_WAIT: Duration = Duration::from_secs(5);
+/// Descriptors beside those of the clients.
+const DESCRIPTORS_BESIDE: u64 = 128;
+
+/// Where the server is.
+#[derive(Debug, Clone)]
+pub struct Targets {
+    /// Takes the events.
+    pub source: SocketAddr,
+    /// Takes the user clients.
+    pub clients: SocketAddr,
+    /// Is asked for `GET /maze` and `GET /metrics`, if the server has that.
+    pub http: Option<Target>,
+}
+
+/// Why a drill was not begun.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// An option is out of its range.
+    #[error("--{name} {value}: from {min} to {max} is allowed")]
+    Range {
+        /// The option.
+        name: &'static str,
+        /// What it was set to.
+        value: u64,
+        /// The least that is allowed.
+        min: u64,
+        /// The most that is allowed.
+        max: u64,
+    },
+    /// An option that is a share is out of its range.
+    #[error("--{name} {share}: a share from 0 to {max} is allowed")]
+    Share {
+        /// The option.
+        name: &'static str,
+        /// What it was set to.
+        share: f64,
+        /// The most that is allowed.
+        max: f64,
+    },
+    /// The server is not there.
+    #[error("the {what} could not connect to {address}: {error}")]
+    Connect {
+        /// Who.
+        what: &'static str,
+        /// Where to.
+        address: SocketAddr,
+        /// Why.
+        error: std::io::Error,
+    },
+    /// The system has no way to wait for connections.
+    #[error("cannot wait for connections: {0}")]
+    System(std::io::Error),
+}
+
+/// Drills a server: connects the clients, sends the world, and compares every byte that every
+/// client receives.
+///
+/// The load runs on a thread of its own; the future can run on any tokio runtime with its time and
+/// network enabled. Dropping it stops the drill.
+///
+/// # Errors
+///
+/// [`Error`] if the options cannot be drilled, or the clients cannot connect; no event was sent then.
+/// Everything that goes wrong afterwards, running out of time included, is in the verdict.
+pub async fn run(
+    targets: &Targets,
+    options: &Options,
+    progress: Progress,
+) -> Result<Verdict, Error> {
+    options.check()?;
+    raise_descriptors(u64::from(options.clients));
+    let dropped = Dropped::default();
+    progress.begin(options.events);
+    let mut server = Asked::new(targets.http.clone());
+    let connected_before = server.clients().await.unwrap_or(0);
+    let load = spawn_blocking({
+        let (options, targets, progress) = (options.clone(), targets.clone(), progress.clone());
+        let dropped = Arc::clone(&dropped.0);
+        move || Load::connect(options, &targets, progress, dropped)
+    });
+    let load = finished(load).await?;
+    let unregistered = server.wait_for(connected_before, options).await;
+    let before = server.usage().await;
+    let load = spawn_blocking(move || load.run());
+    let report = tokio::select! {
+        report = finished(load) => report,
+        never = progress.show() => match never {},
+    };
+    let after = server.usage().await;
+    let mut verdict = verdict(options, report, before, after);
+    if let Some(registered) = unregistered {
+        verdict.fail(format!(
+            "GET /maze showed {registered} of {} clients {} ms after they had connected",
+            options.clients, options.stall_ms
+        ));
+    }
+    Ok(verdict)
+}
+
+/// Tells the load when nobody waits for it any more.
+#[derive(Default)]
+struct Dropped(Arc<AtomicBool>);
+
+impl Drop for Dropped {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
+/// What a thread gave; a panic in it goes on here.
+async fn finished<T>(thread: JoinHandle<T>) -> T {
+    match thread.await {
+        Ok(value) => value,
+        Err(error) => match error.try_into_panic() {
+            Ok(panic) => std::panic::resume_unwind(panic),
+            // A runtime that is shut down drops this future, too.
+            Err(_) => std::future::pending().await,
+        },
+    }
+}
+
+/// Lets this process have as many connections as it needs, if it may.
+fn raise_descriptors(clients: u64) {
+    // A server in the same process holds the other ends.
+    let wanted = 2 * clients + DESCRIPTORS_BESIDE;
+    let limit = getrlimit(Resource::Nofile);
+    if limit.current.is_some_and(|current| current < wanted) {
+        let most = limit.maximum.map_or(wanted, |maximum| maximum.min(wanted));
+        // If it may not, connecting will say so.
+        let _refused =
+            setrlimit(Resource::Nofile, Rlimit { current: Some(most), maximum: limit.maximum });
+    }
+}
+
+/// What is read of `GET /maze`.
+#[derive(Deserialize)]
+struct Shown {
+    clients: u64,
+}
+
+/// The server as it shows itself over HTTP, if it does.
+struct Asked(Option<Client>);
+
+impl Asked {
+    fn new(target: Option<Target>) -> Self {
+        Self(target.map(|target| Client::new(target, REGISTRATION_ASK_EVERY)))
+    }
+
+    /// How many clients it says are connected.
+    async fn clients(&mut self) -> Option<u64> {
+        let client = self.0.as_mut()?;
+        let answer = tokio::time::timeout(ANSWER_WAIT, client.get("/maze")).await.ok()?;
+        let shown: Shown = serde_json::from_slice(&answer.body).ok()?;
+        (answer.status == 200).then_some(shown.clients)
+    }
+
+    /// Waits until it has registered the clients. How many it had if it did not in time.
+    async fn wait_for(&mut self, before: u64, options: &Options) -> Option<u64> {
+        let deadline = tokio::time::Instant::now() + options.stall();
+        loop {
+            let Some(clients) = self.clients().await else {
+                tokio::time::sleep(options.settle()).await;
+                return None;
+            };
+            let clients = clients.saturating_sub(before);
+            if clients >= u64::from(options.clients) {
+                return None;
+            }
+            if tokio::time::Instant::now() >= deadline {
+                return Some(clients);
+            }
+            tokio::time::sleep(REGISTRATION_ASK_EVERY).await;
+        }
+    }
+
+    async fn usage(&mut self) -> Usage {
+        match &mut self.0 {
+            Some(client) => {
+                tokio::time::timeout(ANSWER_WAIT, Usage::ask(client)).await.unwrap_or_default()
+            }
+            None => Usage::default(),
+        }
+    }
+}
+
+/// Writes the table.
+fn verdict(options: &Options, report: Report, before: Usage, after: Usage) -> Verdict {
+    let Report { counts, elapsed, .. } = report;
+    let mut verdict = Verdict::new("maze", options.reproduce());
+    verdict.row("events", grouped(counts.events));
+    for (what, count) in [
+        ("sent again", counts.duplicates),
+        ("malformed lines", counts.malformed),
+        ("numbers that never came", counts.gaps),
+    ] {
+        if count > 0 {
+            verdict.row(what, grouped(count));
+        }
+    }
+    verdict.row("notifications", grouped(counts.notifications));
+    verdict.row("notifications/event", ratio(counts.notifications, counts.events));
+    verdict.row("bytes sent", grouped(report.sent_bytes));
+    verdict.row("bytes received", grouped(report.received_bytes));
+    let awaited = options.clients - options.slow;
+    verdict.row("clients complete", format!("{} of {awaited}", report.complete));
+    if options.slow > 0 {
+        verdict.row("slow clients cut off", format!("{} of {}", report.cut_off, options.slow));
+    }
+    verdict.row("differences", grouped(report.differences.total()));
+    verdict.row("elapsed", format!("{:.2} s", elapsed.as_secs_f64()));
+    verdict.row("events/s", per_second(counts.events, elapsed));
+    verdict.row("notifications/s", per_second(counts.notifications, elapsed));
+    verdict.row("bytes/s", per_second(report.sent_bytes + report.received_bytes, elapsed));
+    verdict.latency(&report.latency);
+    #[expect(clippy::cast_precision_loss, reason = "a mean for a person to read")]
+    let micros = report.cpu.as_secs_f64() * 1e6 / counts.events.max(1) as f64;
+    verdict.row("drill CPU per event", format!("{micros:.3} µs"));
+    after.rows_since(before, &[("event", counts.events)], &mut verdict);
+    for failure in report.failures {
+        verdict.fail(failure);
+    }
+    verdict.set_differences(report.differences);
+    verdict
+}
+
+/// So many per one, with two digits.
+fn ratio(count: u64, per: u64) -> String {
+    #[expect(clippy::cast_precision_loss, reason = "a mean for a person to read")]
+    let ratio = count as f64 / per.max(1) as f64;
+    format!("{ratio:.3}")
+}

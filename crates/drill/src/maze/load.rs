@@ -1,0 +1,331 @@
+//! The load: one thread that makes the events, writes them, reads every client and compares, in
+//! turns. What is under way is bounded: when the clients are too far behind, no more events are
+//! made until they have caught up.
+
+mod turn;
+
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::time::{Duration, Instant};
+
+use mio::{Events, Interest, Poll, Token};
+
+use super::client::{Client, Role};
+use super::options::Options;
+use super::probe::Probe;
+use super::queue::Queue;
+use super::source::Source;
+use super::world::{Counts, World};
+use super::{Error, Targets};
+use crate::progress::Progress;
+use crate::verdict::{Differences, Latency, grouped};
+
+/// What one read takes at most.
+const READ_BYTES: usize = 256 << 10;
+/// What is read at most of a client that had read nothing until the end.
+const SILENT_READS_MAX: usize = 256;
+/// When clients leave and return, in tenths of the stream.
+const LEAVE_TENTHS: [u64; 3] = [2, 4, 6];
+const RETURN_TENTHS: [u64; 3] = [3, 5, 7];
+
+/// Why the load ended before its time.
+#[derive(Debug)]
+enum Halt {
+    /// Nobody waits for it any more.
+    Dropped,
+    OutOfTime,
+    /// Nothing moved for `--stall-ms`.
+    Stalled,
+    /// The server has closed the source.
+    SourceClosed(io::Error),
+    /// A source after the first could not connect.
+    NoSource(io::Error),
+    /// A client could not connect again.
+    NoClient(io::Error),
+    /// Waiting for connections failed.
+    System(io::Error),
+}
+
+/// What the load found.
+#[derive(Debug, Default)]
+pub(super) struct Report {
+    pub(super) counts: Counts,
+    pub(super) sent_bytes: u64,
+    pub(super) received_bytes: u64,
+    /// From the first byte written to the last one received.
+    pub(super) elapsed: Duration,
+    /// Processor time of the drill meanwhile.
+    pub(super) cpu: Duration,
+    pub(super) latency: Latency,
+    pub(super) complete: usize,
+    pub(super) cut_off: u64,
+    pub(super) differences: Differences,
+    pub(super) failures: Vec<String>,
+}
+
+/// The drill under way.
+pub(super) struct Load {
+    options: Options,
+    targets: Targets,
+    /// Which user each client is.
+    claimed: Vec<u32>,
+    world: World,
+    /// Made and not written yet.
+    sent: Queue,
+    clients: Vec<Client>,
+    /// What each client must still receive.
+    expected: Vec<Queue>,
+    poll: Poll,
+    events: Events,
+    /// Clients that may have something to be read.
+    ready: Vec<usize>,
+    buffer: Vec<u8>,
+    probe: Probe,
+    /// Events of the sources before this one.
+    counts_before: Counts,
+    /// How often clients have left, and how often returned.
+    left: usize,
+    returned: usize,
+    /// Until then the clients that returned get time to be registered.
+    paused: Option<Instant>,
+    sluggish_read: Instant,
+    started: Instant,
+    /// When something was written or read last, and when read.
+    moved: Instant,
+    received: Instant,
+    deadline: Instant,
+    /// Everything was received and the source is closed.
+    over: bool,
+    report: Report,
+    progress: Progress,
+    dropped: Arc<AtomicBool>,
+}
+
+impl Load {
+    /// Connects all clients.
+    pub(super) fn connect(
+        options: Options,
+        targets: &Targets,
+        progress: Progress,
+        dropped: Arc<AtomicBool>,
+    ) -> Result<Self, Error> {
+        let claimed = World::claimed(&options);
+        let world = World::new(&options, &claimed, 0);
+        let (slow, returning) = (options.slow as usize, options.returning as usize);
+        let clients = claimed.iter().enumerate().map(|(index, &user)| {
+            let role = match index {
+                _ if index >= slow + returning => Role::Exact,
+                _ if index >= slow => Role::Returning,
+                _ if index % 2 == 1 => Role::Sluggish,
+                _ => Role::Silent,
+            };
+            Client::new(index, world.name(user), role)
+        });
+        let clients: Vec<Client> = clients.collect();
+        let now = Instant::now();
+        let mut load = Self {
+            expected: clients.iter().map(|_| Queue::default()).collect(),
+            targets: targets.clone(),
+            deadline: now + Duration::from_secs(options.timeout),
+            poll: Poll::new().map_err(Error::System)?,
+            events: Events::with_capacity(1_024),
+            buffer: vec![0; READ_BYTES],
+            sent: Queue::default(),
+            ready: Vec::new(),
+            probe: Probe::default(),
+            counts_before: Counts::default(),
+            left: 0,
+            returned: 0,
+            paused: None,
+            sluggish_read: now,
+            started: now,
+            moved: now,
+            received: now,
+            over: false,
+            report: Report::default(),
+            options,
+            claimed,
+            world,
+            clients,
+            progress,
+            dropped,
+        };
+        for client in 0..load.clients.len() {
+            let address = load.targets.clients;
+            load.connect_client(client).map_err(|error| Error::Connect {
+                what: "user clients",
+                address,
+                error,
+            })?;
+        }
+        Ok(load)
+    }
+
+    /// Sends everything from the first source to the last, receives everything, and tells.
+    pub(super) fn run(mut self) -> Report {
+        let cpu = cpu();
+        let mut ended = Ok(());
+        for number in 0..=self.options.dying_sources {
+            ended = self.run_source(number);
+            if ended.is_err() {
+                break;
+            }
+        }
+        let ended_at = if ended.is_ok() { self.received } else { Instant::now() };
+        self.report.elapsed = ended_at.saturating_duration_since(self.started);
+        self.report.cpu = self::cpu().saturating_sub(cpu);
+        if let Err(halt) = ended {
+            self.tell(&halt);
+        }
+        self.end();
+        self.report
+    }
+
+    /// One source from its connection to its end.
+    fn run_source(&mut self, number: u32) -> Result<(), Halt> {
+        let last = number == self.options.dying_sources;
+        if number > 0 {
+            self.counts_before = self.counts();
+            self.world = World::new(&self.options, &self.claimed, number);
+        }
+        let chunk = match self.options.chunk {
+            0 => usize::MAX,
+            bytes => bytes as usize,
+        };
+        let address = self.targets.source;
+        let mut source = Source::connect(address, chunk).map_err(Halt::NoSource)?;
+        self.moved = Instant::now();
+        if number == 0 {
+            (self.started, self.received) = (self.moved, self.moved);
+        }
+        while !(self.world.is_done() && self.sent.is_empty()) {
+            self.turn(Some(&mut source))?;
+        }
+        // Everything must come while the source is still there, unless a gap holds it up.
+        if last && self.options.gaps == 0.0 {
+            match self.receive_all() {
+                Err(Halt::Stalled) => self.report.failures.push(format!(
+                    "{} clients were not complete {} ms after the last event, while the source \
+                     was open",
+                    self.owing(),
+                    self.options.stall_ms
+                )),
+                ended => ended?,
+            }
+            self.quiet()?;
+        }
+        source.close();
+        self.moved = Instant::now();
+        self.receive_all()?;
+        self.over = last;
+        for (client, queue) in self.clients.iter_mut().zip(&mut self.expected) {
+            if let Some(difference) = client.end_source(queue) {
+                self.report.differences.add(|| difference);
+            }
+        }
+        if last { self.quiet() } else { Ok(()) }
+    }
+
+    /// Reads until nobody is owed anything.
+    fn receive_all(&mut self) -> Result<(), Halt> {
+        while self.paused.is_some() || self.owing() > 0 {
+            self.turn(None)?;
+        }
+        Ok(())
+    }
+
+    /// Reads for a while in which nothing more may come: what does differs.
+    fn quiet(&mut self) -> Result<(), Halt> {
+        let until = Instant::now() + self.options.quiet();
+        let received = self.received;
+        while Instant::now() < until {
+            self.moved = Instant::now();
+            self.turn(None)?;
+        }
+        // What comes now has been judged; the time it took does not count.
+        self.received = received;
+        Ok(())
+    }
+
+    /// How many clients are owed something.
+    fn owing(&self) -> usize {
+        let clients = self.clients.iter().zip(&self.expected);
+        clients.filter(|(client, queue)| client.owes(queue)).count()
+    }
+
+    /// All that was made so far, over all sources.
+    fn counts(&self) -> Counts {
+        self.counts_before + self.world.counts
+    }
+
+    /// Connects a client, at first or again.
+    fn connect_client(&mut self, index: usize) -> io::Result<()> {
+        let address = self.targets.clients;
+        let Some(client) = self.clients.get_mut(index) else { return Ok(()) };
+        let reads_at_once = matches!(client.role(), Role::Exact | Role::Returning);
+        let stream = client.connect(address)?;
+        if reads_at_once {
+            self.poll.registry().register(stream, Token(index), Interest::READABLE)?;
+        }
+        Ok(())
+    }
+
+    /// What the clients had that read late or never, and what is owed to others.
+    fn end(&mut self) {
+        for index in 0..self.clients.len() {
+            let Some(client) = self.clients.get(index) else { break };
+            if matches!(client.role(), Role::Silent | Role::Sluggish) {
+                for _ in 0..SILENT_READS_MAX {
+                    if !self.read_client(index, READ_BYTES) {
+                        break;
+                    }
+                }
+            }
+        }
+        for (client, queue) in self.clients.iter_mut().zip(&mut self.expected) {
+            if let Some(difference) = client.end_source(queue) {
+                self.report.differences.add(|| difference);
+            }
+            self.report.complete += usize::from(client.is_complete());
+        }
+        self.report.counts = self.counts();
+        self.report.latency = std::mem::take(&mut self.probe.latency);
+        self.progress.set_done(self.options.events);
+    }
+
+    /// Says why it ended before its time.
+    fn tell(&mut self, halt: &Halt) {
+        let counts = self.counts();
+        let made = grouped(counts.events + counts.gaps);
+        let events = grouped(self.options.events);
+        let owing = self.owing();
+        let failure = match halt {
+            Halt::Dropped => "nobody waits for it any more".to_owned(),
+            Halt::OutOfTime => format!(
+                "out of time after {} s with {made} of {events} events made and {owing} clients \
+                 not complete",
+                self.options.timeout
+            ),
+            Halt::Stalled => format!(
+                "nothing moved for {} ms with {made} of {events} events made, {} bytes of them not \
+                 written, and {owing} clients not complete",
+                self.options.stall_ms,
+                grouped(self.sent.len() as u64)
+            ),
+            Halt::NoSource(error) => format!("the event source could not connect: {error}"),
+            Halt::SourceClosed(error) => {
+                format!("the server closed the event source at event {made} of {events}: {error}")
+            }
+            Halt::NoClient(error) => format!("a client could not return: {error}"),
+            Halt::System(error) => format!("the system refused to go on: {error}"),
+        };
+        self.report.failures.push(failure);
+    }
+}
+
+/// The processor time of this thread.
+fn cpu() -> Duration {
+    let time = rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime);
+    Duration::try_from(time).unwrap_or_default()
+}
