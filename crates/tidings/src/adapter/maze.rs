@@ -165,6 +165,6 @@ fn raise_descriptors() {
     let Rlimit { current, maximum } = getrlimit(Resource::Nofile);
     if current != maximum {
         // If it may not after all, accepting will say so.
-        drop(setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum }));
+        let _refused = setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum });
     }
 }

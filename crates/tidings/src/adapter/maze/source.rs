@@ -140,14 +140,16 @@ impl Source {
             let read_max = if feeding.is_some() { bytes_max * READ_AHEAD } else { bytes_max };
             tokio::select! {
                 biased;
-                fed = async { feeding.as_mut()?.await.into() }, if feeding.is_some() => {
+                Some(fed) = async { Some(feeding.as_mut()?.await) }, if feeding.is_some() => {
                     feeding = None;
-                    fed.unwrap_or(Ok(()))?;
+                    fed?;
                     bytes_max = self.shared.registry.feed_bytes(self.shared.settings.feed_bytes_max);
                     // Those for whom something has come get their turn.
                     tokio::task::yield_now().await;
                 }
-                _ = stop.wait_for(|stop| *stop), if ended.is_none() => ended = Some("stopping"),
+                () = async { drop(stop.wait_for(|stop| *stop).await) }, if ended.is_none() => {
+                    ended = Some("stopping");
+                }
                 ready = self.stream.readable(), if ended.is_none() && lines.len() < read_max => {
                     match ready.and_then(|()| lines.read(&self.stream, read_max)) {
                         Ok(false) => {}
