@@ -9,19 +9,16 @@ use std::fmt;
 pub enum Service {
     /// State per channel from numbered, duplicated, shuffled HTTP messages.
     Rockets,
-    /// Numbered events over TCP, put in order and passed on by who follows whom.
-    Maze,
 }
 
 impl Service {
     /// All of them.
-    pub const ALL: [Self; 2] = [Self::Rockets, Self::Maze];
+    pub const ALL: [Self; 1] = [Self::Rockets];
 
     /// Its name, everywhere.
     pub const fn name(self) -> &'static str {
         match self {
             Self::Rockets => "rockets",
-            Self::Maze => "maze",
         }
     }
 
@@ -29,7 +26,6 @@ impl Service {
     pub const fn machine(self) -> u8 {
         match self {
             Self::Rockets => 1,
-            Self::Maze => 3,
         }
     }
 
