@@ -50,7 +50,9 @@ pub(crate) enum Request {
     Sealed(Position, std::io::Result<Vec<u8>>),
 }
 
-/// The queue in front of the thread. Bounded by who proposes: each of them waits for its answer.
+/// The queue in front of the thread. Holds one proposal for each who waits for an
+/// answer; one whose proposer has gone stays until its commit, so a stuck log and impatient clients
+/// can make it long: it has no bound of its own.
 #[derive(Default)]
 pub(crate) struct Queue {
     waiting: Mutex<Waiting>,
