@@ -131,6 +131,11 @@ impl Engine {
         Ok(engine)
     }
 
+    /// Everything stored is applied: what comes from here on is new.
+    pub(crate) fn begin_now(&self) {
+        self.slots.iter().for_each(|slot| slot.begin_now());
+    }
+
     fn restore(&mut self, sealed: &[u8]) -> Result<(), Malformed> {
         let taken = Taken::open(sealed)?;
         let mut states = taken.states.as_slice();

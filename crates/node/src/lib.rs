@@ -71,4 +71,4 @@ mod node;
 
 pub use engine::{Fatal, Progress};
 pub use node::{Builder, Node, Settings, Stats};
-pub use slot::{Handle, Refused, Watched, Watcher};
+pub use slot::{Handle, Refused, Tap, Watched, Watcher, When};

@@ -12,7 +12,7 @@ use tokio::sync::{oneshot, watch};
 
 use crate::clock::{self, Clock};
 use crate::engine::{Engine, EngineStats, Fatal, Progress};
-use crate::slot::{Bounds, Erased, Handle, Refused, Slot};
+use crate::slot::{Bounds, Erased, Handle, Refused, Slot, Tap};
 use crate::snapshot::Applied;
 use crate::writer::{self, CLOCK_LOOK_EVERY, Queue, Request};
 
@@ -195,11 +195,36 @@ impl Builder {
     /// # Panics
     /// When the number is 0, above 127 or taken: a mistake in the program.
     pub fn add<M: Machine>(&mut self, id: u8, name: &'static str, machine: M) -> Handle<M> {
+        self.add_slot(id, name, machine, None)
+    }
+
+    /// Adds a machine whose events a [`Tap`] takes as they come: no event is kept, watchers see
+    /// none, and none is missed. Its deadlines do not count before [`Handle::begin_ticking`].
+    ///
+    /// # Panics
+    /// As [`Builder::add`].
+    pub fn add_tapped<M: Machine>(
+        &mut self,
+        id: u8,
+        name: &'static str,
+        machine: M,
+        tap: impl Tap<M>,
+    ) -> Handle<M> {
+        self.add_slot(id, name, machine, Some(Box::new(tap)))
+    }
+
+    fn add_slot<M: Machine>(
+        &mut self,
+        id: u8,
+        name: &'static str,
+        machine: M,
+        tap: Option<Box<dyn Tap<M>>>,
+    ) -> Handle<M> {
         assert!((1..=127).contains(&id), "machine {name}: numbers are 1 to 127");
         assert!(self.slots.iter().all(|slot| slot.id() != id), "machine {name}: {id} is taken");
         let Settings { events_kept_max, events_kept_bytes_max, .. } = self.shared.settings;
         let bounds = Bounds { events: events_kept_max, bytes: events_kept_bytes_max };
-        let slot = Arc::new(Slot::new(id, name, machine, bounds));
+        let slot = Arc::new(Slot::new(id, name, machine, tap, bounds));
         self.slots.push(Arc::clone(&slot) as Arc<dyn Erased>);
         Handle::new(slot, Arc::clone(&self.shared))
     }
@@ -209,7 +234,10 @@ impl Builder {
     pub fn start_in_memory(self) -> Node {
         let memory = InMemory::new(Arc::clone(&self.shared.clock));
         let first = memory.entries.load(Ordering::Relaxed);
-        self.slots.iter().for_each(|slot| slot.begin_after(first));
+        for slot in &self.slots {
+            slot.begin_after(first);
+            slot.begin_now();
+        }
         let _first_time = self.shared.in_memory.set(memory);
         for slot in &self.slots {
             self.shared.deadline_may_have_moved(|| slot.next_deadline());
@@ -234,6 +262,7 @@ impl Builder {
             // Who has proposed already would wait for ever.
             shared.queue.end(&Refused::Failed(fatal.to_string()));
         })?;
+        engine.begin_now();
         let _first_time = shared.history.set(engine.origin());
         shared.publish(engine.applied(), engine.stats);
         if let Ok(runtime) = tokio::runtime::Handle::try_current() {

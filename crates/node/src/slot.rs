@@ -8,7 +8,7 @@ use tidings_core::machine::{Machine, Malformed, Timestamp, decode, encode};
 use tokio::sync::{Notify, oneshot};
 
 use crate::node::Shared;
-use crate::writer::Proposal;
+use crate::writer::{Proposal, Request};
 
 /// Why a proposal was not taken. Nothing has changed, unless it is [`Refused::Failed`].
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -43,10 +43,45 @@ struct Kept<E> {
     complete_after: u64,
 }
 
+/// Applies the commands of a machine in the node's place, and takes what comes of them there and
+/// then: for a machine with more events than can be kept, none of which may be missed.
+///
+/// The law: each of the two changes the machine exactly as [`Machine::apply`] and
+/// [`Machine::tick`] do, and says the same. They are called under the machine's lock, so everybody
+/// who proposes to it or reads it waits meanwhile: they neither block nor call the machine's
+/// [`Handle`].
+pub trait Tap<M: Machine>: Send + 'static {
+    /// Applies one command.
+    fn apply(
+        &mut self,
+        machine: &mut M,
+        at: Timestamp,
+        command: M::Command,
+        when: When,
+    ) -> M::Reply;
+
+    /// Ticks the machine.
+    fn tick(&mut self, machine: &mut M, at: Timestamp, when: When);
+}
+
+/// When a [`Tap`] is called.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum When {
+    /// What comes of it is to be delivered.
+    Now,
+    /// It is read again on start: whoever it was for was told in an earlier life of the process.
+    Again,
+}
+
 /// What the lock of a slot protects.
 struct State<M: Machine> {
     machine: M,
     kept: Kept<M::Event>,
+    /// Takes the events in the place of `kept`.
+    tap: Option<Box<dyn Tap<M>>>,
+    when: When,
+    /// Whether the machine's deadlines count yet.
+    ticking: bool,
 }
 
 impl<M: Machine> State<M> {
@@ -64,8 +99,19 @@ impl<M: Machine> State<M> {
     }
 
     fn apply(&mut self, at: Timestamp, entry: u64, command: M::Command) -> M::Reply {
-        let Self { machine, kept } = self;
-        machine.apply(at, command, &mut |event| Self::keep(kept, entry, event))
+        let Self { machine, kept, tap, when, .. } = self;
+        match tap {
+            Some(tap) => tap.apply(machine, at, command, *when),
+            None => machine.apply(at, command, &mut |event| Self::keep(kept, entry, event)),
+        }
+    }
+
+    fn tick(&mut self, at: Timestamp, entry: u64) {
+        let Self { machine, kept, tap, when, .. } = self;
+        match tap {
+            Some(tap) => tap.tick(machine, at, *when),
+            None => machine.tick(at, &mut |event| Self::keep(kept, entry, event)),
+        }
     }
 }
 
@@ -80,9 +126,17 @@ pub(crate) struct Slot<M: Machine> {
 }
 
 impl<M: Machine> Slot<M> {
-    pub(crate) fn new(id: u8, name: &'static str, machine: M, bounds: Bounds) -> Self {
+    pub(crate) fn new(
+        id: u8,
+        name: &'static str,
+        machine: M,
+        tap: Option<Box<dyn Tap<M>>>,
+        bounds: Bounds,
+    ) -> Self {
         let kept = Kept { events: VecDeque::new(), bytes: 0, bounds, complete_after: 0 };
-        Self { id, name, state: Mutex::new(State { machine, kept }), changed: Notify::new() }
+        let ticking = tap.is_none();
+        let state = State { machine, kept, tap, when: When::Again, ticking };
+        Self { id, name, state: Mutex::new(state), changed: Notify::new() }
     }
 
     /// A machine whose apply has panicked is never used again: the process ends.
@@ -109,6 +163,8 @@ pub(crate) trait Erased: Send + Sync {
     fn begin_after(&self, entry: u64);
     /// Wakes the watchers, after [`Erased::apply_stored`].
     fn tell_watchers(&self);
+    /// Everything stored is applied: what comes from here on is new.
+    fn begin_now(&self);
 }
 
 impl<M: Machine> Erased for Slot<M> {
@@ -129,14 +185,14 @@ impl<M: Machine> Erased for Slot<M> {
     fn tick(&self, stamp: &mut dyn FnMut() -> (Timestamp, u64)) {
         let mut state = self.lock();
         let (at, entry) = stamp();
-        let State { machine, kept } = &mut *state;
-        machine.tick(at, &mut |event| State::<M>::keep(kept, entry, event));
+        state.tick(at, entry);
         drop(state);
         self.changed.notify_waiters();
     }
 
     fn next_deadline(&self) -> Option<Timestamp> {
-        self.lock().machine.next_deadline()
+        let state = self.lock();
+        state.machine.next_deadline().filter(|_| state.ticking)
     }
 
     fn snapshot(&self, out: &mut Vec<u8>) {
@@ -168,6 +224,10 @@ impl<M: Machine> Erased for Slot<M> {
 
     fn tell_watchers(&self) {
         self.changed.notify_waiters();
+    }
+
+    fn begin_now(&self) {
+        self.lock().when = When::Now;
     }
 }
 
@@ -257,6 +317,15 @@ impl<M: Machine> Handle<M> {
     fn after_direct(&self) {
         self.slot.changed.notify_waiters();
         self.shared.deadline_may_have_moved(|| Erased::next_deadline(&*self.slot));
+    }
+
+    /// From here on the deadlines of a machine with a [`Tap`] count: until those who receive what
+    /// comes of a tick are there, nothing that is due is done. Without a tap they always count.
+    pub fn begin_ticking(&self) {
+        self.slot.lock().ticking = true;
+        self.shared.deadline_may_have_moved(|| Erased::next_deadline(&*self.slot));
+        // A node that is stopping ticks no more.
+        drop(self.shared.queue.request(Request::Look));
     }
 
     /// Looks at the machine. It stands still meanwhile, and so does everybody who proposes to it:

@@ -46,6 +46,8 @@ pub(crate) trait Proposal: Send {
 pub(crate) enum Request {
     /// Whether an append could succeed.
     Check(oneshot::Sender<Result<(), Refused>>),
+    /// A deadline may have moved.
+    Look,
     /// A snapshot is sealed and can be written.
     Sealed(Position, std::io::Result<Vec<u8>>),
 }
@@ -323,6 +325,8 @@ impl Writer<'_> {
 
     fn answer(&mut self, request: Request) {
         match request {
+            // The next round looks at all deadlines.
+            Request::Look => {}
             Request::Check(reply) => drop(reply.send(self.engine.check())),
             Request::Sealed(position, sealed) => {
                 self.sealing = false;

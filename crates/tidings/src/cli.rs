@@ -142,8 +142,11 @@ async fn run(settings: Settings) -> anyhow::Result<ExitCode> {
         || "in memory only: forgotten when the process ends".to_owned(),
         |data| data.display().to_string(),
     );
+    let maze = bound.maze().map_or_else(String::new, |(source, clients)| {
+        format!("maze     source {source}, clients {clients}\n")
+    });
     // A server serves whether or not somebody reads this.
-    drop(say(format_args!("http     http://{}\ndata     {data}", bound.http())));
+    drop(say(format_args!("http     http://{}\n{maze}data     {data}", bound.http())));
     let server = tokio::select! {
         server = bound.recover() => server?,
         signal = signals.next() => {

@@ -6,7 +6,7 @@ use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use tidings_core::machine::rockets;
+use tidings_core::machine::{maze, rockets};
 
 use crate::service::Service;
 
@@ -59,6 +59,29 @@ pub struct Http {
     pub bulk_total_bytes_max: usize,
 }
 
+/// The addresses and the bounds of the maze.
+#[derive(Clone, Debug)]
+pub struct Maze {
+    /// Where the source of events connects.
+    pub source: String,
+    /// Where user clients connect.
+    pub clients: String,
+    /// The bounds of the machine.
+    pub limits: maze::Limits,
+    /// Connections of user clients.
+    pub clients_max: usize,
+    /// How long a client may take to say who it is.
+    pub handshake_wait: Duration,
+    /// What may wait to be sent to one client.
+    pub client_queue_bytes_max: usize,
+    /// What may wait to be sent to all clients together.
+    pub client_queues_bytes_max: usize,
+    /// For how long, in all, one client may slow the source.
+    pub slow_client_wait: Duration,
+    /// What is read of the source at once.
+    pub feed_bytes_max: usize,
+}
+
 /// Every setting, read and checked.
 #[derive(Clone, Debug)]
 pub struct Settings {
@@ -86,6 +109,8 @@ pub struct Settings {
     pub rockets: rockets::Limits,
     /// The longest type, mission or reason of a rocket.
     pub rockets_text_bytes_max: usize,
+    /// The addresses and the bounds of the maze.
+    pub maze: Maze,
 }
 
 impl Settings {
@@ -134,6 +159,7 @@ impl Settings {
                 channels_max: narrow(count("rockets.channels_max", 1..=u64::from(u32::MAX >> 1))?),
             },
             rockets_text_bytes_max: whole("rockets.text_bytes_max", 1..=1 << 20)?,
+            maze: Maze::read(layers)?,
         })
     }
 
@@ -147,6 +173,36 @@ impl Settings {
             layers.set(key, (*value).to_owned(), Source::Code)?;
         }
         Self::read(&layers)
+    }
+}
+
+impl Maze {
+    fn read(layers: &Layers) -> Result<Self, Unusable> {
+        let count = |key, range| layers.take(key, |text| parse::count(text, range));
+        let time = |key| layers.take(key, parse::time);
+        let bytes = |key, range| {
+            let bytes = layers.take(key, |text| parse::bytes(text, range));
+            bytes.map(|n| usize::try_from(n).unwrap_or(usize::MAX))
+        };
+        let gap_wait = time("maze.gap_wait")?;
+        let clients_max = count("maze.clients_max", 1..=1_000_000)?;
+        Ok(Self {
+            source: layers.take("maze.source", parse::address)?,
+            clients: layers.take("maze.clients", parse::address)?,
+            limits: maze::Limits {
+                held_max: narrow(count("maze.held_max", 1..=u64::from(u32::MAX >> 1))?),
+                gap_wait_ms: u64::try_from(gap_wait.as_millis()).unwrap_or(u64::MAX),
+                users_max: narrow(count("maze.users_max", 1..=u64::from(u32::MAX >> 1))?),
+                follows_max: count("maze.follows_max", 1..=u64::MAX >> 1)?,
+                keep: layers.take("maze.keep", parse::truth)?,
+            },
+            clients_max: usize::try_from(clients_max).unwrap_or(usize::MAX),
+            handshake_wait: time("maze.handshake_wait")?,
+            client_queue_bytes_max: bytes("maze.client_queue_bytes_max", 1 << 10..=1 << 30)?,
+            client_queues_bytes_max: bytes("maze.client_queues_bytes_max", 1 << 10..=1 << 40)?,
+            slow_client_wait: time("maze.slow_client_wait")?,
+            feed_bytes_max: bytes("maze.feed_bytes_max", 4 << 10..=64 << 20)?,
+        })
     }
 }
 

@@ -7,13 +7,14 @@ use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use anyhow::Context;
+use tidings_core::machine::maze::Maze;
 use tidings_core::machine::rockets::Rockets;
 use tidings_log::sqlite::{Options, Sqlite};
 use tidings_node::{Builder, Node, Progress};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
-use crate::adapter::rockets;
+use crate::adapter::{maze, rockets};
 use crate::config::Settings;
 use crate::service::Service;
 use crate::wire::http::accept;
@@ -27,10 +28,13 @@ const FLUSH_TIMEOUT: Duration = Duration::from_millis(1500);
 /// A running server.
 pub struct Server {
     http: SocketAddr,
+    maze: Option<(SocketAddr, SocketAddr)>,
     parts: Arc<Parts>,
     /// Tells listeners, connections and streams to end.
     stop: watch::Sender<bool>,
     accepting: JoinHandle<()>,
+    /// Serves the maze, if it is served.
+    mazing: Option<JoinHandle<()>>,
     shutdown_timeout: Duration,
 }
 
@@ -38,6 +42,7 @@ pub struct Server {
 pub(crate) struct Parts {
     node: OnceLock<Node>,
     rockets: OnceLock<Arc<rockets::Adapter>>,
+    maze: OnceLock<maze::Adapter>,
     connections: Arc<accept::Counters>,
 }
 
@@ -46,6 +51,8 @@ pub struct Bound {
     server: Server,
     settings: Settings,
     gate: Arc<accept::Gate>,
+    /// The ports of the maze, if it is served.
+    maze: Option<maze::Listeners>,
 }
 
 impl Server {
@@ -57,17 +64,22 @@ impl Server {
         let listener = accept::bind(&settings.http)
             .with_context(|| format!("cannot listen on {} (setting http)", settings.http))?;
         let http = listener.local_addr()?;
+        let listeners = settings.services.contains(&Service::Maze);
+        let listeners = listeners.then(|| maze::Listeners::bind(&settings.maze)).transpose()?;
+        let maze = listeners.as_ref().map(maze::Listeners::addresses).transpose()?;
         let connections = Arc::<accept::Counters>::default();
         let (node, rockets) = (OnceLock::new(), OnceLock::new());
-        let parts = Arc::new(Parts { node, rockets, connections: Arc::clone(&connections) });
+        let parts =
+            Parts { node, rockets, maze: OnceLock::new(), connections: Arc::clone(&connections) };
+        let parts = Arc::new(parts);
         let gate = Arc::new(accept::Gate::closed(routes::starting()));
         let (stop, stopped) = watch::channel(false);
         let bounds = settings.http_bounds;
         let serve = accept::serve(listener, Arc::clone(&gate), bounds, connections, stopped);
         let accepting = tokio::spawn(serve);
         let shutdown_timeout = settings.shutdown_timeout;
-        let server = Self { http, parts, stop, accepting, shutdown_timeout };
-        Ok(Bound { server, settings, gate })
+        let server = Self { http, maze, parts, stop, accepting, mazing: None, shutdown_timeout };
+        Ok(Bound { server, settings, gate, maze: listeners })
     }
 
     /// Takes the ports, recovers, and serves.
@@ -81,6 +93,11 @@ impl Server {
     /// Where HTTP is served.
     pub const fn http(&self) -> SocketAddr {
         self.http
+    }
+
+    /// Where the source and the user clients of the maze connect, if it is served.
+    pub const fn maze(&self) -> Option<(SocketAddr, SocketAddr)> {
+        self.maze
     }
 
     /// Waits until the log has failed and says why. The process must end then.
@@ -98,7 +115,17 @@ impl Server {
     /// way.
     pub async fn stop(self) -> anyhow::Result<()> {
         self.stop.send_replace(true);
-        let finished = tokio::time::timeout(self.shutdown_timeout, self.accepting).await;
+        let all = async {
+            let mazing = async {
+                match self.mazing {
+                    Some(mazing) => mazing.await,
+                    None => Ok(()),
+                }
+            };
+            let (accepting, mazing) = tokio::join!(self.accepting, mazing);
+            accepting.and(mazing)
+        };
+        let finished = tokio::time::timeout(self.shutdown_timeout, all).await;
         let node = self.parts.node.get();
         if let Some(node) = node {
             let flushed = tokio::time::timeout(FLUSH_TIMEOUT, node.stop()).await;
@@ -116,16 +143,25 @@ impl Bound {
         self.server.http
     }
 
+    /// Where the source and the user clients of the maze connect, if it is served.
+    pub const fn maze(&self) -> Option<(SocketAddr, SocketAddr)> {
+        self.server.maze
+    }
+
     /// Restores what the log holds and opens the gate.
     ///
     /// # Errors
     /// When the log cannot be opened or read; the message says where it is damaged.
     pub async fn recover(self) -> anyhow::Result<Server> {
-        let Self { server, settings, gate } = self;
+        let Self { mut server, settings, gate, maze } = self;
         let begun = Instant::now();
         let mut builder = Builder::new(settings.node);
         let name = Service::Rockets.name();
         let machine = builder.add(Service::Rockets.machine(), name, Rockets::default());
+        let outlet = maze::outlet(&settings.maze);
+        let outside = outlet.outside();
+        let (id, name) = (Service::Maze.machine(), Service::Maze.name());
+        let mazes = builder.add_tapped(id, name, Maze::new(settings.maze.limits), outlet);
         let node = match settings.data.clone() {
             None => builder.start_in_memory(),
             Some(data) => {
@@ -147,6 +183,12 @@ impl Bound {
         );
         let adapter = adapter.await.context("the settings cannot be stored")?;
         let rockets = server.parts.rockets.get_or_init(|| adapter);
+        let stop = server.stop.subscribe();
+        let data = settings.data.as_deref();
+        let adapter = maze::Adapter::start(mazes, &outside, settings.maze, data, stop).await;
+        let adapter = adapter.context("the settings cannot be stored")?;
+        let mazes = server.parts.maze.get_or_init(|| adapter);
+        server.mazing = maze.map(|listeners| mazes.serve(listeners, outside.more));
         let (mut api, mut hot) = (routes::common(&server.parts), Vec::new());
         for service in &settings.services {
             match service {
@@ -154,6 +196,7 @@ impl Bound {
                     api = api.merge(Arc::clone(rockets).routes());
                     hot.push(rockets.hot_routes());
                 }
+                Service::Maze => api = api.merge(mazes.routes()),
             }
         }
         gate.open(accept::Routes { hot, router: routes::finish(api) });

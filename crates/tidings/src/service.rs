@@ -9,16 +9,19 @@ use std::fmt;
 pub enum Service {
     /// State per channel from numbered, duplicated, shuffled HTTP messages.
     Rockets,
+    /// Numbered events over TCP, put in order and passed on by who follows whom.
+    Maze,
 }
 
 impl Service {
     /// All of them.
-    pub const ALL: [Self; 1] = [Self::Rockets];
+    pub const ALL: [Self; 2] = [Self::Rockets, Self::Maze];
 
     /// Its name, everywhere.
     pub const fn name(self) -> &'static str {
         match self {
             Self::Rockets => "rockets",
+            Self::Maze => "maze",
         }
     }
 
@@ -26,6 +29,7 @@ impl Service {
     pub const fn machine(self) -> u8 {
         match self {
             Self::Rockets => 1,
+            Self::Maze => 3,
         }
     }
 

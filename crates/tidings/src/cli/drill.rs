@@ -1,10 +1,11 @@
 //! `tidings drill`: a messy world and its referee, against a server that is there or one brought
 //! along.
 
+use std::net::SocketAddr;
 use std::process::ExitCode;
 
 use clap::{Arg, ArgMatches, Args, Command, FromArgMatches};
-use tidings_drill::{Progress, Target, Verdict, rockets};
+use tidings_drill::{Progress, Target, Verdict, maze, rockets};
 
 use super::{runtime, say, telemetry};
 use crate::config::Settings;
@@ -13,6 +14,9 @@ use crate::service::Service;
 
 /// The flag that names the server to drill.
 const TARGET: &str = "target";
+/// The flags that name the ports of the maze of the server to drill.
+const SOURCE: &str = "maze-source";
+const CLIENTS: &str = "maze-clients";
 /// The flag for a server of its own that keeps its data.
 const DURABLE: &str = "durable";
 
@@ -35,8 +39,19 @@ pub(super) fn command() -> Command {
         command.subcommand(match service {
             Service::Rockets => rockets::Options::augment_args(Command::new(service.name()))
                 .about("Numbered messages of rockets: shuffled, duplicated, retried"),
+            Service::Maze => maze_command(service.name()),
         })
     })
+}
+
+fn maze_command(name: &'static str) -> Command {
+    let address = |name: &'static str, default: &'static str, help: &'static str| {
+        Arg::new(name).long(name).value_name("ADDR").default_value(default).help(help)
+    };
+    maze::Options::augment_args(Command::new(name))
+        .about("Numbered events in disorder, and what every client must receive, to the byte")
+        .arg(address(SOURCE, "127.0.0.1:9090", "With --target: where the source connects"))
+        .arg(address(CLIENTS, "127.0.0.1:9099", "With --target: where the user clients connect"))
 }
 
 pub(super) fn run(matches: &ArgMatches) -> anyhow::Result<ExitCode> {
@@ -55,7 +70,8 @@ pub(super) fn run(matches: &ArgMatches) -> anyhow::Result<ExitCode> {
         .as_ref()
         .map_or_else(|| target.cloned().unwrap_or_default(), |inside| inside.http.clone());
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let passed = runtime.block_on(drill_all(&address, &drills))?;
+    let inside_maze = inside.as_ref().and_then(|inside| inside.maze);
+    let passed = runtime.block_on(drill_all(&address, inside_maze, &drills))?;
     if let Some(inside) = inside {
         inside.stop()?;
         say(format_args!(
@@ -67,6 +83,7 @@ pub(super) fn run(matches: &ArgMatches) -> anyhow::Result<ExitCode> {
 
 async fn drill_all(
     address: &str,
+    inside_maze: Option<(SocketAddr, SocketAddr)>,
     drills: &[(Service, Option<&ArgMatches>)],
 ) -> anyhow::Result<bool> {
     let target = Target::resolve(address).await?;
@@ -80,6 +97,21 @@ async fn drill_all(
                 };
                 rockets::run(&target, &options, Progress::shown()).await?
             }
+            Service::Maze => {
+                let options = match matches {
+                    Some(matches) => maze::Options::from_arg_matches(matches)?,
+                    None => maze::Options::default(),
+                };
+                let (source, clients) = match inside_maze {
+                    Some(addresses) => addresses,
+                    None => (
+                        maze_address(*matches, SOURCE, 9090).await?,
+                        maze_address(*matches, CLIENTS, 9099).await?,
+                    ),
+                };
+                let targets = maze::Targets { source, clients, http: Some(target.clone()) };
+                maze::run(&targets, &options, Progress::shown()).await?
+            }
         };
         say(format_args!("{verdict}"))?;
         passed &= verdict.passed();
@@ -87,9 +119,22 @@ async fn drill_all(
     Ok(passed)
 }
 
+/// Where a port of the maze is: as a flag says, or its usual number.
+async fn maze_address(
+    matches: Option<&ArgMatches>,
+    flag: &str,
+    port: u16,
+) -> anyhow::Result<SocketAddr> {
+    let usual = format!("127.0.0.1:{port}");
+    let address = matches.and_then(|matches| matches.get_one::<String>(flag)).unwrap_or(&usual);
+    let found = tokio::net::lookup_host(address).await?.next();
+    found.ok_or_else(|| anyhow::anyhow!("--{flag} {address}: the name has no address"))
+}
+
 /// A server in this process, on a thread and free ports of its own.
 struct Inside {
     http: String,
+    maze: Option<(SocketAddr, SocketAddr)>,
     stop: tokio::sync::oneshot::Sender<()>,
     thread: std::thread::JoinHandle<anyhow::Result<()>>,
     /// Removed when the drill is over.
@@ -100,7 +145,12 @@ impl Inside {
     fn start(durable: bool) -> anyhow::Result<Self> {
         let folder = durable.then(tempfile::tempdir).transpose()?;
         let data = folder.as_ref().map(|folder| folder.path().display().to_string());
-        let mut given = vec![("http", "127.0.0.1:0"), ("log_level", "warn")];
+        let mut given = vec![
+            ("http", "127.0.0.1:0"),
+            ("maze.source", "127.0.0.1:0"),
+            ("maze.clients", "127.0.0.1:0"),
+            ("log_level", "warn"),
+        ];
         match &data {
             Some(data) => given.push(("data", data)),
             None => given.push(("memory", "true")),
@@ -112,14 +162,16 @@ impl Inside {
         let thread = std::thread::spawn(move || {
             runtime(&settings)?.block_on(async {
                 let server = Server::start(settings).await?;
-                started.send(server.http())?;
+                started.send((server.http(), server.maze()))?;
                 // Whether it is told to stop or forgotten, it stops.
                 drop(stopped.await);
                 server.stop().await
             })
         });
         match address.recv() {
-            Ok(http) => Ok(Self { http: http.to_string(), stop, thread, _folder: folder }),
+            Ok((http, maze)) => {
+                Ok(Self { http: http.to_string(), maze, stop, thread, _folder: folder })
+            }
             Err(_) => {
                 Err(joined(thread).err().unwrap_or_else(|| anyhow::anyhow!("it did not start")))
             }

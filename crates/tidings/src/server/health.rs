@@ -98,6 +98,9 @@ async fn metrics(State(parts): State<Arc<Parts>>) -> Response {
     if let Some(rockets) = parts.rockets.get() {
         rockets.metrics(&mut text);
     }
+    if let Some(maze) = parts.maze.get() {
+        maze.metrics(&mut text);
+    }
     let content_type = HeaderValue::from_static(Text::CONTENT_TYPE);
     ([(header::CONTENT_TYPE, content_type)], text.into_string()).into_response()
 }

@@ -23,6 +23,7 @@ use crate::wire::http::Problem;
     ),
     tags(
         (name = "rockets", description = "The state each rocket would have, had its messages come in perfect order"),
+        (name = "maze", description = "Numbered events over TCP, put in order and passed on by who follows whom"),
         (name = "system", description = "How the server is"),
     ),
 )]

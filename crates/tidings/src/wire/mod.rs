@@ -1,5 +1,6 @@
-//! Protocols, without any service: HTTP, server-sent events, and the metrics format.
+//! Protocols, without any service: HTTP, server-sent events, lines over TCP, and the metrics format.
 
 pub(crate) mod http;
+pub(crate) mod lines;
 pub(crate) mod metrics;
 pub(crate) mod sse;

@@ -17,7 +17,8 @@ pub(crate) struct Server {
 
 pub(crate) fn serve(data: &Path, http: &str, more: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_tidings"));
-    command.args(["serve", "--http", http, "--log-level", "warn", "--data"]).arg(data).args(more);
+    command.args(["serve", "--http", http, "--log-level", "warn", "--data"]).arg(data);
+    command.args(["--maze-source", "127.0.0.1:0", "--maze-clients", "127.0.0.1:0"]).args(more);
     command
 }
 

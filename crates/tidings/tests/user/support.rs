@@ -21,7 +21,13 @@ pub(crate) fn with<F: Future<Output = ()>>(
 ) {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     runtime.block_on(async {
-        let mut given = vec![("http", "127.0.0.1:0"), ("memory", "true"), ("log_level", "error")];
+        let mut given = vec![
+            ("http", "127.0.0.1:0"),
+            ("maze.source", "127.0.0.1:0"),
+            ("maze.clients", "127.0.0.1:0"),
+            ("memory", "true"),
+            ("log_level", "error"),
+        ];
         given.extend_from_slice(settings);
         let server = Server::start(Settings::with(&given).unwrap()).await.unwrap();
         let client = Client { address: server.http().to_string() };

@@ -36,6 +36,7 @@ fn the_description_is_openapi_3_1_and_names_every_route() {
         let paths: Vec<_> = description["paths"].as_object().unwrap().keys().cloned().collect();
         let expected = [
             "/healthz",
+            "/maze",
             "/messages",
             "/metrics",
             "/readyz",

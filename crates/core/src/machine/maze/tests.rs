@@ -243,7 +243,8 @@ fn an_abandoned_source_is_flushed_when_its_time_has_come_or_the_next_one_opens()
 #[test]
 fn what_one_command_releases_is_bounded() {
     let mut driver = Driver::new(Limits::default());
-    let many = (2..20_000).map(|number| format!("{number}|B\n")).collect::<Vec<_>>().concat();
+    let many: Vec<String> = (2..20_000).map(|number| format!("{number}|B\n")).collect();
+    let many = many.concat();
     driver.feed(&many);
     assert_eq!(driver.feed_at(0, "1|B\n"), Reply::More);
     let first = driver.told().len();

@@ -1,0 +1,196 @@
+//! User clients: each says who it is, and then receives. A task each, so that one that says
+//! nothing, or garbage, or reads slowly, is nobody's business but its own.
+
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use tokio::io::AsyncWriteExt;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Semaphore;
+
+use super::Shared;
+use super::registry::Link;
+
+/// The longest id, its line end not included.
+const ID_BYTES_MAX: usize = 32;
+
+/// Accepts clients until the adapter stops; then has each written what waits for it. Returns when
+/// all are closed.
+pub(super) async fn serve(listener: TcpListener, shared: Arc<Shared>) {
+    let places = Arc::new(Semaphore::new(shared.settings.clients_max));
+    let mut ending = shared.ending.subscribe();
+    loop {
+        let accepted = tokio::select! {
+            biased;
+            _ = ending.wait_for(|ending| *ending) => break,
+            accepted = accept(&listener, &places) => accepted,
+        };
+        match accepted {
+            Ok((stream, place)) => {
+                let shared = Arc::clone(&shared);
+                tokio::spawn(async move {
+                    shared.handshakes.fetch_add(1, Ordering::Relaxed);
+                    let user = greet(&stream, &shared).await;
+                    shared.handshakes.fetch_sub(1, Ordering::Relaxed);
+                    match user {
+                        Some(user) => Client::talk(stream, user, &shared).await,
+                        None => drop(shared.refused.fetch_add(1, Ordering::Relaxed)),
+                    }
+                    drop(place);
+                });
+            }
+            Err(why) => {
+                shared.accept_complaint.warn(&why);
+                // Most likely there are no descriptors left: others must close first.
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+        }
+    }
+    drop(listener);
+    let all = u32::try_from(shared.settings.clients_max).unwrap_or(u32::MAX);
+    drop(places.acquire_many(all).await);
+}
+
+async fn accept(
+    listener: &TcpListener,
+    places: &Arc<Semaphore>,
+) -> io::Result<(TcpStream, tokio::sync::OwnedSemaphorePermit)> {
+    let place = Arc::clone(places).acquire_owned().await.map_err(io::Error::other)?;
+    let (stream, _) = listener.accept().await?;
+    // What is written is everything there is: it is not to wait for more.
+    stream.set_nodelay(true)?;
+    crate::wire::lines::keep_alive(&stream)?;
+    Ok((stream, place))
+}
+
+/// Waits for a client to say who it is. `None` when it does not, in time.
+async fn greet(stream: &TcpStream, shared: &Shared) -> Option<u64> {
+    let mut ending = shared.ending.subscribe();
+    tokio::select! {
+        user = tokio::time::timeout(shared.settings.handshake_wait, read_id(stream)) => user.ok()?,
+        _ = ending.wait_for(|ending| *ending) => None,
+    }
+}
+
+async fn read_id(stream: &TcpStream) -> Option<u64> {
+    // Room for the id, CRLF, and a byte more to see that it is too long.
+    let (mut bytes, mut length) = ([0; ID_BYTES_MAX + 3], 0);
+    loop {
+        stream.readable().await.ok()?;
+        match stream.try_read(bytes.get_mut(length..)?) {
+            Ok(0) => return None,
+            Ok(read) => length += read,
+            Err(why) if why.kind() == io::ErrorKind::WouldBlock => continue,
+            Err(_) => return None,
+        }
+        let read = bytes.get(..length)?;
+        match memchr::memchr(b'\n', read) {
+            Some(end) => return id(read.get(..end)?),
+            None if length > ID_BYTES_MAX + 1 => return None,
+            None => {}
+        }
+    }
+}
+
+/// A user's id, without its `\n`: digits that fit a `u64`.
+fn id(line: &[u8]) -> Option<u64> {
+    let digits = line.strip_suffix(b"\r").unwrap_or(line);
+    let is_id = digits.len() <= ID_BYTES_MAX && digits.iter().all(u8::is_ascii_digit);
+    std::str::from_utf8(digits).ok().filter(|_| is_id)?.parse().ok()
+}
+
+/// A client that has said who it is.
+struct Client<'a> {
+    stream: TcpStream,
+    which: u32,
+    shared: &'a Shared,
+}
+
+impl Client<'_> {
+    async fn talk(stream: TcpStream, user: u64, shared: &Shared) {
+        let link = Arc::<Link>::default();
+        let place = |machine: &tidings_core::machine::maze::Maze| machine.graph().place(user);
+        let which = shared
+            .machine
+            .read(|machine| shared.registry.add(user, place(machine), Arc::clone(&link)));
+        let mut client = Client { stream, which, shared };
+        tokio::select! {
+            biased;
+            () = link.cut.notified() => {}
+            // Gone, whichever side found out. What it did not read is lost with it.
+            _gone = client.write(&link) => {}
+        }
+        shared.machine.read(|machine| shared.registry.remove(which, |_| place(machine)));
+    }
+
+    /// Writes what comes, until the client is gone or the adapter ends.
+    async fn write(&mut self, link: &Link) -> io::Result<()> {
+        let mut ending = self.shared.ending.subscribe();
+        let mut buffer = Vec::new();
+        loop {
+            while self.shared.registry.swap(self.which, &mut buffer) {
+                self.write_all(&buffer).await?;
+                buffer.clear();
+            }
+            if *ending.borrow() {
+                return self.stream.shutdown().await;
+            }
+            tokio::select! {
+                biased;
+                () = link.wake.notified() => {}
+                _ = ending.wait_for(|ending| *ending) => {}
+                gone = self.gone() => return gone,
+            }
+        }
+    }
+
+    async fn write_all(&mut self, mut rest: &[u8]) -> io::Result<()> {
+        while !rest.is_empty() {
+            let written = self.stream.write(rest).await?;
+            self.shared.registry.written(self.which, written);
+            rest = rest.get(written..).unwrap_or_default();
+        }
+        Ok(())
+    }
+
+    /// Returns when the client has closed. What else it says is thrown away.
+    async fn gone(&self) -> io::Result<()> {
+        let mut waste = [0; 256];
+        loop {
+            self.stream.readable().await?;
+            match self.stream.try_read(&mut waste) {
+                Ok(0) => return Ok(()),
+                Ok(_) => tokio::task::yield_now().await,
+                Err(why) if why.kind() == io::ErrorKind::WouldBlock => {}
+                Err(why) => return Err(why),
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::id;
+
+    #[test]
+    fn an_id_is_digits_that_fit() {
+        assert_eq!(id(b"42"), Some(42));
+        assert_eq!(id(b"42\r"), Some(42));
+        assert_eq!(id(b"18446744073709551615"), Some(u64::MAX));
+        for bad in [
+            &b""[..],
+            b"\r",
+            b"-1",
+            b"+1",
+            b" 1",
+            b"1 ",
+            b"x",
+            b"18446744073709551616",
+            &[b'0'; 33],
+        ] {
+            assert_eq!(id(bad), None, "{bad:?}");
+        }
+    }
+}

@@ -1,0 +1,105 @@
+//! The registry against a map of who is connected.
+
+use std::collections::BTreeMap;
+
+use proptest::prelude::*;
+
+use super::*;
+
+fn registry() -> Registry {
+    Registry::new(Bounds {
+        queue_bytes_max: 1 << 20,
+        queues_bytes_max: 1 << 30,
+        slow_wait: Duration::from_secs(5),
+    })
+}
+
+fn sent(registry: &Registry, which: u32) -> String {
+    let mut buffer = Vec::new();
+    registry.swap(which, &mut buffer);
+    registry.written(which, buffer.len());
+    String::from_utf8(buffer).unwrap()
+}
+
+/// The connections, with their users and what each must have been sent.
+type Model = BTreeMap<u32, (u64, String)>;
+
+fn expect(model: &mut Model, line: &str, is_for: impl Fn(u64) -> bool) {
+    let them = model.values_mut().filter(|(user, _)| is_for(*user));
+    them.for_each(|(_, sent)| sent.push_str(line));
+}
+
+proptest! {
+    /// Users 0 to 5 stand at the places 5 to 0 once they are placed.
+    #[test]
+    fn everyone_who_is_connected_gets_what_is_for_him(
+        steps in prop::collection::vec((0u8..6, 0u8..6, 0usize..8), 0..200),
+    ) {
+        let registry = registry();
+        let mut placed = [false; 6];
+        let mut model = Model::new();
+        for (i, (step, user, nth)) in steps.into_iter().enumerate() {
+            let line = format!("{i}\n");
+            let (stands, id) = (placed[usize::from(user)], u64::from(user));
+            let place = Place::from(5 - user);
+            match step {
+                0 => {
+                    let which = registry.add(id, stands.then_some(place), Arc::default());
+                    prop_assert!(model.insert(which, (id, String::new())).is_none());
+                }
+                1 => if let Some(which) = model.keys().nth(nth).copied() {
+                    let (id, expected) = model.remove(&which).unwrap();
+                    prop_assert_eq!(sent(&registry, which), expected);
+                    let user = u8::try_from(id).unwrap();
+                    let stands = placed[usize::from(user)];
+                    registry.remove(which, |_| stands.then(|| Place::from(5 - user)));
+                },
+                2 => {
+                    registry.lock().deliver(line.as_bytes(), To::User(id));
+                    expect(&mut model, &line, |other| other == id);
+                }
+                3 => {
+                    registry.lock().deliver(line.as_bytes(), To::Everybody);
+                    expect(&mut model, &line, |_| true);
+                }
+                4 => {
+                    if !stands {
+                        placed[usize::from(user)] = true;
+                        registry.lock().placed(place, id);
+                    }
+                    let is_for = |other: u8| other % 2 == user % 2 && placed[usize::from(other)];
+                    let places: Vec<Place> =
+                        (0..6).filter(|other| is_for(*other)).map(|other| Place::from(5 - other)).collect();
+                    let to = To::Followers { places: &places, ids: &[] };
+                    registry.lock().deliver(line.as_bytes(), to);
+                    expect(&mut model, &line, |other| is_for(u8::try_from(other).unwrap()));
+                }
+                _ => {
+                    placed = [false; 6];
+                    registry.lock().cleared();
+                }
+            }
+            registry.lock().wake();
+        }
+        for (which, (_, expected)) in model {
+            prop_assert_eq!(sent(&registry, which), expected);
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_client_that_does_not_read_slows_the_source_once_and_is_cut_off() {
+    let slow_wait = Duration::from_millis(50);
+    let bounds = Bounds { queue_bytes_max: 1 << 20, queues_bytes_max: 1 << 30, slow_wait };
+    let registry = Registry::new(bounds);
+    let link = Arc::<Link>::default();
+    registry.add(1, None, Arc::clone(&link));
+    registry.lock().deliver(&vec![b'x'; (1 << 20) + 1], To::Everybody);
+    let begun = Instant::now();
+    registry.wait_for_room().await;
+    assert!(begun.elapsed() >= slow_wait);
+    link.cut.notified().await;
+    registry.lock().deliver(&vec![b'x'; (1 << 20) + 1], To::Everybody);
+    assert!(registry.full().0.is_empty(), "it holds nothing up again");
+    assert_eq!(registry.cut_off.load(Ordering::Relaxed), 1);
+}

@@ -1,0 +1,210 @@
+//! The source of events: one at a time. Reads what is there, cuts it at the last line end, and has
+//! it logged and applied; while that is under way it reads on.
+
+use std::hash::{BuildHasher, RandomState};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use futures_util::FutureExt;
+use tidings_core::machine::maze::{Command, Reply, SourceId, parse};
+use tidings_node::Refused;
+use tokio::io::Interest;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::task::JoinHandle;
+
+use super::Shared;
+use crate::wire::lines::{self, Lines};
+
+/// How long a log that has no room is given to get some.
+const ROOM_WAIT: Duration = Duration::from_millis(200);
+/// How much is released at once of what one command had to leave.
+const RELEASE_BYTES: usize = 256 << 10;
+/// While a feed is under way, so many times its size is read.
+const READ_AHEAD: usize = 4;
+
+/// The source that is connected.
+struct Current {
+    stream: Arc<TcpStream>,
+    task: JoinHandle<()>,
+}
+
+impl Current {
+    /// Whether it has closed, although what it had sent is still being dealt with.
+    fn has_closed(&self) -> bool {
+        let ready = self.stream.ready(Interest::READABLE).now_or_never();
+        ready.is_some_and(|ready| ready.is_ok_and(tokio::io::Ready::is_read_closed))
+    }
+}
+
+/// Accepts sources until the adapter stops; returns when the last one is closed and flushed.
+pub(super) async fn serve(listener: TcpListener, shared: Arc<Shared>) {
+    let mut stop = shared.stop.clone();
+    let mut current: Option<Current> = None;
+    loop {
+        let accepted = tokio::select! {
+            biased;
+            _ = stop.wait_for(|stop| *stop) => break,
+            accepted = listener.accept() => accepted,
+        };
+        let (stream, address) = match accepted {
+            Ok(accepted) => accepted,
+            Err(why) => {
+                shared.accept_complaint.warn(&why);
+                tokio::time::sleep(Duration::from_millis(20)).await;
+                continue;
+            }
+        };
+        if let Some(before) = current.take_if(|before| !before.task.is_finished()) {
+            if !before.has_closed() {
+                tracing::warn!(%address, "a second source is refused: one is connected");
+                shared.sources_refused.fetch_add(1, Ordering::Relaxed);
+                current = Some(before);
+                continue;
+            }
+            // Everything is delivered before anything is reset.
+            drop(before.task.await);
+        }
+        let stream = Arc::new(stream);
+        let source = Source::new(Arc::clone(&stream), Arc::clone(&shared));
+        let task = tokio::spawn(source.run());
+        current = Some(Current { stream, task });
+        tracing::info!(%address, "the source is connected");
+    }
+    if let Some(current) = current {
+        drop(current.task.await);
+    }
+}
+
+/// A feed under way.
+type Feeding = Pin<Box<dyn Future<Output = Result<(), Refused>> + Send>>;
+
+struct Source {
+    stream: Arc<TcpStream>,
+    shared: Arc<Shared>,
+    id: SourceId,
+    /// The number of the next feed.
+    part: u64,
+}
+
+impl Source {
+    fn new(stream: Arc<TcpStream>, shared: Arc<Shared>) -> Self {
+        Self { stream, shared, id: RandomState::new().hash_one(0), part: 0 }
+    }
+
+    async fn run(mut self) {
+        self.shared.source_connected.store(true, Ordering::Relaxed);
+        match self.serve().await {
+            Ok(why) => tracing::info!(why, "the source is closed, and all it sent is delivered"),
+            Err(why) => tracing::error!(%why, "the source cannot be served"),
+        }
+        self.shared.source_connected.store(false, Ordering::Relaxed);
+    }
+
+    /// Returns why it is closed.
+    async fn serve(&mut self) -> Result<&'static str, Refused> {
+        if let Err(why) = lines::keep_alive(&self.stream) {
+            tracing::warn!(%why, "a source that is gone without a word will not be found");
+        }
+        let open = Command::Open { source: self.id };
+        // What the last one left comes first.
+        while propose(&self.shared, open.clone()).await? == Reply::More {
+            release(&self.shared).await?;
+        }
+        let ended = self.read_all().await;
+        if propose(&self.shared, Command::Close { source: self.id }).await? == Reply::More {
+            release(&self.shared).await?;
+        }
+        ended
+    }
+
+    /// Feeds what comes until there is no more. Returns why.
+    async fn read_all(&mut self) -> Result<&'static str, Refused> {
+        let mut stop = self.shared.stop.clone();
+        let mut lines = Lines::new(parse::LINE_BYTES_MAX);
+        let mut feeding: Option<Feeding> = None;
+        let mut ended = None;
+        let mut bytes_max = self.shared.settings.feed_bytes_max;
+        loop {
+            if feeding.is_none() {
+                if lines.has_whole() {
+                    feeding = Some(self.feed(lines.take()));
+                } else if let Some(why) = ended {
+                    if lines.len() > 0 {
+                        self.feed(lines.take_all()).await?;
+                    }
+                    return Ok(why);
+                }
+            }
+            let read_max = if feeding.is_some() { bytes_max * READ_AHEAD } else { bytes_max };
+            tokio::select! {
+                biased;
+                Some(fed) = async { Some(feeding.as_mut()?.await) }, if feeding.is_some() => {
+                    feeding = None;
+                    fed?;
+                    bytes_max = self.shared.registry.feed_bytes(self.shared.settings.feed_bytes_max);
+                    // Those for whom something has come get their turn.
+                    tokio::task::yield_now().await;
+                }
+                () = async { drop(stop.wait_for(|stop| *stop).await) }, if ended.is_none() => {
+                    ended = Some("stopping");
+                }
+                ready = self.stream.readable(), if ended.is_none() && lines.len() < read_max => {
+                    match ready.and_then(|()| lines.read(&self.stream, read_max)) {
+                        Ok(false) => {}
+                        Ok(true) => ended = Some("it has ended"),
+                        Err(why) => {
+                            tracing::warn!(%why, "the connection of the source is broken");
+                            ended = Some("it is gone");
+                        }
+                    }
+                }
+            }
+        }
+    }
+
+    /// Has bytes logged and applied.
+    fn feed(&mut self, bytes: Vec<u8>) -> Feeding {
+        let (shared, source, part) = (Arc::clone(&self.shared), self.id, self.part);
+        self.part += 1;
+        Box::pin(async move {
+            shared.registry.wait_for_room().await;
+            shared.registry.feeding(bytes.len());
+            match propose(&shared, Command::Feed { source, part, bytes }).await? {
+                Reply::Done | Reply::NotTheSource => Ok(()),
+                Reply::More => release(&shared).await,
+            }
+        })
+    }
+}
+
+/// Proposes until the log has room.
+async fn propose(shared: &Shared, command: Command) -> Result<Reply, Refused> {
+    if !shared.durable {
+        return shared.machine.propose(command).await;
+    }
+    loop {
+        match shared.machine.propose(command.clone()).await {
+            Err(Refused::NoRoom(why)) => {
+                shared.room_complaint.warn(&why);
+                tokio::time::sleep(ROOM_WAIT).await;
+            }
+            done => return done,
+        }
+    }
+}
+
+/// Releases what one command had to leave, as the clients have room for it.
+pub(super) async fn release(shared: &Shared) -> Result<(), Refused> {
+    loop {
+        shared.registry.wait_for_room().await;
+        let bytes = shared.registry.feed_bytes(RELEASE_BYTES);
+        shared.registry.feeding(bytes);
+        let bytes_max = u32::try_from(bytes).unwrap_or(u32::MAX);
+        if propose(shared, Command::Release { bytes_max }).await? != Reply::More {
+            return Ok(());
+        }
+        tokio::task::yield_now().await;
+    }
+}
