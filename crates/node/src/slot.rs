@@ -328,6 +328,13 @@ impl<M: Machine> Handle<M> {
         drop(self.shared.queue.request(Request::Look));
     }
 
+    /// From here on, until [`Handle::begin_ticking`], nothing that is due is done: for the time in
+    /// which what would come in time is held up on this side. A tick that is being logged still
+    /// comes.
+    pub fn pause_ticking(&self) {
+        self.slot.lock().ticking = false;
+    }
+
     /// Looks at the machine. It stands still meanwhile, and so does everybody who proposes to it:
     /// look, copy what is needed, and leave.
     pub fn read<R>(&self, look: impl FnOnce(&M) -> R) -> R {

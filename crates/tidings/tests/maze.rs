@@ -106,6 +106,36 @@ fn a_reader_that_stops_costs_the_others_a_bounded_time_once() {
 }
 
 #[test]
+fn a_number_that_waits_behind_a_reader_that_stopped_is_not_given_up() {
+    let server = Server::start(&[
+        "--maze-gap-wait",
+        "100ms",
+        "--maze-slow-client-wait",
+        "1s",
+        "--maze-client-queue-bytes-max",
+        "64KiB",
+    ]);
+    let _stopped = server.client(1);
+    let mut client = server.client(2);
+    let mut source = server.source();
+    let count = 1_000_000;
+    let sending = std::thread::spawn(move || {
+        // Backwards, a hundred at a time: wherever the source is stopped, a number is missing.
+        for last in (100..=count).step_by(100) {
+            let lines: Vec<String> =
+                (last - 99..=last).rev().map(|number| format!("{number}|B\n")).collect();
+            source.write_all(lines.concat().as_bytes()).unwrap();
+        }
+        source
+    });
+    let lines = client.lines(count);
+    assert_eq!(lines.last().unwrap(), &format!("{count}|B\n"));
+    drop(sending.join().unwrap());
+    until("it is cut off", || server.shows("slow_clients_cut") == 1);
+    assert_eq!(server.shows("lost"), 0);
+}
+
+#[test]
 fn the_last_lines_come_at_once_while_the_source_stays_open() {
     let server = Server::start(&[]);
     let mut client = server.client(1);

@@ -149,6 +149,7 @@ impl Maze {
             Command::Close { source } => self.close(source, sink),
             Command::Release { bytes_max } => self.release(bytes_max as usize, sink),
             Command::Abandon { source } => self.abandon(at, source),
+            Command::HeldUp { source, ms } => self.held_up(at, source, ms),
         };
         self.look_at_gap(at, next);
         reply
@@ -358,6 +359,16 @@ impl Maze {
             }
             Some(_) | None => Reply::NotTheSource,
         }
+    }
+
+    fn held_up(&mut self, at: Timestamp, id: SourceId, ms: u64) -> Reply {
+        if self.source.is_none_or(|source| source.id != id) {
+            return Reply::NotTheSource;
+        }
+        if let Some(since) = &mut self.gap_since {
+            since.0 = since.0.saturating_add(ms).min(at.0);
+        }
+        self.reply()
     }
 
     /// After every change: a gap that has become the oldest is waited for from now on.

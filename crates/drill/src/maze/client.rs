@@ -14,6 +14,8 @@ use crate::verdict::grouped;
 const SLOW_BYTES_MAX: usize = 1 << 20;
 /// The receive buffer of a slow client: small, so that the server feels it.
 const SLOW_RECEIVE_BYTES: usize = 4 << 10;
+/// The receive buffer of one that reads on when all is over.
+const LATE_RECEIVE_BYTES: usize = 4 << 20;
 /// How long a connection may take to be made.
 const CONNECT_WAIT: Duration = Duration::from_secs(10);
 /// How much of a line is shown in a difference.
@@ -101,6 +103,11 @@ impl Client {
         self.role
     }
 
+    /// Whether something may come yet: it is connected and has not got everything.
+    pub(super) fn has_rest(&self, queue: &Queue) -> bool {
+        self.stream.is_some() && (self.sealed.is_some() || !queue.is_empty())
+    }
+
     /// Everything that must arrive has arrived, as far as it was looked at.
     pub(super) fn is_complete(&self) -> bool {
         self.is_awaited()
@@ -113,6 +120,14 @@ impl Client {
 
     pub(super) fn position(&self) -> u64 {
         self.position
+    }
+
+    /// From here on it receives as much as there is.
+    pub(super) fn take_large(&self) {
+        if let Some(stream) = &self.stream {
+            // Without it, it only takes longer.
+            drop(SockRef::from(stream).set_recv_buffer_size(LATE_RECEIVE_BYTES));
+        }
     }
 
     /// Connects and says who it is.

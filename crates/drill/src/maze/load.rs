@@ -23,8 +23,11 @@ use crate::verdict::{Differences, Latency, grouped};
 
 /// What one read takes at most.
 const READ_BYTES: usize = 256 << 10;
-/// What is read at most of a client that had read nothing until the end.
-const SILENT_READS_MAX: usize = 256;
+/// What is read at most of the clients that had read nothing until the end, or little.
+const REST_BYTES_MAX: u64 = 256 << 20;
+/// How long they are waited for: their windows open only now, and the server's system looks again
+/// only after it has waited twice as long as before.
+const REST_WAIT: Duration = Duration::from_secs(8);
 /// When clients leave and return, in tenths of the stream.
 const LEAVE_TENTHS: [u64; 3] = [2, 4, 6];
 const RETURN_TENTHS: [u64; 3] = [3, 5, 7];
@@ -273,16 +276,7 @@ impl Load {
 
     /// What the clients had that read late or never, and what is owed to others.
     fn end(&mut self) {
-        for index in 0..self.clients.len() {
-            let Some(client) = self.clients.get(index) else { break };
-            if matches!(client.role(), Role::Silent | Role::Sluggish) {
-                for _ in 0..SILENT_READS_MAX {
-                    if !self.read_client(index, READ_BYTES) {
-                        break;
-                    }
-                }
-            }
-        }
+        self.read_rest();
         for (client, queue) in self.clients.iter_mut().zip(&mut self.expected) {
             if let Some(difference) = client.end_source(queue) {
                 self.report.differences.add(|| difference);
@@ -292,6 +286,29 @@ impl Load {
         self.report.counts = self.counts();
         self.report.latency = std::mem::take(&mut self.probe.latency);
         self.progress.set_done(self.options.events);
+    }
+
+    /// Reads what the slow clients have left, until each was closed or has everything.
+    fn read_rest(&mut self) {
+        let mut slow: Vec<usize> = (0..self.options.slow as usize).collect();
+        slow.iter().filter_map(|&index| self.clients.get(index)).for_each(Client::take_large);
+        let mut heard = Instant::now();
+        let mut rest_bytes = REST_BYTES_MAX;
+        while rest_bytes > 0 && !slow.is_empty() && heard.elapsed() < REST_WAIT {
+            let before = self.report.received_bytes;
+            slow.retain(|&index| {
+                self.read_client(index, READ_BYTES);
+                let client = self.clients.get(index).zip(self.expected.get(index));
+                client.is_some_and(|(client, queue)| client.has_rest(queue))
+            });
+            match self.report.received_bytes - before {
+                0 => std::thread::sleep(Duration::from_millis(1)),
+                bytes => {
+                    rest_bytes = rest_bytes.saturating_sub(bytes);
+                    heard = Instant::now();
+                }
+            }
+        }
     }
 
     /// Says why it ended before its time.

@@ -74,6 +74,14 @@ pub enum Command {
         /// The connection.
         source: SourceId,
     },
+    /// The source was held up, by a client without room or a log that is slow: what it had to send
+    /// could not be read. The oldest gap is waited for as much longer.
+    HeldUp {
+        /// The connection.
+        source: SourceId,
+        /// For how long.
+        ms: u64,
+    },
 }
 
 /// What the one who asked gets back.

@@ -179,6 +179,20 @@ fn a_source_that_closes_has_what_is_held_delivered_in_order() {
 }
 
 #[test]
+fn a_gap_is_waited_for_as_much_longer_as_the_source_was_held_up() {
+    let mut driver = Driver::new(Limits::default());
+    driver.feed_at(1000, "2|B\n");
+    driver.apply(5500, Command::HeldUp { source: 8, ms: 4000 });
+    assert_eq!(driver.maze.next_deadline(), Some(Timestamp(6000)), "not of another source");
+    driver.apply(5500, Command::HeldUp { source: SOURCE, ms: 4000 });
+    assert_eq!(driver.maze.next_deadline(), Some(Timestamp(10_000)));
+    driver.apply(6000, Command::HeldUp { source: SOURCE, ms: u64::MAX });
+    assert_eq!(driver.maze.next_deadline(), Some(Timestamp(11_000)), "it began by now");
+    driver.feed_at(10_999, "1|B\n");
+    assert_eq!(driver.told(), ["1|B>all", "2|B>all"]);
+}
+
+#[test]
 fn a_new_source_starts_at_one_and_with_nobody_following_anybody() {
     let mut driver = Driver::new(Limits::default());
     driver.feed("1|F|1|2\n");
@@ -377,6 +391,7 @@ fn command() -> impl Strategy<Value = Command> {
         1 => source().prop_map(|source| Command::Close { source }),
         1 => (0u32..500).prop_map(|bytes_max| Command::Release { bytes_max }),
         1 => source().prop_map(|source| Command::Abandon { source }),
+        1 => (source(), 0u64..9000).prop_map(|(source, ms)| Command::HeldUp { source, ms }),
     ]
 }
 
@@ -400,6 +415,7 @@ fn golden_commands() -> Vec<Command> {
         Command::Close { source: 1 },
         Command::Release { bytes_max: 100 },
         Command::Abandon { source: u64::MAX },
+        Command::HeldUp { source: u64::MAX, ms: 70 },
     ]
 }
 

@@ -19,6 +19,9 @@ use tokio::time::Instant;
 const NOBODY: u32 = u32::MAX;
 /// However many clients there are, this much may wait for each.
 const SHARE_BYTES_MIN: usize = 4 << 10;
+/// Every client whose queue is full is waited for so long, even one that has stood still for long:
+/// maybe it was this process that did.
+const PATIENCE_MIN: Duration = Duration::from_millis(50);
 /// A queue that was larger than this for once gives its memory back.
 const QUEUE_BYTES_KEPT: usize = 64 << 10;
 
@@ -87,6 +90,8 @@ struct Client {
     dirty: bool,
     /// For how long it has slowed the source.
     slowed: Duration,
+    /// When it last took anything.
+    moved: Option<Instant>,
     link: Option<Arc<Link>>,
 }
 
@@ -102,6 +107,14 @@ pub(super) struct Link {
 impl Client {
     fn waiting(&self) -> usize {
         self.queue.len() + self.writing
+    }
+
+    /// For how much longer it may slow the source. One that takes nothing uses this up even while
+    /// it slows nobody, so that many who have stopped cost no more than one.
+    fn patience(&self, slow_wait: Duration) -> Duration {
+        let still =
+            self.moved.filter(|_| self.writing > 0).map_or(Duration::ZERO, |at| at.elapsed());
+        slow_wait.saturating_sub(self.slowed.max(still))
     }
 }
 
@@ -238,7 +251,8 @@ impl Registry {
         let at = u32::try_from(inner.all.len()).unwrap_or(NOBODY);
         let next = inner.first_of(user);
         if let Some(client) = inner.clients.get_mut(which as usize) {
-            *client = Client { user, next, at, link: Some(link), ..Client::default() };
+            let moved = Some(Instant::now());
+            *client = Client { user, next, at, moved, link: Some(link), ..Client::default() };
         }
         inner.all.push(which);
         inner.set_first(user, place, which);
@@ -287,6 +301,7 @@ impl Registry {
         let Some(client) = inner.clients.get_mut(which as usize) else { return false };
         std::mem::swap(&mut client.queue, buffer);
         client.writing = buffer.len();
+        client.moved = Some(Instant::now());
         client.writing > 0
     }
 
@@ -297,6 +312,7 @@ impl Registry {
         let Some(client) = inner.clients.get_mut(which as usize) else { return };
         let was_full = client.waiting() > share;
         client.writing = client.writing.saturating_sub(bytes);
+        client.moved = Some(Instant::now());
         let has_room = client.waiting() <= share;
         drop(inner);
         if was_full && has_room {
@@ -351,10 +367,10 @@ impl Registry {
             let Some(client) = inner.clients.get(*which as usize) else { continue };
             if client.link.is_some() && client.waiting() > share {
                 full.push(*which);
-                patience = patience.min(self.bounds.slow_wait.saturating_sub(client.slowed));
+                patience = patience.min(client.patience(self.bounds.slow_wait));
             }
         }
-        (full, patience)
+        (full, patience.max(PATIENCE_MIN))
     }
 
     /// These were full, and have slowed the source for so long.
@@ -363,7 +379,7 @@ impl Registry {
         for which in full {
             let Some(client) = inner.clients.get_mut(*which as usize) else { continue };
             client.slowed += time;
-            if client.slowed >= self.bounds.slow_wait
+            if client.patience(self.bounds.slow_wait).is_zero()
                 && let Some(link) = client.link.take()
             {
                 self.cut_off.fetch_add(1, Ordering::Relaxed);

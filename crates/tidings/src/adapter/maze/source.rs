@@ -5,7 +5,7 @@ use std::hash::{BuildHasher, RandomState};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use futures_util::FutureExt;
 use tidings_core::machine::maze::{Command, Reply, SourceId, parse};
@@ -23,6 +23,9 @@ const ROOM_WAIT: Duration = Duration::from_millis(200);
 const RELEASE_BYTES: usize = 256 << 10;
 /// While a feed is under way, so many times its size is read.
 const READ_AHEAD: usize = 4;
+/// A feed that takes longer than this holds the source up: the number that is missing may be among
+/// what it cannot send.
+const HOLD_UP: Duration = Duration::from_millis(50);
 
 /// The source that is connected.
 struct Current {
@@ -78,7 +81,11 @@ pub(super) async fn serve(listener: TcpListener, shared: Arc<Shared>) {
 }
 
 /// A feed under way.
-type Feeding = Pin<Box<dyn Future<Output = Result<(), Refused>> + Send>>;
+struct Feeding {
+    done: Pin<Box<dyn Future<Output = Result<(), Refused>> + Send>>,
+    begun: Instant,
+    holds_up: bool,
+}
 
 struct Source {
     stream: Arc<TcpStream>,
@@ -113,6 +120,7 @@ impl Source {
             release(&self.shared).await?;
         }
         let ended = self.read_all().await;
+        self.shared.machine.begin_ticking();
         if propose(&self.shared, Command::Close { source: self.id }).await? == Reply::More {
             release(&self.shared).await?;
         }
@@ -132,7 +140,7 @@ impl Source {
                     feeding = Some(self.feed(lines.take()));
                 } else if let Some(why) = ended {
                     if lines.len() > 0 {
-                        self.feed(lines.take_all()).await?;
+                        self.feed(lines.take_all()).done.await?;
                     }
                     return Ok(why);
                 }
@@ -140,9 +148,9 @@ impl Source {
             let read_max = if feeding.is_some() { bytes_max * READ_AHEAD } else { bytes_max };
             tokio::select! {
                 biased;
-                Some(fed) = async { Some(feeding.as_mut()?.await) }, if feeding.is_some() => {
-                    feeding = None;
+                Some(fed) = async { Some(feeding.as_mut()?.wait(&self.shared).await) } => {
                     fed?;
+                    self.let_go(feeding.take()).await?;
                     bytes_max = self.shared.registry.feed_bytes(self.shared.settings.feed_bytes_max);
                     // Those for whom something has come get their turn.
                     tokio::task::yield_now().await;
@@ -168,14 +176,41 @@ impl Source {
     fn feed(&mut self, bytes: Vec<u8>) -> Feeding {
         let (shared, source, part) = (Arc::clone(&self.shared), self.id, self.part);
         self.part += 1;
-        Box::pin(async move {
+        let done = Box::pin(async move {
             shared.registry.wait_for_room().await;
             shared.registry.feeding(bytes.len());
             match propose(&shared, Command::Feed { source, part, bytes }).await? {
                 Reply::Done | Reply::NotTheSource => Ok(()),
                 Reply::More => release(&shared).await,
             }
-        })
+        });
+        Feeding { done, begun: Instant::now(), holds_up: false }
+    }
+
+    /// A feed is done: the time for which it held the source up is no time that a gap was waited
+    /// for.
+    async fn let_go(&self, fed: Option<Feeding>) -> Result<(), Refused> {
+        let Some(Feeding { begun, holds_up: true, .. }) = fed else { return Ok(()) };
+        let ms = u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX);
+        propose(&self.shared, Command::HeldUp { source: self.id, ms }).await?;
+        self.shared.machine.begin_ticking();
+        Ok(())
+    }
+}
+
+impl Feeding {
+    /// Waits until it is done. No gap is skipped from when it holds the source up. Can be dropped
+    /// and called again.
+    async fn wait(&mut self, shared: &Shared) -> Result<(), Refused> {
+        if !self.holds_up {
+            let patience = HOLD_UP.saturating_sub(self.begun.elapsed());
+            if let Ok(done) = tokio::time::timeout(patience, &mut self.done).await {
+                return done;
+            }
+            self.holds_up = true;
+            shared.machine.pause_ticking();
+        }
+        (&mut self.done).await
     }
 }
 

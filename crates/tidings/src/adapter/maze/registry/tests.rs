@@ -103,3 +103,43 @@ async fn a_client_that_does_not_read_slows_the_source_once_and_is_cut_off() {
     assert!(registry.full().0.is_empty(), "it holds nothing up again");
     assert_eq!(registry.cut_off.load(Ordering::Relaxed), 1);
 }
+
+#[tokio::test(start_paused = true)]
+async fn many_clients_that_stand_still_cost_little_more_than_one() {
+    let registry = registry();
+    let (mut links, mut taken) = (Vec::new(), Vec::new());
+    for user in 0..100 {
+        let link = Arc::<Link>::default();
+        let which = registry.add(user, None, Arc::clone(&link));
+        registry.lock().deliver(b"x\n", To::User(user));
+        assert!(registry.swap(which, &mut taken), "its writer is stuck with this");
+        links.push((user, link));
+        taken.clear();
+    }
+    let begun = Instant::now();
+    for (user, link) in links {
+        registry.lock().deliver(&vec![b'x'; 1 << 20], To::User(user));
+        registry.wait_for_room().await;
+        link.cut.notified().await;
+    }
+    assert!(begun.elapsed() >= Duration::from_secs(5), "the first is waited for");
+    assert!(begun.elapsed() <= Duration::from_secs(10), "{:?}", begun.elapsed());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_client_that_goes_on_reading_is_not_cut_off_for_having_stood_still() {
+    let registry = registry();
+    let link = Arc::<Link>::default();
+    let which = registry.add(1, None, Arc::clone(&link));
+    let mut taken = Vec::new();
+    registry.lock().deliver(b"x\n", To::User(1));
+    registry.swap(which, &mut taken);
+    tokio::time::advance(Duration::from_secs(60)).await;
+    registry.lock().deliver(&vec![b'x'; 1 << 20], To::User(1));
+    let reading = async {
+        tokio::time::sleep(PATIENCE_MIN / 2).await;
+        registry.written(which, 2);
+    };
+    tokio::join!(reading, registry.wait_for_room());
+    assert_eq!(registry.cut_off.load(Ordering::Relaxed), 0);
+}
