@@ -213,6 +213,17 @@ fn a_line_of_64_megabytes_is_not_buffered_and_is_counted_once() {
 }
 
 #[test]
+fn a_source_that_has_ended_is_closed_when_all_is_delivered() {
+    let server = Server::start(&[]);
+    let mut client = server.client(1);
+    let mut source = server.source();
+    source.write_all(b"2|B\n").unwrap();
+    source.shutdown(Shutdown::Write).unwrap();
+    assert_eq!(source.read(&mut [0; 9]).unwrap(), 0);
+    assert_eq!(client.lines(1), ["2|B\n"]);
+}
+
+#[test]
 fn a_second_source_is_refused_while_one_is_connected() {
     let server = Server::start(&[]);
     let mut client = server.client(1);

@@ -3,7 +3,7 @@
 
 use std::hash::{BuildHasher, RandomState};
 use std::pin::Pin;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
@@ -29,14 +29,16 @@ const HOLD_UP: Duration = Duration::from_millis(50);
 
 /// The source that is connected.
 struct Current {
-    stream: Arc<TcpStream>,
+    /// Owned by the task, so that it is closed as soon as that ends.
+    stream: Weak<TcpStream>,
     task: JoinHandle<()>,
 }
 
 impl Current {
     /// Whether it has closed, although what it had sent is still being dealt with.
     fn has_closed(&self) -> bool {
-        let ready = self.stream.ready(Interest::READABLE).now_or_never();
+        let Some(stream) = self.stream.upgrade() else { return true };
+        let ready = stream.ready(Interest::READABLE).now_or_never();
         ready.is_some_and(|ready| ready.is_ok_and(tokio::io::Ready::is_read_closed))
     }
 }
@@ -69,10 +71,9 @@ pub(super) async fn serve(listener: TcpListener, shared: Arc<Shared>) {
             // Everything is delivered before anything is reset.
             drop(before.task.await);
         }
-        let stream = Arc::new(stream);
-        let source = Source::new(Arc::clone(&stream), Arc::clone(&shared));
-        let task = tokio::spawn(source.run());
-        current = Some(Current { stream, task });
+        let source = Source::new(stream, Arc::clone(&shared));
+        let stream = Arc::downgrade(&source.stream);
+        current = Some(Current { stream, task: tokio::spawn(source.run()) });
         tracing::info!(%address, "the source is connected");
     }
     if let Some(current) = current {
@@ -96,7 +97,8 @@ struct Source {
 }
 
 impl Source {
-    fn new(stream: Arc<TcpStream>, shared: Arc<Shared>) -> Self {
+    fn new(stream: TcpStream, shared: Arc<Shared>) -> Self {
+        let stream = Arc::new(stream);
         Self { stream, shared, id: RandomState::new().hash_one(0), part: 0 }
     }
 
