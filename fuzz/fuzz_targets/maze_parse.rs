@@ -1,0 +1,4 @@
+//! See `src/maze.rs`.
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| tidings_fuzz::maze::parse(bytes));
