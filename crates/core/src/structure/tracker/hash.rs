@@ -1,0 +1,239 @@
+//! Three ways to hash ids, all keyed, because ids come from strangers: quick, strict, and for ids
+//! that are hashes already. The key is given by the caller: core draws no random numbers.
+
+use core::hash::{BuildHasher, Hasher};
+
+use siphasher::sip::SipHasher13;
+
+/// Multiplies to 128 bits and folds the halves together.
+#[expect(clippy::cast_possible_truncation, reason = "both halves are in it")]
+#[inline]
+const fn fold(a: u64, b: u64) -> u64 {
+    let product = a as u128 * b as u128;
+    product as u64 ^ (product >> 64) as u64
+}
+
+/// The keys that follow from a seed: steps of `SplitMix64` (Steele, Lea and Flood, 2014).
+const fn keys(seed: u64) -> [u64; 3] {
+    const fn step(seed: u64, n: u64) -> u64 {
+        let mut z = seed.wrapping_add(n.wrapping_mul(0x9e37_79b9_7f4a_7c15));
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        z ^ (z >> 31)
+    }
+    // An even multiplier would lose bits.
+    [step(seed, 1), step(seed, 2), step(seed, 3) | 1]
+}
+
+/// The eight bytes from there on; 0 beyond the end.
+#[inline]
+fn eight(bytes: &[u8], from: usize) -> u64 {
+    let part = bytes.get(from..).and_then(<[u8]>::first_chunk);
+    part.map_or(0, |part| u64::from_le_bytes(*part))
+}
+
+/// The four bytes from there on; 0 beyond the end.
+#[inline]
+fn four(bytes: &[u8], from: usize) -> u64 {
+    let part = bytes.get(from..).and_then(<[u8]>::first_chunk);
+    part.map_or(0, |part| u64::from(u32::from_le_bytes(*part)))
+}
+
+/// The quick keyed hash: sixteen bytes to a folded multiplication. Who does not know the seed
+/// cannot easily make ids collide; who must be sure takes [`Sip`].
+#[derive(Clone, Debug)]
+pub struct Folded {
+    keys: [u64; 3],
+}
+
+impl Folded {
+    /// With this seed. Draw it at random for each tracker.
+    pub const fn new(seed: u64) -> Self {
+        Self { keys: keys(seed) }
+    }
+}
+
+impl BuildHasher for Folded {
+    type Hasher = FoldedHasher;
+
+    #[inline]
+    fn build_hasher(&self) -> FoldedHasher {
+        FoldedHasher { state: self.keys[0], keys: self.keys }
+    }
+}
+
+/// Made by [`Folded`].
+#[derive(Clone, Debug)]
+pub struct FoldedHasher {
+    state: u64,
+    keys: [u64; 3],
+}
+
+impl Hasher for FoldedHasher {
+    #[inline]
+    fn write(&mut self, bytes: &[u8]) {
+        let key = self.keys[1];
+        let mut state = self.state;
+        let mut rest = bytes;
+        while rest.len() > 16 {
+            state = fold(eight(rest, 0) ^ key, eight(rest, 8) ^ state);
+            rest = rest.get(16..).unwrap_or_default();
+        }
+        // The last one to sixteen bytes as two words, which overlap where there are fewer.
+        let (a, b) = match rest {
+            [] => (0, 0),
+            [only] => (u64::from(*only), 0),
+            [first, .., last] if rest.len() < 4 => {
+                let middle = rest.get(1).copied().unwrap_or_default();
+                (u64::from(*first) | u64::from(middle) << 8, u64::from(*last))
+            }
+            _ if rest.len() < 8 => (four(rest, 0), four(rest, rest.len() - 4)),
+            _ => (eight(rest, 0), eight(rest, rest.len() - 8)),
+        };
+        // The length tells apart what overlaps alike.
+        self.state = fold(a ^ key, b ^ state ^ (bytes.len() as u64).rotate_left(32));
+    }
+
+    #[inline]
+    fn write_u8(&mut self, number: u8) {
+        self.write_u64(u64::from(number));
+    }
+
+    #[inline]
+    fn write_u16(&mut self, number: u16) {
+        self.write_u64(u64::from(number));
+    }
+
+    #[inline]
+    fn write_u32(&mut self, number: u32) {
+        self.write_u64(u64::from(number));
+    }
+
+    #[inline]
+    fn write_u64(&mut self, number: u64) {
+        self.state = fold(number ^ self.keys[1], self.state ^ self.keys[2]);
+    }
+
+    #[inline]
+    #[expect(clippy::cast_possible_truncation, reason = "both halves are written")]
+    fn write_u128(&mut self, number: u128) {
+        self.state = fold(number as u64 ^ self.keys[1], (number >> 64) as u64 ^ self.state);
+    }
+
+    #[inline]
+    fn write_usize(&mut self, number: usize) {
+        // What slices write before their bytes, which write their length themselves.
+        self.state = (self.state ^ number as u64).wrapping_mul(self.keys[2]);
+    }
+
+    #[inline]
+    fn finish(&self) -> u64 {
+        fold(self.state ^ self.keys[0], self.keys[2])
+    }
+}
+
+/// The strict keyed hash: SipHash-1-3 (Aumasson and Bernstein, 2012), which nobody who does not
+/// know the key is known to make collide.
+#[derive(Clone, Debug)]
+pub struct Sip {
+    key: (u64, u64),
+}
+
+impl Sip {
+    /// With this key. Draw it at random for each tracker.
+    pub const fn new(key_low: u64, key_high: u64) -> Self {
+        Self { key: (key_low, key_high) }
+    }
+}
+
+impl BuildHasher for Sip {
+    type Hasher = SipHasher13;
+
+    #[inline]
+    fn build_hasher(&self) -> SipHasher13 {
+        SipHasher13::new_with_keys(self.key.0, self.key.1)
+    }
+}
+
+/// For ids that are hashes already, made by somebody who can be trusted to have made them well:
+/// reads their last eight bytes, and still mixes them with a seed. (The last, because what stands
+/// before a digest or a random number, a version or a time, is alike in many.) Who can choose the
+/// last eight bytes can make ids collide, and every step slow.
+#[derive(Clone, Debug)]
+pub struct Trusting {
+    keys: [u64; 3],
+}
+
+impl Trusting {
+    /// With this seed. Draw it at random for each tracker.
+    pub const fn new(seed: u64) -> Self {
+        Self { keys: keys(seed) }
+    }
+}
+
+impl BuildHasher for Trusting {
+    type Hasher = TrustingHasher;
+
+    #[inline]
+    fn build_hasher(&self) -> TrustingHasher {
+        TrustingHasher { state: self.keys[0], key: self.keys[2] }
+    }
+}
+
+/// Made by [`Trusting`].
+#[derive(Clone, Debug)]
+pub struct TrustingHasher {
+    state: u64,
+    key: u64,
+}
+
+impl Hasher for TrustingHasher {
+    #[inline]
+    fn write(&mut self, bytes: &[u8]) {
+        let last = match bytes.last_chunk() {
+            Some(last) => u64::from_le_bytes(*last),
+            None => bytes.iter().fold(0, |word, byte| word << 8 | u64::from(*byte)),
+        };
+        self.write_u64(last);
+    }
+
+    #[inline]
+    fn write_u8(&mut self, number: u8) {
+        self.write_u64(u64::from(number));
+    }
+
+    #[inline]
+    fn write_u16(&mut self, number: u16) {
+        self.write_u64(u64::from(number));
+    }
+
+    #[inline]
+    fn write_u32(&mut self, number: u32) {
+        self.write_u64(u64::from(number));
+    }
+
+    #[inline]
+    fn write_u64(&mut self, number: u64) {
+        self.state = self.state.rotate_left(23) ^ number;
+    }
+
+    #[inline]
+    #[expect(clippy::cast_possible_truncation, reason = "both halves are written")]
+    fn write_u128(&mut self, number: u128) {
+        self.write_u64(number as u64);
+        self.write_u64((number >> 64) as u64);
+    }
+
+    #[inline]
+    fn write_usize(&mut self, number: usize) {
+        self.write_u64(number as u64);
+    }
+
+    #[inline]
+    fn finish(&self) -> u64 {
+        fold(self.state, self.key)
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,230 @@
+//! Finds a slot by the hash of what stands there: fixed buckets of one cache line, in the manner of
+//! F14 (Bronson and Shi, 2019).
+//!
+//! A bucket has twelve places. A byte of the hash stands in a tag for each, and all tags are
+//! compared at once, eight in a word. What finds its bucket full goes to the next one that is not,
+//! and every bucket it went past counts it; so a search ends at the first bucket that nothing went
+//! past, and removing is the same way once more, counting down. Nothing is moved and no trace of
+//! what was removed stays.
+
+use alloc::boxed::Box;
+use alloc::vec;
+use core::hash::{BuildHasher, Hash};
+use core::num::NonZeroU32;
+
+use super::NONE;
+
+/// Places in a bucket.
+const PLACES: usize = 12;
+
+/// Things in a bucket, in the mean, when the tracker is full. Of a hundred buckets one is then full.
+const FILL_MEAN: u32 = 6;
+
+/// The hash of an id, as far as the index needs it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Hashed(u32);
+
+impl Hashed {
+    pub(super) const ZERO: Self = Self(0);
+
+    /// The hash of an id under this hasher.
+    #[expect(clippy::cast_possible_truncation, reason = "both halves are in it")]
+    #[inline]
+    pub fn of<S: BuildHasher, I: ?Sized + Hash>(hasher: &S, id: &I) -> Self {
+        let hash = hasher.hash_one(id);
+        Self((hash ^ (hash >> 32)) as u32)
+    }
+
+    /// 1 to 255: 0 is the tag of an empty place. From the low bits, as the bucket is from the high.
+    const fn tag(self) -> u8 {
+        let [low, ..] = self.0.to_le_bytes();
+        if low == 0 { 1 } else { low }
+    }
+}
+
+/// One cache line.
+#[derive(Clone, Copy, Debug)]
+#[repr(C, align(64))]
+struct Bucket {
+    /// The tags of places 0 to 7, the first in the lowest byte; 0 where nothing stands.
+    tags_low: u64,
+    /// The tags of places 8 to 11.
+    tags_high: u32,
+    /// How many things went past because it was full, and are still there.
+    past: u32,
+    /// Meaningful where the tag is not 0.
+    slots: [u32; PLACES],
+}
+
+/// The bytes of a word that are zero, as 1 in the lowest bit of each.
+const fn zero_bytes(word: u64) -> u64 {
+    const LOW_SEVEN: u64 = 0x7f7f_7f7f_7f7f_7f7f;
+    !(((word & LOW_SEVEN) + LOW_SEVEN) | word | LOW_SEVEN) >> 7
+}
+
+/// A set of places of a bucket: place `p` below 8 is bit `8 * p`, from 8 on bit `8 * (p - 8) + 1`.
+struct Places(u64);
+
+impl Iterator for Places {
+    type Item = usize;
+
+    #[inline]
+    fn next(&mut self) -> Option<usize> {
+        if self.0 == 0 {
+            return None;
+        }
+        let bit = self.0.trailing_zeros() as usize;
+        self.0 &= self.0 - 1;
+        Some((bit >> 3) + ((bit & 1) << 3))
+    }
+}
+
+impl Bucket {
+    const EMPTY: Self = Self { tags_low: 0, tags_high: 0, past: 0, slots: [NONE; PLACES] };
+
+    /// The places that bear this tag.
+    #[inline]
+    const fn places(&self, tag: u8) -> Places {
+        const ALL: u64 = 0x0101_0101_0101_0101;
+        let tags = ALL * tag as u64;
+        let low = zero_bytes(self.tags_low ^ tags);
+        let high = zero_bytes(self.tags_high as u64 ^ (tags >> 32)) & 0xffff_ffff;
+        Places(low | (high << 1))
+    }
+
+    /// Sets the tag of a place that had none, or takes its tag away: both are the same step.
+    #[inline]
+    const fn flip_tag(&mut self, place: usize, tag: u8) {
+        if place < 8 {
+            self.tags_low ^= (tag as u64) << (8 * place);
+        } else {
+            self.tags_high ^= (tag as u32) << (8 * (place - 8));
+        }
+    }
+
+    /// Puts a slot into an empty place, if there is one.
+    #[inline]
+    fn put(&mut self, tag: u8, slot: u32) -> bool {
+        let Some(place) = self.places(0).next() else {
+            return false;
+        };
+        if let Some(stands) = self.slots.get_mut(place) {
+            *stands = slot;
+        }
+        self.flip_tag(place, tag);
+        true
+    }
+
+    /// Takes a slot out, if it is here.
+    #[inline]
+    fn take(&mut self, tag: u8, slot: u32) -> bool {
+        let Some(place) = self.places(tag).find(|place| self.slots.get(*place) == Some(&slot))
+        else {
+            return false;
+        };
+        self.flip_tag(place, tag);
+        true
+    }
+}
+
+/// Slots by hash. See the top of this file.
+#[derive(Clone, Debug)]
+pub(super) struct Index {
+    /// At least one, never more or fewer.
+    buckets: Box<[Bucket]>,
+    /// The most buckets an insertion had to look at.
+    probe_longest: u32,
+}
+
+impl Index {
+    /// Room for twice as many slots as there will be.
+    pub(super) fn new(capacity: NonZeroU32) -> Self {
+        let buckets = capacity.get().div_ceil(FILL_MEAN) as usize;
+        Self { buckets: vec![Bucket::EMPTY; buckets].into_boxed_slice(), probe_longest: 0 }
+    }
+
+    pub(super) const fn probe_longest(&self) -> u32 {
+        self.probe_longest
+    }
+
+    pub(super) const fn bytes(&self) -> usize {
+        size_of_val(&*self.buckets)
+    }
+
+    /// Where a search begins: the hash as a fraction of all buckets (Lemire, 2019).
+    #[inline]
+    fn home(&self, hashed: Hashed) -> usize {
+        ((u64::from(hashed.0) * self.buckets.len() as u64) >> 32) as usize
+    }
+
+    #[inline]
+    fn after(&self, bucket: usize) -> usize {
+        if bucket + 1 == self.buckets.len() { 0 } else { bucket + 1 }
+    }
+
+    /// Reads the bucket where a search for this hash begins.
+    #[inline]
+    pub(super) fn touch(&self, hashed: Hashed) -> u64 {
+        self.buckets.get(self.home(hashed)).map_or(0, |bucket| bucket.tags_low)
+    }
+
+    /// The slot with this hash that is the one. O(1) with a good hash, O(buckets) at the worst.
+    #[inline]
+    pub(super) fn find(&self, hashed: Hashed, is_it: impl Fn(u32) -> bool) -> Option<u32> {
+        let tag = hashed.tag();
+        let mut at = self.home(hashed);
+        for _ in 0..self.buckets.len() {
+            let bucket = self.buckets.get(at)?;
+            for place in bucket.places(tag) {
+                let slot = *bucket.slots.get(place)?;
+                if is_it(slot) {
+                    return Some(slot);
+                }
+            }
+            if bucket.past == 0 {
+                return None;
+            }
+            at = self.after(at);
+        }
+        None
+    }
+
+    /// Makes a slot that is not in here findable. There must be fewer than `capacity` in here.
+    #[inline]
+    pub(super) fn insert(&mut self, hashed: Hashed, slot: u32) {
+        let tag = hashed.tag();
+        let mut at = self.home(hashed);
+        let mut probe = 1;
+        while let Some(bucket) = self.buckets.get_mut(at) {
+            if bucket.put(tag, slot) {
+                break;
+            }
+            bucket.past += 1;
+            probe += 1;
+            at = self.after(at);
+        }
+        self.probe_longest = self.probe_longest.max(probe);
+    }
+
+    /// Makes a slot unfindable that was inserted with this hash.
+    #[inline]
+    pub(super) fn remove(&mut self, hashed: Hashed, slot: u32) -> bool {
+        let tag = hashed.tag();
+        let mut at = self.home(hashed);
+        for _ in 0..self.buckets.len() {
+            let Some(bucket) = self.buckets.get_mut(at) else {
+                return false;
+            };
+            if bucket.take(tag, slot) {
+                return true;
+            }
+            debug_assert!(bucket.past > 0, "what is further on went past here");
+            bucket.past = bucket.past.saturating_sub(1);
+            at = self.after(at);
+        }
+        false
+    }
+}
+
+#[cfg(test)]
+mod tests;

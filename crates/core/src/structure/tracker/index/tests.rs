@@ -1,0 +1,108 @@
+//! The words of a bucket, place by place, and what holds between buckets.
+
+use alloc::vec::Vec;
+
+use proptest::prelude::*;
+
+use super::*;
+
+impl Index {
+    /// What must hold between any two operations, for so many slots with these hashes.
+    pub(in super::super) fn check(&self, len: u32, hashed: impl Fn(u32) -> Hashed) {
+        let mut past = vec![0; self.buckets.len()];
+        let mut found = 0;
+        for (at, bucket) in self.buckets.iter().enumerate() {
+            for (place, slot) in bucket.slots.iter().enumerate() {
+                let tag = tag_of(bucket, place);
+                if tag == 0 {
+                    continue;
+                }
+                let hashed = hashed(*slot);
+                assert_eq!(tag, hashed.tag());
+                found += 1;
+                let mut from = self.home(hashed);
+                while from != at {
+                    past[from] += 1;
+                    from = self.after(from);
+                }
+            }
+        }
+        assert_eq!(found, len);
+        assert!(self.buckets.iter().map(|bucket| bucket.past).eq(past));
+    }
+}
+
+fn tag_of(bucket: &Bucket, place: usize) -> u8 {
+    let low = bucket.tags_low.to_le_bytes();
+    let high = bucket.tags_high.to_le_bytes();
+    low.into_iter().chain(high).nth(place).unwrap()
+}
+
+fn bucket(tags: [u8; PLACES]) -> Bucket {
+    let mut bucket = Bucket::EMPTY;
+    for (place, tag) in tags.into_iter().enumerate() {
+        bucket.flip_tag(place, tag);
+    }
+    bucket
+}
+
+proptest! {
+    #[test]
+    fn all_tags_are_compared_as_one_by_one(tags: [u8; PLACES], tag: u8, same in 0u8..16) {
+        let tags = tags.map(|other| if other & 15 == same { tag } else { other });
+        let mut places: Vec<usize> = bucket(tags).places(tag).collect();
+        places.sort_unstable();
+        let expected: Vec<usize> = (0..PLACES).filter(|place| tags[*place] == tag).collect();
+        prop_assert_eq!(places, expected);
+    }
+
+    #[test]
+    fn a_hash_begins_at_a_bucket_that_exists(hash: u32, capacity in 1u32..100_000) {
+        let index = Index::new(NonZeroU32::new(capacity).unwrap());
+        prop_assert!(index.home(Hashed(hash)) < index.buckets.len());
+        prop_assert!(index.buckets.len() * PLACES >= 2 * capacity as usize);
+        prop_assert_ne!(Hashed(hash).tag(), 0);
+    }
+}
+
+#[test]
+fn a_bucket_is_one_cache_line() {
+    assert_eq!((size_of::<Bucket>(), align_of::<Bucket>()), (64, 64));
+}
+
+#[test]
+fn a_bucket_takes_twelve() {
+    let mut bucket = Bucket::EMPTY;
+    for slot in 0..12 {
+        assert!(bucket.put(255, slot));
+    }
+    assert!(!bucket.put(255, 12));
+    assert!(!bucket.take(254, 5));
+    assert!(bucket.take(255, 5));
+    assert!(!bucket.take(255, 5));
+    assert!(bucket.put(1, 12));
+    assert!(!bucket.put(1, 13));
+    assert!(bucket.take(1, 12));
+}
+
+#[test]
+fn a_search_ends_where_nothing_went_past() {
+    let capacity = NonZeroU32::new(60).unwrap();
+    let mut index = Index::new(capacity);
+    // All in the last bucket, so that they go past the end.
+    let hashed = Hashed(u32::MAX);
+    for slot in 0..30 {
+        index.insert(hashed, slot);
+    }
+    assert_eq!(index.probe_longest(), 3);
+    let last = index.buckets.len() - 1;
+    let past: Vec<u32> = index.buckets.iter().map(|bucket| bucket.past).collect();
+    assert_eq!((past[last], past[0], past[1]), (18, 6, 0));
+    assert_eq!(index.find(hashed, |slot| slot == 29), Some(29));
+    assert_eq!(index.find(hashed, |slot| slot == 30), None);
+    for slot in 0..30 {
+        assert!(index.remove(hashed, slot));
+    }
+    index.check(0, |_| hashed);
+    assert_eq!(index.find(hashed, |_| true), None);
+}
