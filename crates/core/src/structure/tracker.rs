@@ -136,9 +136,9 @@ pub struct Stats {
 /// A slot of the slab.
 #[derive(Clone, Debug)]
 struct Node<T> {
-    /// Who arrived before; [`NONE`] for the oldest.
+    /// Who arrived before; for the oldest, the newest.
     prev: u32,
-    /// Who arrived after; [`NONE`] for the newest. In a free slot: the next free one.
+    /// Who arrived after; for the newest, the oldest. In a free slot: the next free one.
     next: u32,
     /// Kept, so that evicting never reads the id.
     hashed: Hashed,
@@ -156,8 +156,9 @@ pub struct Tracker<T, S = Folded> {
     /// Finds a slot by hash.
     index: Index,
     hasher: S,
+    /// Where the ring of links begins; [`NONE`] while it is empty. In a full ring the newest takes
+    /// over the slot of the oldest, and all that is to be done is to begin it one later.
     oldest: u32,
-    newest: u32,
     /// The first of the freed slots, linked by `next`.
     free: u32,
     /// Slots from here on have not been used since it was last empty: a tracker that nobody
@@ -197,7 +198,6 @@ impl<T: Tracked, S: BuildHasher> Tracker<T, S> {
             index: Index::new(capacity),
             hasher,
             oldest: NONE,
-            newest: NONE,
             free: NONE,
             fresh: 0,
             len: 0,
@@ -241,16 +241,11 @@ impl<T: Tracked, S: BuildHasher> Tracker<T, S> {
             return (Inserted::Duplicate(value), self.place_of(slot));
         }
         self.inserted += 1;
-        let evicted = if self.len == self.capacity() { self.pop_oldest() } else { None };
-        let place = self.append(hashed, value);
-        let inserted = match evicted {
-            None => Inserted::New,
-            Some(oldest) => {
-                self.evicted += 1;
-                Inserted::Evicted(oldest)
-            }
-        };
-        (inserted, place)
+        if self.len < self.capacity() {
+            return (Inserted::New, self.append(hashed, value));
+        }
+        let (oldest, place) = self.replace_oldest(hashed, value);
+        (oldest.map_or(Inserted::New, Inserted::Evicted), place)
     }
 
     /// Takes many in, in order, as [`Tracker::insert`] would, and tells what became of each. Faster
@@ -330,12 +325,11 @@ impl<T: Tracked, S: BuildHasher> Tracker<T, S> {
     /// # Errors
     /// [`NotFound`] when none is tracked.
     pub fn iter_after(&self, id: &T::Id) -> Result<impl Iterator<Item = &T>, NotFound> {
-        let slot = self.find(self.hash(id), id).ok_or(NotFound)?;
-        let mut at = self.next_of(slot);
+        let mut at = self.find(self.hash(id), id).ok_or(NotFound)?;
         Ok(core::iter::from_fn(move || {
-            let value = self.value(at);
-            at = self.next_of(at);
-            value
+            let next = self.node(at)?.next;
+            at = if next == self.oldest { NONE } else { next };
+            self.value(at)
         }))
     }
 
@@ -385,12 +379,12 @@ impl<T, S> Tracker<T, S> {
 
     /// The one that arrived last. O(1).
     pub fn newest(&self) -> Option<&T> {
-        self.value(self.newest)
+        self.value(self.newest_slot())
     }
 
     /// All of them in order of arrival; `rev` gives the newest first. Allocates nothing.
-    pub const fn iter(&self) -> Iter<'_, T> {
-        Iter::new(&self.nodes, self.oldest, self.newest, self.len)
+    pub fn iter(&self) -> Iter<'_, T> {
+        Iter::new(&self.nodes, self.oldest, self.newest_slot(), self.len)
     }
 
     /// Takes out the one that arrived first. O(1).
@@ -411,8 +405,11 @@ impl<T, S> Tracker<T, S> {
     /// Drops all that are not such, in order of arrival. The others stay in their order. O(len).
     pub fn retain(&mut self, mut is_such: impl FnMut(&T) -> bool) {
         let mut at = self.oldest;
-        while let Some(value) = self.value(at) {
-            let next = self.next_of(at);
+        for _ in 0..self.len {
+            let Some(Node { next, value: Some(value), .. }) = self.node(at) else {
+                return;
+            };
+            let next = *next;
             if !is_such(value) {
                 drop(self.take(at));
             }
@@ -437,8 +434,8 @@ impl<T, S> Tracker<T, S> {
         self.node(slot)?.value.as_ref()
     }
 
-    fn next_of(&self, slot: u32) -> u32 {
-        self.node(slot).map_or(NONE, |node| node.next)
+    fn newest_slot(&self) -> u32 {
+        self.node(self.oldest).map_or(NONE, |node| node.prev)
     }
 
     fn place_of(&self, slot: u32) -> Place {
@@ -447,32 +444,54 @@ impl<T, S> Tracker<T, S> {
 
     /// Puts a thing that is not tracked into a free slot, which there must be, as the newest.
     fn append(&mut self, hashed: Hashed, value: T) -> Place {
-        debug_assert!(self.len < self.capacity(), "the caller made room");
-        let newest = self.newest;
+        debug_assert!(self.len < self.capacity(), "the caller looked");
         let slot = if self.free == NONE { self.fresh } else { self.free };
+        let (prev, next) = match self.node(self.oldest) {
+            Some(oldest) => (oldest.prev, self.oldest),
+            None => (slot, slot),
+        };
         let Some(node) = self.node_mut(slot) else {
             return Place { slot: NONE, tenancy: 0 };
         };
         debug_assert!(node.value.is_none(), "a free slot is empty");
+        let place = Place { slot, tenancy: node.tenancy };
         let free = node.next;
-        node.prev = newest;
-        node.next = NONE;
+        node.prev = prev;
+        node.next = next;
         node.hashed = hashed;
         node.value = Some(value);
-        let place = Place { slot, tenancy: node.tenancy };
         if self.free == NONE {
             self.fresh += 1;
         } else {
             self.free = free;
         }
-        match self.node_mut(newest) {
-            Some(node) => node.next = slot,
-            None => self.oldest = slot,
+        if self.len == 0 {
+            self.oldest = slot;
+        } else {
+            self.link(prev, slot);
+            self.link(slot, next);
         }
-        self.newest = slot;
         self.len += 1;
         self.index.insert(hashed, slot);
         place
+    }
+
+    /// Puts a thing that is not tracked into the slot of the oldest, as the newest.
+    fn replace_oldest(&mut self, hashed: Hashed, value: T) -> (Option<T>, Place) {
+        let slot = self.oldest;
+        let Some(node) = self.nodes.get_mut(slot as usize) else {
+            return (None, Place { slot: NONE, tenancy: 0 });
+        };
+        let was_there = self.index.remove(node.hashed, slot);
+        debug_assert!(was_there, "what is tracked can be found");
+        let oldest = node.value.replace(value);
+        node.hashed = hashed;
+        node.tenancy = node.tenancy.wrapping_add(1);
+        self.oldest = node.next;
+        let place = Place { slot, tenancy: node.tenancy };
+        self.index.insert(hashed, slot);
+        self.evicted += 1;
+        (oldest, place)
     }
 
     /// Empties a slot: unlinked, not found any more, free.
@@ -483,22 +502,29 @@ impl<T, S> Tracker<T, S> {
         let (prev, next, hashed) = (node.prev, node.next, node.hashed);
         node.next = free;
         node.tenancy = node.tenancy.wrapping_add(1);
-        match self.node_mut(prev) {
-            Some(node) => node.next = next,
-            None => self.oldest = next,
-        }
-        match self.node_mut(next) {
-            Some(node) => node.prev = prev,
-            None => self.newest = prev,
-        }
         self.free = slot;
         self.len -= 1;
         if self.len == 0 {
-            (self.free, self.fresh) = (NONE, 0);
+            (self.oldest, self.free, self.fresh) = (NONE, NONE, 0);
+        } else {
+            self.link(prev, next);
+            if self.oldest == slot {
+                self.oldest = next;
+            }
         }
         let was_there = self.index.remove(hashed, slot);
         debug_assert!(was_there, "what is tracked can be found");
         Some(value)
+    }
+
+    /// Makes one follow the other.
+    fn link(&mut self, before: u32, after: u32) {
+        if let Some(node) = self.node_mut(before) {
+            node.next = after;
+        }
+        if let Some(node) = self.node_mut(after) {
+            node.prev = before;
+        }
     }
 }
 
@@ -526,7 +552,7 @@ impl<T: Tracked, S: BuildHasher> Tracker<T, S> {
     }
 
     /// [`Tracker::iter`].
-    pub const fn messages(&self) -> Iter<'_, T> {
+    pub fn messages(&self) -> Iter<'_, T> {
         self.iter()
     }
 }

@@ -14,7 +14,7 @@ const fn fold(a: u64, b: u64) -> u64 {
 }
 
 /// The keys that follow from a seed: steps of `SplitMix64` (Steele, Lea and Flood, 2014).
-const fn keys(seed: u64) -> [u64; 3] {
+const fn keys(seed: u64) -> [u64; 5] {
     const fn step(seed: u64, n: u64) -> u64 {
         let mut z = seed.wrapping_add(n.wrapping_mul(0x9e37_79b9_7f4a_7c15));
         z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
@@ -22,7 +22,7 @@ const fn keys(seed: u64) -> [u64; 3] {
         z ^ (z >> 31)
     }
     // An even multiplier would lose bits.
-    [step(seed, 1), step(seed, 2), step(seed, 3) | 1]
+    [step(seed, 1), step(seed, 2), step(seed, 3), step(seed, 4), step(seed, 5) | 1]
 }
 
 /// The eight bytes from there on; 0 beyond the end.
@@ -39,11 +39,26 @@ fn four(bytes: &[u8], from: usize) -> u64 {
     part.map_or(0, |part| u64::from(u32::from_le_bytes(*part)))
 }
 
+/// Up to sixteen bytes as two words, which overlap where there are fewer.
+#[inline]
+fn two_words(bytes: &[u8]) -> (u64, u64) {
+    match (bytes, bytes.len()) {
+        ([], _) => (0, 0),
+        ([first, .., last], len @ 2..4) => {
+            let middle = bytes.get(len / 2).copied().unwrap_or_default();
+            (u64::from(*first) | u64::from(middle) << 8, u64::from(*last))
+        }
+        ([only], _) => (u64::from(*only), 0),
+        (_, len @ ..8) => (four(bytes, 0), four(bytes, len - 4)),
+        (_, len) => (eight(bytes, 0), eight(bytes, len - 8)),
+    }
+}
+
 /// The quick keyed hash: sixteen bytes to a folded multiplication. Who does not know the seed
 /// cannot easily make ids collide; who must be sure takes [`Sip`].
 #[derive(Clone, Debug)]
 pub struct Folded {
-    keys: [u64; 3],
+    keys: [u64; 5],
 }
 
 impl Folded {
@@ -66,32 +81,32 @@ impl BuildHasher for Folded {
 #[derive(Clone, Debug)]
 pub struct FoldedHasher {
     state: u64,
-    keys: [u64; 3],
+    keys: [u64; 5],
 }
 
 impl Hasher for FoldedHasher {
     #[inline]
     fn write(&mut self, bytes: &[u8]) {
-        let key = self.keys[1];
-        let mut state = self.state;
-        let mut rest = bytes;
-        while rest.len() > 16 {
-            state = fold(eight(rest, 0) ^ key, eight(rest, 8) ^ state);
-            rest = rest.get(16..).unwrap_or_default();
-        }
-        // The last one to sixteen bytes as two words, which overlap where there are fewer.
-        let (a, b) = match rest {
-            [] => (0, 0),
-            [only] => (u64::from(*only), 0),
-            [first, .., last] if rest.len() < 4 => {
-                let middle = rest.get(1).copied().unwrap_or_default();
-                (u64::from(*first) | u64::from(middle) << 8, u64::from(*last))
-            }
-            _ if rest.len() < 8 => (four(rest, 0), four(rest, rest.len() - 4)),
-            _ => (eight(rest, 0), eight(rest, rest.len() - 8)),
-        };
+        let [_, key, other_key, other_state, _] = self.keys;
         // The length tells apart what overlaps alike.
-        self.state = fold(a ^ key, b ^ state ^ (bytes.len() as u64).rotate_left(32));
+        let mut state = self.state ^ (bytes.len() as u64).rotate_left(32);
+        // A lane beside it, so that two multiplications are under way at once.
+        let mut other = other_state;
+        let mut rest = bytes;
+        while rest.len() > 32 {
+            state = fold(eight(rest, 0) ^ key, eight(rest, 8) ^ state);
+            other = fold(eight(rest, 16) ^ other_key, eight(rest, 24) ^ other);
+            rest = rest.get(32..).unwrap_or_default();
+        }
+        let len = rest.len();
+        if len > 16 {
+            state = fold(eight(rest, 0) ^ key, eight(rest, 8) ^ state);
+            other = fold(eight(rest, len - 16) ^ other_key, eight(rest, len - 8) ^ other);
+        } else {
+            let (a, b) = two_words(rest);
+            state = fold(a ^ key, b ^ state);
+        }
+        self.state = state ^ other;
     }
 
     #[inline]
@@ -123,12 +138,12 @@ impl Hasher for FoldedHasher {
     #[inline]
     fn write_usize(&mut self, number: usize) {
         // What slices write before their bytes, which write their length themselves.
-        self.state = (self.state ^ number as u64).wrapping_mul(self.keys[2]);
+        self.state = (self.state ^ number as u64).wrapping_mul(self.keys[4]);
     }
 
     #[inline]
     fn finish(&self) -> u64 {
-        fold(self.state ^ self.keys[0], self.keys[2])
+        fold(self.state ^ self.keys[0], self.keys[4])
     }
 }
 
@@ -161,7 +176,7 @@ impl BuildHasher for Sip {
 /// last eight bytes can make ids collide, and every step slow.
 #[derive(Clone, Debug)]
 pub struct Trusting {
-    keys: [u64; 3],
+    keys: [u64; 5],
 }
 
 impl Trusting {
@@ -176,7 +191,7 @@ impl BuildHasher for Trusting {
 
     #[inline]
     fn build_hasher(&self) -> TrustingHasher {
-        TrustingHasher { state: self.keys[0], key: self.keys[2] }
+        TrustingHasher { state: self.keys[0], key: self.keys[4] }
     }
 }
 

@@ -78,7 +78,7 @@ impl<T: Tracked, S: BuildHasher> Tracker<T, S> {
         while at != NONE {
             assert!(self.value(at).is_none());
             free += 1;
-            at = self.next_of(at);
+            at = self.node(at).unwrap().next;
         }
         assert_eq!(free + self.len, self.fresh);
         assert!(self.fresh <= self.capacity());
