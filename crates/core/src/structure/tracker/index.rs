@@ -46,10 +46,8 @@ impl Hashed {
 #[derive(Clone, Copy, Debug)]
 #[repr(C, align(64))]
 struct Bucket {
-    /// The tags of places 0 to 7, the first in the lowest byte; 0 where nothing stands.
-    tags_low: u64,
-    /// The tags of places 8 to 11.
-    tags_high: u32,
+    /// 0 where nothing stands.
+    tags: [u8; PLACES],
     /// How many things went past because it was full, and are still there.
     past: u32,
     /// Meaningful where the tag is not 0.
@@ -80,26 +78,24 @@ impl Iterator for Places {
 }
 
 impl Bucket {
-    const EMPTY: Self = Self { tags_low: 0, tags_high: 0, past: 0, slots: [NONE; PLACES] };
+    const EMPTY: Self = Self { tags: [0; PLACES], past: 0, slots: [NONE; PLACES] };
+
+    /// The tags of places 0 to 7 and of 8 to 11, the first in the lowest byte.
+    #[inline]
+    const fn words(&self) -> (u64, u32) {
+        let [a, b, c, d, e, f, g, h, high @ ..] = self.tags;
+        (u64::from_le_bytes([a, b, c, d, e, f, g, h]), u32::from_le_bytes(high))
+    }
 
     /// The places that bear this tag.
     #[inline]
     const fn places(&self, tag: u8) -> Places {
         const ALL: u64 = 0x0101_0101_0101_0101;
         let tags = ALL * tag as u64;
-        let low = zero_bytes(self.tags_low ^ tags);
-        let high = zero_bytes(self.tags_high as u64 ^ (tags >> 32)) & 0xffff_ffff;
+        let (low, high) = self.words();
+        let low = zero_bytes(low ^ tags);
+        let high = zero_bytes(high as u64 ^ (tags >> 32)) & 0xffff_ffff;
         Places(low | (high << 1))
-    }
-
-    /// Sets the tag of a place that had none, or takes its tag away: both are the same step.
-    #[inline]
-    const fn flip_tag(&mut self, place: usize, tag: u8) {
-        if place < 8 {
-            self.tags_low ^= (tag as u64) << (8 * place);
-        } else {
-            self.tags_high ^= (tag as u32) << (8 * (place - 8));
-        }
     }
 
     /// Puts a slot into an empty place, if there is one.
@@ -108,10 +104,9 @@ impl Bucket {
         let Some(place) = self.places(0).next() else {
             return false;
         };
-        if let Some(stands) = self.slots.get_mut(place) {
-            *stands = slot;
+        if let (Some(stands), Some(bears)) = (self.slots.get_mut(place), self.tags.get_mut(place)) {
+            (*stands, *bears) = (slot, tag);
         }
-        self.flip_tag(place, tag);
         true
     }
 
@@ -122,7 +117,9 @@ impl Bucket {
         else {
             return false;
         };
-        self.flip_tag(place, tag);
+        if let Some(bears) = self.tags.get_mut(place) {
+            *bears = 0;
+        }
         true
     }
 }
@@ -165,7 +162,7 @@ impl Index {
     /// Reads the bucket where a search for this hash begins.
     #[inline]
     pub(super) fn touch(&self, hashed: Hashed) -> u64 {
-        self.buckets.get(self.home(hashed)).map_or(0, |bucket| bucket.tags_low)
+        self.buckets.get(self.home(hashed)).map_or(0, |bucket| bucket.words().0)
     }
 
     /// The slot with this hash that is the one. O(1) with a good hash, O(buckets) at the worst.

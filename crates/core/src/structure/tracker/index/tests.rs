@@ -13,7 +13,7 @@ impl Index {
         let mut found = 0;
         for (at, bucket) in self.buckets.iter().enumerate() {
             for (place, slot) in bucket.slots.iter().enumerate() {
-                let tag = tag_of(bucket, place);
+                let tag = bucket.tags[place];
                 if tag == 0 {
                     continue;
                 }
@@ -32,25 +32,12 @@ impl Index {
     }
 }
 
-fn tag_of(bucket: &Bucket, place: usize) -> u8 {
-    let low = bucket.tags_low.to_le_bytes();
-    let high = bucket.tags_high.to_le_bytes();
-    low.into_iter().chain(high).nth(place).unwrap()
-}
-
-fn bucket(tags: [u8; PLACES]) -> Bucket {
-    let mut bucket = Bucket::EMPTY;
-    for (place, tag) in tags.into_iter().enumerate() {
-        bucket.flip_tag(place, tag);
-    }
-    bucket
-}
-
 proptest! {
     #[test]
     fn all_tags_are_compared_as_one_by_one(tags: [u8; PLACES], tag: u8, same in 0u8..16) {
         let tags = tags.map(|other| if other & 15 == same { tag } else { other });
-        let mut places: Vec<usize> = bucket(tags).places(tag).collect();
+        let bucket = Bucket { tags, ..Bucket::EMPTY };
+        let mut places: Vec<usize> = bucket.places(tag).collect();
         places.sort_unstable();
         let expected: Vec<usize> = (0..PLACES).filter(|place| tags[*place] == tag).collect();
         prop_assert_eq!(places, expected);
