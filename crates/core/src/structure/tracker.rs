@@ -148,6 +148,14 @@ struct Node<T> {
     value: Option<T>,
 }
 
+/// Where a thing that is added belongs.
+enum Claim {
+    /// Its id is tracked, in this slot.
+    Known(u32),
+    /// This slot was made the newest for it.
+    Claimed(u32),
+}
+
 /// The last N distinct things that came. See the top of this module.
 #[derive(Clone)]
 pub struct Tracker<T, S = Folded> {
@@ -230,22 +238,37 @@ impl<T: Tracked, S: BuildHasher> Tracker<T, S> {
     /// same hasher. With any other hash it is as if the id were another one: nothing else breaks.
     #[inline]
     pub fn insert_hashed(&mut self, hashed: Hashed, value: T) -> Inserted<T> {
-        self.insert_placed(hashed, value).0
+        match self.find_or_claim(hashed, value.id()) {
+            Claim::Known(_) => Inserted::Duplicate(value),
+            Claim::Claimed(slot) => self.settle(slot, value),
+        }
     }
 
     /// [`Tracker::insert_hashed`], and where the thing with that id stands, for [`Relays`].
     #[inline]
     pub fn insert_placed(&mut self, hashed: Hashed, value: T) -> (Inserted<T>, Place) {
-        if let Some(slot) = self.find(hashed, value.id()) {
+        match self.find_or_claim(hashed, value.id()) {
+            Claim::Known(slot) => (Inserted::Duplicate(value), self.place_of(slot)),
+            Claim::Claimed(slot) => {
+                let inserted = self.settle(slot, value);
+                (inserted, self.place_of(slot))
+            }
+        }
+    }
+
+    /// The first half of adding, apart so that the thing itself is moved but once.
+    #[inline]
+    fn find_or_claim(&mut self, hashed: Hashed, id: &T::Id) -> Claim {
+        if let Some(slot) = self.find(hashed, id) {
             self.duplicates += 1;
-            return (Inserted::Duplicate(value), self.place_of(slot));
+            return Claim::Known(slot);
         }
         self.inserted += 1;
         if self.len < self.capacity() {
-            return (Inserted::New, self.append(hashed, value));
+            Claim::Claimed(self.append(hashed))
+        } else {
+            Claim::Claimed(self.take_over_oldest(hashed))
         }
-        let (oldest, place) = self.replace_oldest(hashed, value);
-        (oldest.map_or(Inserted::New, Inserted::Evicted), place)
     }
 
     /// Takes many in, in order, as [`Tracker::insert`] would, and tells what became of each. Faster
@@ -442,8 +465,8 @@ impl<T, S> Tracker<T, S> {
         Place { slot, tenancy: self.node(slot).map_or(0, |node| node.tenancy) }
     }
 
-    /// Puts a thing that is not tracked into a free slot, which there must be, as the newest.
-    fn append(&mut self, hashed: Hashed, value: T) -> Place {
+    /// Makes a free slot, which there must be, the newest. [`Tracker::settle`] comes next.
+    fn append(&mut self, hashed: Hashed) -> u32 {
         debug_assert!(self.len < self.capacity(), "the caller looked");
         let slot = if self.free == NONE { self.fresh } else { self.free };
         let (prev, next) = match self.node(self.oldest) {
@@ -451,15 +474,11 @@ impl<T, S> Tracker<T, S> {
             None => (slot, slot),
         };
         let Some(node) = self.node_mut(slot) else {
-            return Place { slot: NONE, tenancy: 0 };
+            return NONE;
         };
         debug_assert!(node.value.is_none(), "a free slot is empty");
-        let place = Place { slot, tenancy: node.tenancy };
         let free = node.next;
-        node.prev = prev;
-        node.next = next;
-        node.hashed = hashed;
-        node.value = Some(value);
+        (node.prev, node.next, node.hashed) = (prev, next, hashed);
         if self.free == NONE {
             self.fresh += 1;
         } else {
@@ -473,25 +492,34 @@ impl<T, S> Tracker<T, S> {
         }
         self.len += 1;
         self.index.insert(hashed, slot);
-        place
+        slot
     }
 
-    /// Puts a thing that is not tracked into the slot of the oldest, as the newest.
-    fn replace_oldest(&mut self, hashed: Hashed, value: T) -> (Option<T>, Place) {
+    /// Makes the slot of the oldest, which there must be, the newest. [`Tracker::settle`] comes
+    /// next.
+    #[inline]
+    fn take_over_oldest(&mut self, hashed: Hashed) -> u32 {
         let slot = self.oldest;
         let Some(node) = self.nodes.get_mut(slot as usize) else {
-            return (None, Place { slot: NONE, tenancy: 0 });
+            return NONE;
         };
         let was_there = self.index.remove(node.hashed, slot);
         debug_assert!(was_there, "what is tracked can be found");
-        let oldest = node.value.replace(value);
         node.hashed = hashed;
         node.tenancy = node.tenancy.wrapping_add(1);
         self.oldest = node.next;
-        let place = Place { slot, tenancy: node.tenancy };
-        self.index.insert(hashed, slot);
         self.evicted += 1;
-        (oldest, place)
+        self.index.insert(hashed, slot);
+        slot
+    }
+
+    /// Puts a thing into the slot that was made the newest for it.
+    #[inline]
+    fn settle(&mut self, slot: u32, value: T) -> Inserted<T> {
+        match self.node_mut(slot).and_then(|node| node.value.replace(value)) {
+            Some(oldest) => Inserted::Evicted(oldest),
+            None => Inserted::New,
+        }
     }
 
     /// Empties a slot: unlinked, not found any more, free.
