@@ -1,6 +1,8 @@
 //! What a tracker costs per operation, with ids of 32 bytes, full, at three sizes; and a map with a
 //! queue used for the same.
 
+#![expect(clippy::indexing_slicing, reason = "a bench ends where it does not go on")]
+
 use std::collections::VecDeque;
 use std::hint::black_box;
 use std::num::NonZeroU32;

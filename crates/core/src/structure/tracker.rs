@@ -1,8 +1,8 @@
 //! The last N things that came, distinct by id, first in first out: what a peer remembers of the
 //! messages it has seen, or a service of the requests it has answered.
 //!
-//! Things stand in a slab and are linked in the order in which they arrived. An [index](Index) of
-//! fixed buckets finds one by its id. Both are allocated once: adding never grows anything, and
+//! Things stand in a slab, linked in the order in which they arrived (`ring.rs`). Fixed buckets find
+//! one by its id (`index.rs`). Both are allocated once: adding never grows anything, and
 //! removing leaves no tombstone, so no operation ever stops to tidy up. The order of arrival alone
 //! decides what is dropped and what is listed; no order of hashes is ever seen from outside.
 //!
@@ -22,7 +22,6 @@
 //! ```
 
 use alloc::boxed::Box;
-use alloc::vec::Vec;
 use core::fmt;
 use core::hash::{BuildHasher, Hash};
 use core::num::NonZeroU32;
@@ -33,6 +32,7 @@ mod hash;
 mod index;
 mod iter;
 mod relays;
+mod ring;
 
 pub use hash::{Folded, FoldedHasher, Sip, Trusting, TrustingHasher};
 pub use index::Hashed;
@@ -40,12 +40,16 @@ pub use iter::Iter;
 pub use relays::{Relayed, Relays};
 
 use index::Index;
+use ring::{Node, Ring};
 
 /// A link to nowhere. No slot bears this number: there are at most `u32::MAX` of them, from 0.
 const NONE: u32 = u32::MAX;
 
 /// How many things [`Tracker::insert_batch`] looks at before it adds the first of them.
 const BATCH: usize = 16;
+
+/// A slab of at most so many bytes stays in the caches, and needs no looking ahead.
+const CACHED_BYTES: usize = 8 << 20;
 
 /// A thing with an id. The id must not change while the thing is tracked; one that does is not
 /// found any more, and leaves when its turn comes.
@@ -133,21 +137,6 @@ pub struct Stats {
     pub bytes: usize,
 }
 
-/// A slot of the slab.
-#[derive(Clone, Debug)]
-struct Node<T> {
-    /// Who arrived before; for the oldest, the newest.
-    prev: u32,
-    /// Who arrived after; for the newest, the oldest. In a free slot: the next free one.
-    next: u32,
-    /// Kept, so that evicting never reads the id.
-    hashed: Hashed,
-    /// How many things have stood here before, wrapping.
-    tenancy: u32,
-    /// `None` in a free slot.
-    value: Option<T>,
-}
-
 /// Where a thing that is added belongs.
 enum Claim {
     /// Its id is tracked, in this slot.
@@ -159,20 +148,11 @@ enum Claim {
 /// The last N distinct things that came. See the top of this module.
 #[derive(Clone)]
 pub struct Tracker<T, S = Folded> {
-    /// As many as may be tracked, made at once. A `Vec` that is never pushed to.
-    nodes: Box<[Node<T>]>,
-    /// Finds a slot by hash.
+    /// What is tracked, in order of arrival.
+    ring: Ring<T>,
+    /// Finds a slot of the ring by hash.
     index: Index,
     hasher: S,
-    /// Where the ring of links begins; [`NONE`] while it is empty. In a full ring the newest takes
-    /// over the slot of the oldest, and all that is to be done is to begin it one later.
-    oldest: u32,
-    /// The first of the freed slots, linked by `next`.
-    free: u32,
-    /// Slots from here on have not been used since it was last empty: a tracker that nobody
-    /// removes from goes through the slab in order.
-    fresh: u32,
-    len: u32,
     inserted: u64,
     evicted: u64,
     duplicates: u64,
@@ -196,19 +176,10 @@ impl<T: Tracked, S: BuildHasher> Tracker<T, S> {
     /// # Panics
     /// When that is more than an allocation can have.
     pub fn with_hasher(capacity: NonZeroU32, hasher: S) -> Self {
-        let vacant =
-            || Node { prev: NONE, next: NONE, hashed: Hashed::ZERO, tenancy: 0, value: None };
-        let mut nodes = Vec::new();
-        nodes.reserve_exact(capacity.get() as usize);
-        nodes.resize_with(capacity.get() as usize, vacant);
         Self {
-            nodes: nodes.into_boxed_slice(),
+            ring: Ring::new(capacity),
             index: Index::new(capacity),
             hasher,
-            oldest: NONE,
-            free: NONE,
-            fresh: 0,
-            len: 0,
             inserted: 0,
             evicted: 0,
             duplicates: 0,
@@ -244,15 +215,13 @@ impl<T: Tracked, S: BuildHasher> Tracker<T, S> {
         }
     }
 
-    /// [`Tracker::insert_hashed`], and where the thing with that id stands, for [`Relays`].
+    /// [`Tracker::insert`], and where the thing with that id stands, for [`Relays`].
     #[inline]
-    pub fn insert_placed(&mut self, hashed: Hashed, value: T) -> (Inserted<T>, Place) {
+    pub fn insert_placed(&mut self, value: T) -> (Inserted<T>, Place) {
+        let hashed = self.hash(value.id());
         match self.find_or_claim(hashed, value.id()) {
-            Claim::Known(slot) => (Inserted::Duplicate(value), self.place_of(slot)),
-            Claim::Claimed(slot) => {
-                let inserted = self.settle(slot, value);
-                (inserted, self.place_of(slot))
-            }
+            Claim::Known(slot) => (Inserted::Duplicate(value), self.ring.place(slot)),
+            Claim::Claimed(slot) => (self.settle(slot, value), self.ring.place(slot)),
         }
     }
 
@@ -264,11 +233,23 @@ impl<T: Tracked, S: BuildHasher> Tracker<T, S> {
             return Claim::Known(slot);
         }
         self.inserted += 1;
-        if self.len < self.capacity() {
-            Claim::Claimed(self.append(hashed))
+        let slot = if self.ring.is_full() {
+            self.evicted += 1;
+            let (slot, before) = self.ring.rotate(hashed);
+            let was_there = self.index.remove(before, slot);
+            debug_assert!(was_there, "what is tracked can be found");
+            slot
         } else {
-            Claim::Claimed(self.take_over_oldest(hashed))
-        }
+            self.ring.append(hashed)
+        };
+        self.index.insert(hashed, slot);
+        Claim::Claimed(slot)
+    }
+
+    /// The other half.
+    #[inline]
+    fn settle(&mut self, slot: u32, value: T) -> Inserted<T> {
+        self.ring.settle(slot, value).map_or(Inserted::New, Inserted::Evicted)
     }
 
     /// Takes many in, in order, as [`Tracker::insert`] would, and tells what became of each. Faster
@@ -280,6 +261,10 @@ impl<T: Tracked, S: BuildHasher> Tracker<T, S> {
         mut became: impl FnMut(Inserted<T>),
     ) {
         let mut values = values.into_iter();
+        if self.ring.bytes() <= CACHED_BYTES {
+            values.for_each(|value| became(self.insert(value)));
+            return;
+        }
         loop {
             let mut batch: [Option<(Hashed, T)>; BATCH] =
                 core::array::from_fn(|_| values.next().map(|value| (self.hash(value.id()), value)));
@@ -294,19 +279,24 @@ impl<T: Tracked, S: BuildHasher> Tracker<T, S> {
         }
     }
 
-    /// Reads what adding these will read. A load that nothing waits for is all the prefetch that
-    /// safe code has.
+    /// Reads what adding these will read: their buckets and those of the oldest, then the slots
+    /// that they may be found in. A load that nothing waits for is all the prefetch that safe code
+    /// has.
     fn warm(&self, batch: &[Option<(Hashed, T)>; BATCH]) {
         let mut read = 0;
-        let mut oldest = self.oldest;
+        let mut oldest = self.ring.oldest();
         for (hashed, _) in batch.iter().flatten() {
             read ^= self.index.touch(*hashed);
-            if self.len == self.capacity()
-                && let Some(node) = self.node(oldest)
+            if self.ring.is_full()
+                && let Some(node) = self.ring.node(oldest)
             {
                 read ^= self.index.touch(node.hashed);
                 oldest = node.next;
             }
+        }
+        for (hashed, _) in batch.iter().flatten() {
+            let node = self.index.first(*hashed).and_then(|slot| self.ring.node(slot));
+            read ^= node.map_or(0, |node| u64::from(node.prev));
         }
         core::hint::black_box(read);
     }
@@ -317,7 +307,7 @@ impl<T: Tracked, S: BuildHasher> Tracker<T, S> {
     /// [`NotFound`] when none is tracked.
     pub fn get(&self, id: &T::Id) -> Result<&T, NotFound> {
         let slot = self.find(self.hash(id), id).ok_or(NotFound)?;
-        self.value(slot).ok_or(NotFound)
+        self.ring.value(slot).ok_or(NotFound)
     }
 
     /// Whether a thing with this id is tracked. O(1).
@@ -330,7 +320,7 @@ impl<T: Tracked, S: BuildHasher> Tracker<T, S> {
     /// # Errors
     /// [`NotFound`] when none is tracked.
     pub fn place(&self, id: &T::Id) -> Result<Place, NotFound> {
-        self.find(self.hash(id), id).map(|slot| self.place_of(slot)).ok_or(NotFound)
+        self.find(self.hash(id), id).map(|slot| self.ring.place(slot)).ok_or(NotFound)
     }
 
     /// Takes out the thing with this id. Should it be added again, it is the newest. O(1).
@@ -350,15 +340,15 @@ impl<T: Tracked, S: BuildHasher> Tracker<T, S> {
     pub fn iter_after(&self, id: &T::Id) -> Result<impl Iterator<Item = &T>, NotFound> {
         let mut at = self.find(self.hash(id), id).ok_or(NotFound)?;
         Ok(core::iter::from_fn(move || {
-            let next = self.node(at)?.next;
-            at = if next == self.oldest { NONE } else { next };
-            self.value(at)
+            let next = self.ring.node(at)?.next;
+            at = if next == self.ring.oldest() { NONE } else { next };
+            self.ring.value(at)
         }))
     }
 
     fn find(&self, hashed: Hashed, id: &T::Id) -> Option<u32> {
         self.index.find(hashed, |slot| {
-            self.node(slot).is_some_and(|node| {
+            self.ring.node(slot).is_some_and(|node| {
                 node.hashed == hashed && node.value.as_ref().is_some_and(|value| value.id() == id)
             })
         })
@@ -368,68 +358,67 @@ impl<T: Tracked, S: BuildHasher> Tracker<T, S> {
 impl<T, S> Tracker<T, S> {
     /// How many are tracked.
     pub const fn len(&self) -> u32 {
-        self.len
+        self.ring.len()
     }
 
     /// Whether none is.
     pub const fn is_empty(&self) -> bool {
-        self.len == 0
+        self.ring.len() == 0
     }
 
     /// How many may be.
-    #[expect(clippy::cast_possible_truncation, reason = "made from a u32")]
     pub const fn capacity(&self) -> u32 {
-        self.nodes.len() as u32
+        self.ring.capacity()
     }
 
     /// What it has seen so far. O(1).
     pub fn stats(&self) -> Stats {
         Stats {
-            len: self.len,
+            len: self.len(),
             capacity: self.capacity(),
             inserted: self.inserted,
             evicted: self.evicted,
             duplicates: self.duplicates,
             probe_longest: self.index.probe_longest(),
-            bytes: size_of_val(&*self.nodes) + self.index.bytes(),
+            bytes: self.ring.bytes() + self.index.bytes(),
         }
     }
 
     /// The one that arrived first. O(1).
     pub fn oldest(&self) -> Option<&T> {
-        self.value(self.oldest)
+        self.ring.value(self.ring.oldest())
     }
 
     /// The one that arrived last. O(1).
     pub fn newest(&self) -> Option<&T> {
-        self.value(self.newest_slot())
+        self.ring.value(self.ring.newest())
     }
 
     /// All of them in order of arrival; `rev` gives the newest first. Allocates nothing.
     pub fn iter(&self) -> Iter<'_, T> {
-        Iter::new(&self.nodes, self.oldest, self.newest_slot(), self.len)
+        self.ring.iter()
     }
 
     /// Takes out the one that arrived first. O(1).
     pub fn pop_oldest(&mut self) -> Option<T> {
-        self.take(self.oldest)
+        self.take(self.ring.oldest())
     }
 
     /// Drops the oldest for as long as it is such a one (too old, say, or while all together are
     /// too large), and says how many went. O(dropped).
     pub fn evict_while(&mut self, mut is_such: impl FnMut(&T) -> bool) -> u32 {
-        let before = self.len;
+        let before = self.len();
         while self.oldest().is_some_and(&mut is_such) {
             drop(self.pop_oldest());
         }
-        before - self.len
+        before - self.len()
     }
 
     /// Drops all that are not such, in order of arrival. The others stay in their order. O(len).
     pub fn retain(&mut self, mut is_such: impl FnMut(&T) -> bool) {
-        let mut at = self.oldest;
-        for _ in 0..self.len {
-            let Some(Node { next, value: Some(value), .. }) = self.node(at) else {
+        let mut at = self.ring.oldest();
+        for _ in 0..self.len() {
+            let Some(Node { next, value: Some(value), .. }) = self.ring.node(at) else {
                 return;
             };
             let next = *next;
@@ -445,114 +434,12 @@ impl<T, S> Tracker<T, S> {
         while self.pop_oldest().is_some() {}
     }
 
-    fn node(&self, slot: u32) -> Option<&Node<T>> {
-        self.nodes.get(slot as usize)
-    }
-
-    fn node_mut(&mut self, slot: u32) -> Option<&mut Node<T>> {
-        self.nodes.get_mut(slot as usize)
-    }
-
-    fn value(&self, slot: u32) -> Option<&T> {
-        self.node(slot)?.value.as_ref()
-    }
-
-    fn newest_slot(&self) -> u32 {
-        self.node(self.oldest).map_or(NONE, |node| node.prev)
-    }
-
-    fn place_of(&self, slot: u32) -> Place {
-        Place { slot, tenancy: self.node(slot).map_or(0, |node| node.tenancy) }
-    }
-
-    /// Makes a free slot, which there must be, the newest. [`Tracker::settle`] comes next.
-    fn append(&mut self, hashed: Hashed) -> u32 {
-        debug_assert!(self.len < self.capacity(), "the caller looked");
-        let slot = if self.free == NONE { self.fresh } else { self.free };
-        let (prev, next) = match self.node(self.oldest) {
-            Some(oldest) => (oldest.prev, self.oldest),
-            None => (slot, slot),
-        };
-        let Some(node) = self.node_mut(slot) else {
-            return NONE;
-        };
-        debug_assert!(node.value.is_none(), "a free slot is empty");
-        let free = node.next;
-        (node.prev, node.next, node.hashed) = (prev, next, hashed);
-        if self.free == NONE {
-            self.fresh += 1;
-        } else {
-            self.free = free;
-        }
-        if self.len == 0 {
-            self.oldest = slot;
-        } else {
-            self.link(prev, slot);
-            self.link(slot, next);
-        }
-        self.len += 1;
-        self.index.insert(hashed, slot);
-        slot
-    }
-
-    /// Makes the slot of the oldest, which there must be, the newest. [`Tracker::settle`] comes
-    /// next.
-    #[inline]
-    fn take_over_oldest(&mut self, hashed: Hashed) -> u32 {
-        let slot = self.oldest;
-        let Some(node) = self.nodes.get_mut(slot as usize) else {
-            return NONE;
-        };
-        let was_there = self.index.remove(node.hashed, slot);
-        debug_assert!(was_there, "what is tracked can be found");
-        node.hashed = hashed;
-        node.tenancy = node.tenancy.wrapping_add(1);
-        self.oldest = node.next;
-        self.evicted += 1;
-        self.index.insert(hashed, slot);
-        slot
-    }
-
-    /// Puts a thing into the slot that was made the newest for it.
-    #[inline]
-    fn settle(&mut self, slot: u32, value: T) -> Inserted<T> {
-        match self.node_mut(slot).and_then(|node| node.value.replace(value)) {
-            Some(oldest) => Inserted::Evicted(oldest),
-            None => Inserted::New,
-        }
-    }
-
-    /// Empties a slot: unlinked, not found any more, free.
+    /// Out of the ring, and not found any more.
     fn take(&mut self, slot: u32) -> Option<T> {
-        let free = self.free;
-        let node = self.node_mut(slot)?;
-        let value = node.value.take()?;
-        let (prev, next, hashed) = (node.prev, node.next, node.hashed);
-        node.next = free;
-        node.tenancy = node.tenancy.wrapping_add(1);
-        self.free = slot;
-        self.len -= 1;
-        if self.len == 0 {
-            (self.oldest, self.free, self.fresh) = (NONE, NONE, 0);
-        } else {
-            self.link(prev, next);
-            if self.oldest == slot {
-                self.oldest = next;
-            }
-        }
+        let (hashed, value) = self.ring.take(slot)?;
         let was_there = self.index.remove(hashed, slot);
         debug_assert!(was_there, "what is tracked can be found");
         Some(value)
-    }
-
-    /// Makes one follow the other.
-    fn link(&mut self, before: u32, after: u32) {
-        if let Some(node) = self.node_mut(before) {
-            node.next = after;
-        }
-        if let Some(node) = self.node_mut(after) {
-            node.prev = before;
-        }
     }
 }
 

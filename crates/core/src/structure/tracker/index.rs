@@ -82,19 +82,20 @@ impl Bucket {
 
     /// The tags of places 0 to 7 and of 8 to 11, the first in the lowest byte.
     #[inline]
-    const fn words(&self) -> (u64, u32) {
-        let [a, b, c, d, e, f, g, h, high @ ..] = self.tags;
-        (u64::from_le_bytes([a, b, c, d, e, f, g, h]), u32::from_le_bytes(high))
+    fn words(&self) -> (u64, u32) {
+        let low = self.tags.first_chunk().map_or(0, |low| u64::from_le_bytes(*low));
+        let high = self.tags.last_chunk().map_or(0, |high| u32::from_le_bytes(*high));
+        (low, high)
     }
 
     /// The places that bear this tag.
     #[inline]
-    const fn places(&self, tag: u8) -> Places {
+    fn places(&self, tag: u8) -> Places {
         const ALL: u64 = 0x0101_0101_0101_0101;
-        let tags = ALL * tag as u64;
+        let tags = ALL * u64::from(tag);
         let (low, high) = self.words();
         let low = zero_bytes(low ^ tags);
-        let high = zero_bytes(high as u64 ^ (tags >> 32)) & 0xffff_ffff;
+        let high = zero_bytes(u64::from(high) ^ (tags >> 32)) & 0xffff_ffff;
         Places(low | (high << 1))
     }
 
@@ -163,6 +164,13 @@ impl Index {
     #[inline]
     pub(super) fn touch(&self, hashed: Hashed) -> u64 {
         self.buckets.get(self.home(hashed)).map_or(0, |bucket| bucket.words().0)
+    }
+
+    /// A slot that has this hash, or is likely to, in the bucket where a search for it begins.
+    #[inline]
+    pub(super) fn first(&self, hashed: Hashed) -> Option<u32> {
+        let bucket = self.buckets.get(self.home(hashed))?;
+        bucket.slots.get(bucket.places(hashed.tag()).next()?).copied()
     }
 
     /// The slot with this hash that is the one. O(1) with a good hash, O(buckets) at the worst.

@@ -2,7 +2,7 @@
 
 use core::iter::FusedIterator;
 
-use super::Node;
+use super::ring::Node;
 
 /// What is tracked, in order of arrival. Made by [`Tracker::iter`](super::Tracker::iter).
 #[derive(Debug)]

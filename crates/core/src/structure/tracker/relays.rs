@@ -30,8 +30,7 @@ pub enum Relayed {
 /// let mut tracker = Tracker::new(capacity, 0x5eed);
 /// let mut relays = Relays::new(capacity, NonZeroU32::new(8).unwrap());
 /// for (peer, counted) in [("x", 1), ("y", 1), ("x", 2)] {
-///     let message = Message::new("id", peer, "data");
-///     let (_, place) = tracker.insert_placed(tracker.hash(&message.id), message);
+///     let (_, place) = tracker.insert_placed(Message::new("id", peer, "data"));
 ///     assert_eq!(relays.count(place, peer), Relayed::Counted(counted));
 /// }
 /// let place = tracker.place(b"id").unwrap();

@@ -24,7 +24,7 @@ fn both(capacity: u32, peers_max: u32) -> (Tracker<u64>, Relays<u8>) {
 }
 
 fn relay(tracker: &mut Tracker<u64>, relays: &mut Relays<u8>, id: u64, peer: u8) -> Relayed {
-    let (_, place) = tracker.insert_placed(tracker.hash(&id), id);
+    let (_, place) = tracker.insert_placed(id);
     relays.count(place, peer)
 }
 
@@ -76,7 +76,7 @@ fn what_takes_the_place_of_a_message_does_not_inherit_its_counts() {
     for peer in [1, 2, 3, 3] {
         let _: Relayed = relay(&mut tracker, &mut relays, 10, peer);
     }
-    let (_, place) = tracker.insert_placed(tracker.hash(&11), 11);
+    let (_, place) = tracker.insert_placed(11);
     assert_eq!((relays.peers(place).count(), relays.others(place)), (0, 0));
     assert_eq!(relay(&mut tracker, &mut relays, 11, 3), Relayed::Counted(1));
     assert_eq!(peers(&tracker, &relays, 11), [(3, 1)]);
@@ -126,7 +126,7 @@ fn forgetting_lets_go_of_the_peers() {
     let mut tracker = Tracker::new(number(2), 1);
     let mut relays = Relays::new(number(2), number(2));
     let peer = Rc::new(1);
-    let (_, place) = tracker.insert_placed(tracker.hash(&10), 10u64);
+    let (_, place) = tracker.insert_placed(10u64);
     assert_eq!(relays.count(place, Rc::clone(&peer)), Relayed::Counted(1));
     assert_eq!(relays.count(place, Rc::clone(&peer)), Relayed::Counted(2));
     assert_eq!(Rc::strong_count(&peer), 2);
