@@ -130,7 +130,7 @@ pub struct Stats {
     pub evicted: u64,
     /// How many came whose id was tracked already, ever.
     pub duplicates: u64,
-    /// The most buckets that adding one ever had to look at: 1 to 4 with a good hash. A high one
+    /// The most buckets that adding one ever had to look at: below ten with a good hash. A high one
     /// says that somebody chooses ids that collide. Depends on the seed: not for replies.
     pub probe_longest: u32,
     /// What slab and index occupy, without what the things themselves own.

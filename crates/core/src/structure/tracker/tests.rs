@@ -440,6 +440,14 @@ fn a_place_is_never_borne_twice() {
 }
 
 #[test]
+fn what_was_emptied_begins_at_the_front_of_its_slab() {
+    let mut tracker = filled(0..5);
+    tracker.clear();
+    let slots: Vec<u32> = (0..5).map(|id| tracker.insert_placed((id, 0)).1.slot).collect();
+    assert_eq!(slots, [0, 1, 2, 3, 4]);
+}
+
+#[test]
 fn a_wrong_hash_harms_only_its_own_id() {
     let mut tracker = filled([1, 2]);
     let wrong = tracker.hash(&4);
