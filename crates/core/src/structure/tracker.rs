@@ -130,8 +130,8 @@ pub struct Stats {
     pub evicted: u64,
     /// How many came whose id was tracked already, ever.
     pub duplicates: u64,
-    /// The most buckets that adding one ever had to look at: below ten with a good hash. A high one
-    /// says that somebody chooses ids that collide. Depends on the seed: not for replies.
+    /// The most buckets that were ever tried to find room for one: below ten with a good hash. A
+    /// high one says that somebody chooses ids that collide. Depends on the seed: not for replies.
     pub probe_longest: u32,
     /// What slab and index occupy, without what the things themselves own.
     pub bytes: usize,

@@ -130,7 +130,7 @@ impl Bucket {
 pub(super) struct Index {
     /// At least one, never more or fewer.
     buckets: Box<[Bucket]>,
-    /// The most buckets an insertion had to look at.
+    /// The most buckets that were tried to find room for one.
     probe_longest: u32,
 }
 
