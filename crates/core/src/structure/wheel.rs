@@ -176,7 +176,7 @@ impl Wheel {
             Some(_) => self.position.reached,
             None => self.next_list()?.0,
         };
-        Some(tick.checked_mul(1 << self.shift).unwrap_or(u64::MAX))
+        Some(tick.saturating_mul(1 << self.shift))
     }
 
     /// Adds an item, at `now`. One that is due already is told in the next tick. O(1).
@@ -364,8 +364,9 @@ impl Wheel {
 }
 
 /// A digit of a tick to the base 64.
+#[expect(clippy::cast_possible_truncation, reason = "below 64")]
 const fn digit(tick: u64, level: usize) -> usize {
-    (tick >> (DIGIT * level)) as usize % SLOTS
+    ((tick >> (DIGIT * level)) % SLOTS as u64) as usize
 }
 
 /// How often all levels have gone round.

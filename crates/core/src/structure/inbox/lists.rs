@@ -98,7 +98,8 @@ impl Inboxes {
             None => user.last,
         };
         let timer = Link::default();
-        let stored = Stored { seq, id, text, gone_at, until: 0, user: owner, before, behind, timer };
+        let stored =
+            Stored { seq, id, text, gone_at, until: 0, user: owner, before, behind, timer };
         let place = self.messages.insert(stored);
         match self.messages.get_mut(before) {
             Some(before) => before.behind = place,

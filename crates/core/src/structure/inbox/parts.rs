@@ -99,7 +99,15 @@ impl Inboxes {
                 StoredUser::Known(*number)
             };
             let (seq, id, gone_at, until) = (*seq, *id, *gone_at, *until);
-            Some(StoredMessage { user, seq, id, text: Cow::Borrowed(text), gone_at, until, emptying })
+            Some(StoredMessage {
+                user,
+                seq,
+                id,
+                text: Cow::Borrowed(text),
+                gone_at,
+                until,
+                emptying,
+            })
         })
     }
 
