@@ -347,6 +347,10 @@ impl Inboxes {
         let mut messages = messages;
         messages.sort_unstable_by_key(|message| message.seq);
         let (mut back, mut dropped) = (0, 0);
+        if let Some(place) = self.find_user(user) {
+            self.free_gone(now, place);
+            self.tidy();
+        }
         let mut before = self
             .find_user(user)
             .and_then(|place| self.users.get(place))
@@ -426,4 +430,4 @@ fn size(user: &str, text: &str) -> u64 {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
