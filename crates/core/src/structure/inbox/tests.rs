@@ -7,6 +7,7 @@ use alloc::vec;
 
 use proptest::prelude::*;
 
+use super::super::slab::CHUNK;
 use super::super::wheel::Items;
 use super::*;
 use model::Model;
@@ -85,7 +86,7 @@ impl Inboxes {
         if messages < 20 {
             assert_eq!(self.leases.iter(link).count(), leased as usize);
         }
-        assert!(self.messages.places() <= 2 * messages + 1024);
+        assert!(self.messages.places() as usize <= 2 * messages as usize + CHUNK);
     }
 }
 
@@ -255,8 +256,8 @@ fn after_a_peak_the_memory_is_given_back() {
     }
     inboxes.work(200_500, u32::MAX, &mut |_| {});
     assert!(inboxes.len() < 2000);
-    assert!(inboxes.messages.places() <= 2 * inboxes.len() + 1024);
-    assert!(inboxes.users.places() <= 2 * inboxes.users() + 1024);
+    assert!(inboxes.messages.places() as usize <= 2 * inboxes.len() as usize + CHUNK);
+    assert!(inboxes.users.places() as usize <= 2 * inboxes.users() as usize + CHUNK);
     inboxes.assert_sound();
 }
 
