@@ -1,4 +1,8 @@
 //! Data structures that know no service. A machine is made of them; they never see a machine.
 
 pub mod graph;
+pub mod inbox;
+pub(crate) mod index;
 pub mod sequencer;
+pub(crate) mod slab;
+pub mod wheel;
