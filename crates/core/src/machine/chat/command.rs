@@ -110,7 +110,7 @@ pub struct Receipt {
 }
 
 /// What a take handed out.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Taken {
     /// Oldest first.
     pub messages: Vec<Message>,
