@@ -47,18 +47,18 @@ fn dumb_event(bytes: &[u8]) -> Option<(u64, Event)> {
 /// restarts as the second says: nobody can tell the difference.
 pub fn feed(bytes: &[u8]) {
     let [pieces, restarts, bytes @ ..] = bytes else { return };
-    let whole = fed([bytes], usize::MAX);
+    let whole = fed([bytes], u64::MAX);
     let lines: Vec<&[u8]> = bytes.split_inclusive(|byte| *byte == b'\n').collect();
     let pieces: Vec<Vec<u8>> =
-        lines.chunks(usize::from(*pieces) + 1).map(|lines| lines.concat()).collect();
-    let cut = fed(pieces.iter().map(Vec::as_slice), usize::from(*restarts) + 1);
+        lines.chunks(usize::from(*pieces) + 1).map(<[&[u8]]>::concat).collect();
+    let cut = fed(pieces.iter().map(Vec::as_slice), u64::from(*restarts) + 1);
     assert_eq!(whole, cut);
 }
 
 /// What comes of feeding these pieces, with a restart after every so many of them.
 fn fed<'a>(
     pieces: impl IntoIterator<Item = &'a [u8]>,
-    restart_every: usize,
+    restart_every: u64,
 ) -> (Vec<Notification>, Counters) {
     let (mut maze, mut told, at) = (Maze::default(), Vec::new(), Timestamp(1));
     let mut apply = |maze: &mut Maze, command| {
@@ -71,7 +71,7 @@ fn fed<'a>(
     apply(&mut maze, Command::Open { source: 1 });
     for (part, bytes) in (0..).zip(pieces) {
         apply(&mut maze, Command::Feed { source: 1, part, bytes: bytes.to_vec() });
-        if (part as usize + 1) % restart_every == 0 {
+        if (part + 1).is_multiple_of(restart_every) {
             let mut snapshot = Vec::new();
             maze.snapshot(&mut snapshot);
             maze = Maze::restore(&snapshot).expect("what was stored can be read");

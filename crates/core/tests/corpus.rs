@@ -7,6 +7,7 @@
     reason = "a test ends where it does not go on, and reads files"
 )]
 
+#[expect(unreachable_pub, reason = "the fuzz targets call it from outside")]
 #[path = "../../../fuzz/src/maze.rs"]
 mod maze;
 

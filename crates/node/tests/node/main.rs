@@ -1,4 +1,4 @@
-//! A node from outside: group commit, ending, deadlines, watchers, snapshots.
+//! A node from outside: group commit, ending, deadlines, watchers, taps, snapshots.
 
 #![expect(clippy::unwrap_used, reason = "a test ends where it does not go on")]
 
@@ -7,4 +7,5 @@ mod deadlines;
 mod ends;
 mod snapshots;
 mod support;
+mod taps;
 mod watchers;
