@@ -355,7 +355,7 @@ impl Machine for Chat {
             }
             put_back.insert(take, at);
         }
-        if !bytes.is_empty() {
+        if !bytes.is_empty() || head.tick_again_at > head.now.saturating_add(1) {
             return Err(wrong());
         }
         let Head { limits, counters, now, takes, receipts_over, tick_again_at, .. } = head;
