@@ -5,7 +5,7 @@ use std::cell::RefCell;
 use std::hint::black_box;
 
 use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
-use tidings_core::machine::chat::{Chat, Command, Limits, Nowhere, Reply};
+use tidings_core::machine::chat::{Chat, Command, Limits, Nowhere};
 use tidings_core::machine::{Machine, Timestamp};
 
 const NOW: Timestamp = Timestamp(1_700_000_000_000);
@@ -92,11 +92,9 @@ fn messages(criterion: &mut Criterion) {
                 || {
                     let posts: Vec<_> =
                         (0..BATCH).map(|user| draw.post(users + user, 86_400, None)).collect();
-                    let acknowledge = |post: &Command| match post {
-                        Command::Post { id, user, .. } => {
-                            Some(Command::Acknowledge { user: user.clone(), id: *id })
-                        }
-                        _ => None,
+                    let acknowledge = |post: &Command| {
+                        let Command::Post { id, user, .. } = post else { return None };
+                        Some(Command::Acknowledge { user: user.clone(), id: *id })
                     };
                     let acknowledge: Vec<_> = posts.iter().filter_map(acknowledge).collect();
                     apply_all(&chat, posts);
@@ -148,10 +146,7 @@ fn whole_inboxes(criterion: &mut Criterion) {
                         apply_all(&chat, posts.collect());
                         take(user, lease_ms)
                     },
-                    |command| match chat.borrow_mut().apply_to(NOW, command, &mut Nowhere) {
-                        Reply::Taken(taken) => taken,
-                        other => panic!("{other:?}"),
-                    },
+                    |command| chat.borrow_mut().apply_to(NOW, command, &mut Nowhere),
                     BatchSize::PerIteration,
                 );
             });

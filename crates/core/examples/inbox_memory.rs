@@ -106,7 +106,7 @@ fn main() {
     drop((snapshot, restored));
 
     let (mut longest, mut ticks) = (Longest::default(), 0);
-    while chat.inboxes().len() as u64 > messages / 10
+    while u64::from(chat.inboxes().len()) > messages / 10
         && let Some(due) = chat.next_deadline()
     {
         longest.time(|| chat.tick_to(due, &mut Nowhere));
