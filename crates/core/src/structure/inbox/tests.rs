@@ -222,6 +222,8 @@ fn what_is_put_back_is_in_its_place_unless_it_is_there_or_has_expired() {
     assert_eq!(inboxes.put_back(150, "ann", taken), (0, 0));
     let foreign = Message { seq: 99, id: id(99), text: "".into(), gone_at: 1000 };
     assert_eq!(inboxes.put_back(150, "ann", vec![foreign]), (0, 0));
+    let forged = Message { seq: 1, id: id(98), text: "".into(), gone_at: 1000 };
+    assert_eq!(inboxes.put_back(150, "ann", vec![forged]), (0, 0), "the number of another");
     inboxes.assert_sound();
     assert_eq!(take(&mut inboxes, 150, "ann"), ["m2", "m3", "m4", "m5"]);
 }
@@ -234,6 +236,16 @@ fn what_is_put_back_goes_a_quarter_beyond_the_bounds_and_no_further() {
     (10..18).for_each(|number| push(&mut inboxes, 0, "ann", number, 100));
     assert_eq!(inboxes.put_back(0, "ann", taken), (2, 6));
     assert_eq!(inboxes.len(), 10);
+}
+
+#[test]
+fn what_has_expired_takes_no_room_from_what_is_put_back() {
+    let mut inboxes = Inboxes::new(Bounds { per_user_max: 4, ..ROOMY });
+    (0..4).for_each(|number| push(&mut inboxes, 0, "ann", number, 100));
+    let taken = inboxes.hand_out(0, "ann", FOR_GOOD).messages;
+    (10..14).for_each(|number| push(&mut inboxes, 0, "ann", number, 10));
+    assert_eq!(inboxes.put_back(50, "ann", taken), (4, 0));
+    assert_eq!(take(&mut inboxes, 50, "ann"), ["m0", "m1", "m2", "m3"]);
 }
 
 #[test]
