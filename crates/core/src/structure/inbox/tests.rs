@@ -229,6 +229,17 @@ fn what_is_put_back_is_in_its_place_unless_it_is_there_or_has_expired() {
 }
 
 #[test]
+fn what_is_put_back_to_somebody_else_harms_nobody() {
+    let mut inboxes = Inboxes::new(ROOMY);
+    push(&mut inboxes, 0, "ann", 1, 100);
+    let strange = Message { seq: 0, id: id(99), text: "".into(), gone_at: 1000 };
+    assert_eq!(inboxes.put_back(0, "bob", vec![strange]), (1, 0));
+    let mut inboxes = stored_again(&inboxes);
+    inboxes.assert_sound();
+    assert_eq!(take(&mut inboxes, 0, "ann"), ["m1"]);
+}
+
+#[test]
 fn what_is_put_back_goes_a_quarter_beyond_the_bounds_and_no_further() {
     let mut inboxes = Inboxes::new(Bounds { per_user_max: 8, ..ROOMY });
     (0..8).for_each(|number| push(&mut inboxes, 0, "ann", number, 100));
