@@ -12,8 +12,10 @@
 //!
 //! # Memory
 //! 80 bytes and the text for a message, 56 and the name for a user, 5 to 12 each to find them. What
-//! a peak took is given back as it empties: at most as much stays as the messages that are left take,
-//! and 1,024 places. Nothing ever waits for a copy of everything that is there.
+//! a peak took goes back to the allocator as it empties: at most as many places stay empty as are
+//! full, and 1,024. Nothing ever waits for a copy of everything that is there. (A million messages of
+//! 100 bytes to 100,000 users: 189 MiB asked of the allocator, 204 MiB resident. The allocator may
+//! keep what was freed for what comes: glibc's keeps most of it.)
 
 use alloc::boxed::Box;
 use alloc::vec::Vec;

@@ -198,7 +198,7 @@ mod tests {
             while let Some((_, to)) = slab.compact() {
                 stands.insert(*slab.get(to).unwrap(), to);
             }
-            assert!(slab.places() <= 2 * slab.len() + CHUNK as u32);
+            assert!(slab.places() as usize <= 2 * slab.len() as usize + CHUNK);
         }
         assert!(slab.chunks.len() * CHUNK <= 20 + 2 * CHUNK);
         assert!((99_990..100_000).all(|item| slab.get(stands[&item]) == Some(&item)));

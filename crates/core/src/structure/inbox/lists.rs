@@ -248,10 +248,9 @@ impl Inboxes {
             return false;
         }
         message.until = 0;
-        let (owner, seq, gone_at) = (message.user, message.seq, message.gone_at);
+        let (owner, seq) = (message.user, message.seq);
         if let Some(user) = self.users.get_mut(owner) {
             user.leased -= 1;
-            user.gone_at = user.gone_at.min(gone_at);
             let unleased = self.messages.get(user.unleased);
             if unleased.is_none_or(|unleased| seq < unleased.seq) {
                 user.unleased = place;

@@ -35,7 +35,7 @@ pub struct Parts {
 pub struct StoredMessage<'a> {
     /// Whose it is.
     pub user: StoredUser<'a>,
-    /// Its place in the order of arrival.
+    /// Its place in the order of arrival; no other of this user has it.
     pub seq: u64,
     /// Its name.
     pub id: Id,
@@ -183,14 +183,17 @@ impl Restoring {
     /// All messages are there: what it has become. `None` when that cannot be.
     pub fn finish(self) -> Option<Inboxes> {
         let Self { mut inboxes, missing, mut order, .. } = self;
-        order.sort_unstable();
-        let numbered_once = order.is_sorted_by(|(one, _), (next, _)| one < next);
-        if missing > 0 || !numbered_once {
+        if missing > 0 {
             return None;
         }
-        for (_, place) in order {
+        order.sort_unstable();
+        for (seq, place) in order {
+            let owner = inboxes.messages.get(place)?.user;
+            let user = inboxes.users.get_mut(owner)?;
+            if inboxes.messages.get(user.last).is_some_and(|last| last.seq >= seq) {
+                return None;
+            }
             let message = inboxes.messages.get_mut(place)?;
-            let user = inboxes.users.get_mut(message.user)?;
             message.before = user.last;
             user.messages += 1;
             user.gone_at = user.gone_at.min(message.gone_at);

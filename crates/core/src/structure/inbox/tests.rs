@@ -93,8 +93,9 @@ impl Inboxes {
 #[test]
 fn messages_are_handed_out_once_oldest_first_and_to_their_user_alone() {
     let mut inboxes = Inboxes::new(ROOMY);
-    for number in 0..6 {
-        push(&mut inboxes, 0, ["ann", "bob"][number as usize % 2], number, 100);
+    for number in [0, 2, 4] {
+        push(&mut inboxes, 0, "ann", number, 100);
+        push(&mut inboxes, 0, "bob", number + 1, 100);
     }
     assert_eq!(take(&mut inboxes, 0, "ann"), ["m0", "m2", "m4"]);
     assert_eq!(take(&mut inboxes, 0, "ann"), [""; 0]);
@@ -221,8 +222,21 @@ fn what_is_put_back_is_in_its_place_unless_it_is_there_or_has_expired() {
     assert_eq!(inboxes.put_back(150, "ann", taken), (0, 0));
     let foreign = Message { seq: 99, id: id(99), text: "".into(), gone_at: 1000 };
     assert_eq!(inboxes.put_back(150, "ann", vec![foreign]), (0, 0));
+    let forged = Message { seq: 1, id: id(98), text: "".into(), gone_at: 1000 };
+    assert_eq!(inboxes.put_back(150, "ann", vec![forged]), (0, 0), "the number of another");
     inboxes.assert_sound();
     assert_eq!(take(&mut inboxes, 150, "ann"), ["m2", "m3", "m4", "m5"]);
+}
+
+#[test]
+fn what_is_put_back_to_somebody_else_harms_nobody() {
+    let mut inboxes = Inboxes::new(ROOMY);
+    push(&mut inboxes, 0, "ann", 1, 100);
+    let strange = Message { seq: 0, id: id(99), text: "".into(), gone_at: 1000 };
+    assert_eq!(inboxes.put_back(0, "bob", vec![strange]), (1, 0));
+    let mut inboxes = stored_again(&inboxes);
+    inboxes.assert_sound();
+    assert_eq!(take(&mut inboxes, 0, "ann"), ["m1"]);
 }
 
 #[test]
@@ -233,6 +247,16 @@ fn what_is_put_back_goes_a_quarter_beyond_the_bounds_and_no_further() {
     (10..18).for_each(|number| push(&mut inboxes, 0, "ann", number, 100));
     assert_eq!(inboxes.put_back(0, "ann", taken), (2, 6));
     assert_eq!(inboxes.len(), 10);
+}
+
+#[test]
+fn what_has_expired_takes_no_room_from_what_is_put_back() {
+    let mut inboxes = Inboxes::new(Bounds { per_user_max: 4, ..ROOMY });
+    (0..4).for_each(|number| push(&mut inboxes, 0, "ann", number, 100));
+    let taken = inboxes.hand_out(0, "ann", FOR_GOOD).messages;
+    (10..14).for_each(|number| push(&mut inboxes, 0, "ann", number, 10));
+    assert_eq!(inboxes.put_back(50, "ann", taken), (4, 0));
+    assert_eq!(take(&mut inboxes, 50, "ann"), ["m0", "m1", "m2", "m3"]);
 }
 
 #[test]
@@ -264,7 +288,9 @@ fn after_a_peak_the_memory_is_given_back() {
 #[test]
 fn stored_messages_that_contradict_each_other_are_refused() {
     let mut inboxes = Inboxes::new(ROOMY);
-    (0..3).for_each(|number| push(&mut inboxes, 0, ["ann", "bob"][number as usize % 2], number, 9));
+    for (number, user) in [(0, "ann"), (1, "bob"), (2, "ann")] {
+        push(&mut inboxes, 0, user, number, 9);
+    }
     let good: Vec<_> = inboxes.stored().collect();
     let put_all = |parts: Parts, messages: &[StoredMessage<'_>]| {
         let mut restoring = Inboxes::restore(parts, ROOMY)?;

@@ -101,9 +101,12 @@ fn the_end_of_time_is_reached() {
 
 #[test]
 fn a_position_that_no_wheel_reaches_is_refused() {
-    let at = |reached, emptying| Wheel::at(SHIFT, Position { reached, emptying }).is_some();
-    assert!(at(5, Some(5)) && at(64, Some(SLOTS as u16 + 1)) && at(0, Some(FAR as u16 + 1)));
-    assert!(!at(5, Some(6)) && !at(0, Some(FAR as u16)) && !at(0, Some(NO_LIST)));
+    let at = |reached, list: Option<usize>| {
+        let emptying = list.map(|list| u16::try_from(list).unwrap());
+        Wheel::at(SHIFT, Position { reached, emptying }).is_some()
+    };
+    assert!(at(5, Some(5)) && at(64, Some(SLOTS + 1)) && at(0, Some(FAR + 1)));
+    assert!(!at(5, Some(6)) && !at(0, Some(FAR)) && !at(0, Some(LISTS)));
     assert!(!at(u64::MAX, None));
 }
 
