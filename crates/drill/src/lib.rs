@@ -29,6 +29,7 @@
 //! - [`progress`]: how far a drill is, for the person who waits.
 //! - [`http`]: a client that costs little enough to load a server from one core.
 //! - [`metrics`]: what the server says of its own use of processor and memory.
+//! - [`options`]: what the options of all drills share.
 //! - [`random`]: randomness that can be replayed.
 //!
 //! Costs. Of rockets: eight bytes of memory per delivery and a bit per message; against a server
@@ -44,6 +45,7 @@
 pub mod http;
 pub mod maze;
 pub mod metrics;
+pub mod options;
 pub mod progress;
 pub mod random;
 pub mod rockets;
