@@ -42,6 +42,7 @@
 //!
 //! It does not do TLS, and one process drills one server.
 
+pub mod chat;
 pub mod http;
 pub mod maze;
 pub mod metrics;

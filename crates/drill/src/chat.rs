@@ -1,0 +1,3 @@
+//! The drill of the chat.
+
+pub mod judge;
