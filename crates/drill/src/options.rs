@@ -55,29 +55,29 @@ pub(crate) fn check_shares(
 }
 
 /// What to type to have the same drill again: the seed, and everything that is not as usual.
-pub(crate) struct Reproduce(String);
+pub(crate) struct Reproduce(Vec<String>);
 
 impl Reproduce {
     pub(crate) fn new(seed: u64) -> Self {
-        Self(format!("seed {seed}"))
+        Self(vec![format!("seed {seed}")])
     }
 
     /// An option with a value.
-    pub(crate) fn add<T: Display + PartialEq>(&mut self, name: &str, value: T, usual: T) {
+    pub(crate) fn add<T: Copy + Display + PartialEq>(&mut self, name: &str, value: T, usual: T) {
         if value != usual {
-            self.0 += &format!(" --{name} {value}");
+            self.0.push(format!("--{name} {value}"));
         }
     }
 
     /// An option that is set or not.
     pub(crate) fn flag(&mut self, name: &str, set: bool) {
         if set {
-            self.0 += &format!(" --{name}");
+            self.0.push(format!("--{name}"));
         }
     }
 
     pub(crate) fn finish(self) -> String {
-        self.0
+        self.0.join(" ")
     }
 }
 

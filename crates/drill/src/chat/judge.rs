@@ -6,6 +6,7 @@
 //! knows, between its beginning and its end; the judge accuses only where no choice of instants would
 //! be right. So a call that overlaps another may come before or after it.
 //!
+//! - `call`: the calls, and what came of them.
 //! - `message`: what is known of one message.
 //! - `inbox`: what is known of one user, and which takes are still to be judged.
 //! - `breach`: the rules, and the calls that show that one is broken.
@@ -18,6 +19,7 @@
 //! Memory: about 200 bytes for a message that is unread or kept, 16 for one that is forgotten.
 
 mod breach;
+mod call;
 mod inbox;
 mod message;
 #[cfg(test)]
@@ -27,6 +29,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 pub use breach::{Breach, Breaches, Rule};
+use call::Taken;
+pub use call::{Acknowledge, Answer, Begun, Handed, Post, Take, Text};
 use inbox::{Doubt, Inbox};
 use message::{Delete, Messages};
 
@@ -45,133 +49,6 @@ pub struct Tolerance {
 impl Default for Tolerance {
     fn default() -> Self {
         Self { clock: Duration::from_millis(50), unanswered: Duration::from_secs(1) }
-    }
-}
-
-/// `POST /chat`.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Post {
-    /// Which message. The same number again is the same message sent again under its key.
-    pub message: u32,
-    /// To whom, as a place in the list of users.
-    pub user: u32,
-    /// How long it lives.
-    pub timeout: Duration,
-    /// It bears the key of this message and must be refused.
-    pub conflicts_with: Option<u32>,
-}
-
-/// `GET /chat/{username}`.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Take {
-    /// Whose messages, as a place in the list of users.
-    pub user: u32,
-    /// At most so many.
-    pub limit: Option<u32>,
-    /// How long to wait for one.
-    pub wait: Option<Duration>,
-    /// For how long they are lent; without it, they are handed out for good.
-    pub lease: Option<Duration>,
-    /// Nothing is handed out.
-    pub peek: bool,
-}
-
-/// `DELETE /chat/{username}/{id}`.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Acknowledge {
-    /// Which message.
-    pub message: u32,
-}
-
-/// A call that has begun. One that is dropped is under way for ever, and what was taken beside it is
-/// never judged.
-#[derive(Debug)]
-#[must_use]
-pub struct Begun<C> {
-    /// What is asked for.
-    pub call: C,
-    /// Who calls.
-    lane: u32,
-    /// When.
-    begin: Duration,
-    /// Tells it from others that began at the same time.
-    ticket: u64,
-}
-
-impl<C> Begun<C> {
-    /// When it began.
-    pub fn begin(&self) -> Duration {
-        self.begin
-    }
-}
-
-/// What came of a call.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Answer<T> {
-    /// It was done.
-    Done(T),
-    /// The server says, with this status, that it has changed nothing.
-    Refused(u16),
-    /// The connection broke first: it may have been done, or may still be.
-    Missing,
-}
-
-/// A message as a take shows it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Handed {
-    /// The id.
-    pub id: u128,
-    /// The text.
-    pub text: Text,
-}
-
-/// Which message a text belongs to.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Text {
-    /// To this one, as it was posted.
-    Whole(u32),
-    /// It names this one, and is not as it was posted.
-    Altered(u32),
-    /// To none.
-    Strange(String),
-}
-
-/// An answered take.
-#[derive(Debug)]
-struct Taken {
-    take: Take,
-    lane: u32,
-    begin: Duration,
-    end: Duration,
-    /// How many messages it got.
-    count: usize,
-}
-
-impl Taken {
-    /// The last instant at which it must have looked: a long poll that found nothing looked
-    /// until its time was up.
-    fn looked_until(&self, clock: Duration) -> Duration {
-        match self.take.wait {
-            Some(wait) if self.count == 0 => {
-                (self.begin + wait).min(self.end).saturating_sub(clock).max(self.begin)
-            }
-            _ => self.begin,
-        }
-    }
-
-    /// Whether its limit, and not the inbox, ended it.
-    fn is_full(&self) -> bool {
-        self.take.limit.is_some_and(|limit| self.count >= limit as usize)
-    }
-
-    /// Whether another take may have had the same message after this one.
-    fn allows_after(&self, other: &Self, clock: Duration) -> bool {
-        self.take.lease.is_some_and(|lease| self.begin + lease <= other.end + clock)
-    }
-
-    /// Whether its lease, if it is one, may last at this time or after.
-    fn may_hold_at(&self, at: Duration, clock: Duration) -> bool {
-        self.take.lease.is_none_or(|lease| self.end + lease + clock >= at)
     }
 }
 
@@ -433,12 +310,12 @@ impl Judge {
             let lines = [message.line()].into_iter().chain(more).chain([taken.line()]);
             self.found.breaches.add(rule, lines, || {
                 let user = message::quoted(&self.names, taken.take.user);
-                match rule {
-                    Rule::WrongUser => format!("{name}, to user {user}"),
-                    Rule::Altered if known != handed.id => {
-                        format!("{name}: id {:032x}, and it was {known:032x}", handed.id)
-                    }
-                    _ => name,
+                if rule == Rule::WrongUser {
+                    format!("{name}, to user {user}")
+                } else if rule == Rule::Altered && known != handed.id {
+                    format!("{name}: id {:032x}, and it was {known:032x}", handed.id)
+                } else {
+                    name
                 }
             });
         }

@@ -6,8 +6,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::breach::Rule;
+use super::call::Taken;
 use super::message::{Delete, Message, Messages};
-use super::{Findings, Taken, Tolerance};
+use super::{Findings, Tolerance};
 
 /// So many messages more than twice those left the last time are gone through for expired ones.
 const SWEEP_MIN: usize = 64;
@@ -225,7 +226,8 @@ impl Inbox {
             let fates = &mut found.fates;
             if lost {
                 continue;
-            } else if message.acked.is_none() && message.handed.is_empty() {
+            }
+            if message.acked.is_none() && message.handed.is_empty() {
                 fates.never_posted += 1;
             } else if message.may_be_expired(now, tolerance.clock) {
                 fates.expired += 1;

@@ -1,12 +1,12 @@
 //! What is known of one message, and where all of them are kept.
 
 use std::collections::VecDeque;
-use std::fmt::Write;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::CLOSED_KEPT_MAX;
 use super::breach::{Line, Rule};
-use super::{CLOSED_KEPT_MAX, Post, Taken};
+use super::call::{Post, Taken};
 
 /// A message that is remembered.
 #[derive(Debug)]
@@ -55,30 +55,6 @@ impl Delete {
         let Self { lane, begin, end, status } = *self;
         let status = status.map_or("no answer".to_owned(), |status| status.to_string());
         Line { begin, end, text: format!("lane {lane}: DELETE -> {status}") }
-    }
-}
-
-impl Taken {
-    pub(super) fn line(&self) -> Line {
-        let Self { take, lane, begin, end, count } = self;
-        let mut text = format!("lane {lane}: GET");
-        let mut add = |name: &str, value: Option<u64>| {
-            if let Some(value) = value {
-                let sign = if text.contains('?') { '&' } else { '?' };
-                // Writing to a string cannot fail.
-                write!(text, "{}{sign}{name}={value}", if sign == '?' { " " } else { "" })
-                    .unwrap_or_default();
-            }
-        };
-        add("limit", take.limit.map(u64::from));
-        add("wait", take.wait.map(|wait| wait.as_secs()));
-        add("lease", take.lease.map(|lease| lease.as_secs()));
-        if take.peek {
-            text += if text.contains('?') { "&peek=true" } else { " ?peek=true" };
-        }
-        let plural = if *count == 1 { "" } else { "s" };
-        write!(text, " -> {count} message{plural}").unwrap_or_default();
-        Line { begin: *begin, end: *end, text }
     }
 }
 
