@@ -187,11 +187,11 @@ fn json(text: &str) -> String {
     serde_json::Value::from(text).to_string()
 }
 
-/// A path segment (RFC 3986, section 3.3), with everything encoded that may be.
+/// A path segment (RFC 3986, section 3.3); a plus in it means itself.
 fn encoded(name: &str) -> String {
     let mut out = String::new();
     for byte in name.bytes() {
-        if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) {
+        if byte.is_ascii_alphanumeric() || b"-._~+".contains(&byte) {
             out.push(byte.into());
         } else {
             // Writing to a string cannot fail.
