@@ -65,9 +65,8 @@ fn main() -> Result<(), Box<dyn Error>> {
 /// Shows the table, and what the drill has used per each of these.
 fn show(verdict: &Verdict, before: Duration, per: &[(&str, &str)]) -> Result<(), Box<dyn Error>> {
     let used = cpu()?.saturating_sub(before);
-    for line in verdict.to_string().lines().filter(|line| !line.contains("differs")) {
-        eprintln!("{line}");
-    }
+    let is_row = |line: &&str| !line.contains("differs") && !line.starts_with("    ");
+    verdict.to_string().lines().filter(is_row).for_each(|line| eprintln!("{line}"));
     eprintln!("drill CPU: {:.2} s in all", used.as_secs_f64());
     for (what, row) in per {
         let count = verdict.value(row).unwrap_or("1").replace(',', "").parse::<f64>()?;

@@ -200,7 +200,7 @@ impl Board {
         if begun.call.wait.is_none() {
             state.report.take_latency.record(now.saturating_sub(begun.begin()));
         }
-        state.judge.end_take(begun, answer.clone(), now);
+        state.judge.end_take(begun, &answer, now);
         answer
     }
 

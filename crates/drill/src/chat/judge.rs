@@ -6,6 +6,31 @@
 //! knows, between its beginning and its end; the judge accuses only where no choice of instants would
 //! be right. So a call that overlaps another may come before or after it.
 //!
+//! ```
+//! use std::time::Duration;
+//!
+//! use tidings_drill::chat::judge::{Answer, Handed, Judge, Post, Rule, Take, Text, Tolerance};
+//!
+//! let at = Duration::from_millis;
+//! let mut judge = Judge::new(vec!["ann".to_owned()], Tolerance::default());
+//! let timeout = Duration::from_secs(60);
+//! let post = Post { message: 1, user: 0, timeout, conflicts_with: None };
+//! let post = judge.begin_post(0, post, at(0));
+//! judge.end_post(post, &Answer::Done(17), at(1));
+//! // The server is killed, so this take has no answer. It may have taken the message, or not.
+//! let take = judge.begin_take(0, Take::default(), at(2));
+//! judge.end_take(take, &Answer::Missing, at(3));
+//! // But nobody gets it twice.
+//! for time in [4, 6] {
+//!     let take = judge.begin_take(0, Take::default(), at(time));
+//!     let shown = vec![Handed { id: 17, text: Text::Whole(1) }];
+//!     judge.end_take(take, &Answer::Done(shown), at(time + 1));
+//! }
+//! let found = judge.close(at(8));
+//! assert_eq!(found.breaches.shortest()[0].rule(), Rule::HandedTwice);
+//! println!("{}", found.breaches.shortest()[0]);
+//! ```
+//!
 //! - `call`: the calls, and what came of them.
 //! - `message`: what is known of one message.
 //! - `inbox`: what is known of one user, and which takes are still to be judged.
@@ -16,7 +41,7 @@
 //! [`CLOSED_KEPT_MAX`] closed messages are kept, to show the calls if one is handed out again; of those
 //! before only a mark stays, and a second hand-out shows one call.
 //!
-//! Memory: about 200 bytes for a message that is unread or kept, 16 for one that is forgotten.
+//! Memory: about 280 bytes for a message that is unread or kept, 16 for one that is forgotten.
 
 mod breach;
 mod call;
@@ -35,7 +60,7 @@ use inbox::{Doubt, Inbox};
 use message::{Delete, Messages};
 
 /// How many closed messages are kept to show the calls that closed them.
-pub const CLOSED_KEPT_MAX: usize = 500_000;
+pub const CLOSED_KEPT_MAX: usize = 200_000;
 
 /// How exactly times are compared.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -155,7 +180,7 @@ impl Judge {
     }
 
     /// What came of it: the messages, in the order of the answer.
-    pub fn end_take(&mut self, begun: Begun<Take>, answer: Answer<Vec<Handed>>, now: Duration) {
+    pub fn end_take(&mut self, begun: Begun<Take>, answer: &Answer<Vec<Handed>>, now: Duration) {
         let Begun { call: take, lane, begin, ticket } = begun;
         let user = take.user as usize;
         let Some(inbox) = self.inboxes.get_mut(user) else { return };
@@ -171,7 +196,7 @@ impl Judge {
                 let newest = self.newest(&numbers);
                 numbers.sort_unstable();
                 if let Some(inbox) = self.inboxes.get_mut(user) {
-                    inbox.pending.push(inbox::Pending { taken, numbers, newest });
+                    inbox.pending.push_back(inbox::Pending { taken, numbers, newest });
                 }
             }
             Answer::Refused(_) => {}
@@ -235,7 +260,7 @@ impl Judge {
         if let Some(inbox) = self.inboxes.get_mut(user) {
             inbox.open.remove(&(begin, ticket));
             if let Some(closed) = closed {
-                inbox.closing.push((closed, call.message));
+                inbox.closing.insert((closed, call.message));
             }
         }
         self.settle(user, now);
@@ -324,7 +349,7 @@ impl Judge {
             if let Some(closed) = message.closed_at()
                 && let Some(inbox) = self.inboxes.get_mut(message.user as usize)
             {
-                inbox.closing.push((closed, number));
+                inbox.closing.insert((closed, number));
             }
         }
         (message.user == taken.take.user).then_some(number)

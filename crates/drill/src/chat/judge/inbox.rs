@@ -1,7 +1,7 @@
 //! What is known of one user: messages that may be there, takes that are still to be judged, and calls
 //! without an answer, which may have taken anything.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -22,11 +22,11 @@ pub(super) struct Inbox {
     live: BTreeSet<(Duration, u32)>,
     /// How many were live after the last sweep.
     swept: usize,
-    /// Takes that were answered and are not judged.
-    pub(super) pending: Vec<Pending>,
+    /// Takes that were answered and are not judged, in the order of their ends.
+    pub(super) pending: VecDeque<Pending>,
     /// Messages that were handed out for good or acknowledged: when that call began, and their
     /// numbers. They are live until no take before that is pending.
-    pub(super) closing: Vec<(Duration, u32)>,
+    pub(super) closing: BTreeSet<(Duration, u32)>,
     /// Takes without an answer.
     pub(super) doubts: Vec<Doubt>,
 }
@@ -75,17 +75,11 @@ impl Inbox {
         now: Duration,
     ) {
         let horizon = self.open.first().map_or(Duration::MAX, |&(begin, _)| begin);
-        let mut left = Vec::new();
-        for pending in std::mem::take(&mut self.pending) {
-            if pending.taken.end < horizon {
-                self.judge(&pending, messages, found, names, tolerance.clock);
-            } else {
-                left.push(pending);
-            }
+        while self.pending.front().is_some_and(|pending| pending.taken.end < horizon) {
+            let Some(pending) = self.pending.pop_front() else { break };
+            self.judge(&pending, messages, found, names, tolerance.clock);
         }
-        self.pending = left;
-        let earliest = self.pending.iter().map(|pending| pending.taken.end).min();
-        let earliest = earliest.unwrap_or(Duration::MAX);
+        let earliest = self.pending.front().map_or(Duration::MAX, |pending| pending.taken.end);
         self.fold(messages, found, names, earliest);
         self.swept = self.swept.min(self.live.len());
         if self.live.len() > 2 * self.swept + SWEEP_MIN {
@@ -158,12 +152,8 @@ impl Inbox {
         names: &[String],
         earliest: Duration,
     ) {
-        let mut left = Vec::new();
-        for (closed, number) in std::mem::take(&mut self.closing) {
-            if closed > earliest {
-                left.push((closed, number));
-                continue;
-            }
+        while self.closing.first().is_some_and(|&(closed, _)| closed <= earliest) {
+            let Some((_, number)) = self.closing.pop_first() else { break };
             let Some(message) = messages.get_mut(number) else { continue };
             // One that is handed out twice is closed twice.
             if !self.live.remove(&(message.begin, number)) {
@@ -178,7 +168,6 @@ impl Inbox {
             }
             messages.close(number);
         }
-        self.closing = left;
     }
 
     /// Folds away what has expired for sure or was refused.

@@ -107,7 +107,7 @@ impl History {
             }
             match (open[place].take().unwrap(), call) {
                 (Open::Post(begun), Call::Post(_, answer)) => judge.end_post(begun, &answer, now),
-                (Open::Take(begun), Call::Take(_, answer)) => judge.end_take(begun, answer, now),
+                (Open::Take(begun), Call::Take(_, answer)) => judge.end_take(begun, &answer, now),
                 (Open::Acknowledge(begun), Call::Acknowledge(_, answer)) => {
                     judge.end_acknowledge(begun, &answer, now);
                 }
@@ -395,7 +395,7 @@ fn a_message_that_was_closed_long_ago_is_still_not_handed_out_again() {
     let closed = u32::try_from(super::CLOSED_KEPT_MAX).unwrap() + 2;
     let shows = |judge: &mut Judge, message: u32, at: Duration| {
         let begun = judge.begin_take(0, take(0), at);
-        judge.end_take(begun, Answer::Done(vec![handed(message)]), at + ms(1));
+        judge.end_take(begun, &Answer::Done(vec![handed(message)]), at + ms(1));
     };
     let mut now = Duration::ZERO;
     for message in 0..closed {
