@@ -85,9 +85,11 @@ impl Query {
                 }
             }
         }
-        if read.peek && (read.lease_ms.is_some() || !read.wait.is_zero()) {
-            let why = "it hands out nothing, so it goes neither with lease nor with wait";
-            return Err(Problem::field("peek", why));
+        if read.peek && read.lease_ms.is_some() {
+            return Err(Problem::field(
+                "peek",
+                "it hands out nothing, so it does not go with lease",
+            ));
         }
         Ok(read)
     }
@@ -150,7 +152,6 @@ mod tests {
             "lease=3601",
             "lease=1e3",
             "peek=true&lease=1",
-            "peek=true&wait=1",
             "page=1",
         ] {
             let name = wrong.split('=').next().unwrap();

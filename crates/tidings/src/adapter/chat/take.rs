@@ -36,11 +36,11 @@ pub(super) async fn take(
     user: Box<str>,
     query: Query,
 ) -> Result<Response, Problem> {
-    if query.peek {
-        return Ok(peek(adapter, &user, query.limit));
-    }
     if !query.wait.is_zero() {
         return wait(adapter, user, query).await;
+    }
+    if query.peek {
+        return Ok(peek(adapter, &user, query.limit));
     }
     // Nothing is logged for an inbox that is empty.
     if adapter.is_empty(&user) {
@@ -83,6 +83,9 @@ async fn wait(adapter: &Arc<Adapter>, user: Box<str>, query: Query) -> Result<Re
         }
         if adapter.is_empty(&waiting.user) {
             continue;
+        }
+        if query.peek {
+            return Ok(peek(adapter, &waiting.user, query.limit));
         }
         let taken = Taking::begin(adapter, &waiting.user, query).done().await?;
         if !taken.messages.is_empty() {
