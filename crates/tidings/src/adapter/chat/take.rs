@@ -5,6 +5,7 @@
 //! or done, what it handed out is put back. What has been handed to the system to be sent is gone: who
 //! cannot afford to lose an answer takes with a lease.
 
+use std::convert::Infallible;
 use std::pin::Pin;
 use std::sync::Arc;
 
@@ -189,7 +190,11 @@ fn respond(messages: Vec<(Id, Box<str>)>, text_bytes: usize, more: bool) -> Resp
     let body = if bytes <= PIECE_BYTES {
         Body::from(pieces.next().unwrap_or_default())
     } else {
-        Body::from_stream(stream::iter(pieces.map(Ok::<_, std::convert::Infallible>)))
+        Body::from_stream(stream::unfold(pieces, async |mut pieces| {
+            // Everybody else has a turn between two pieces.
+            tokio::task::yield_now().await;
+            pieces.next().map(|piece| (Ok::<_, Infallible>(piece), pieces))
+        }))
     };
     let mut response = (StatusCode::OK, [JSON, NO_STORE], body).into_response();
     if more {
