@@ -6,7 +6,6 @@ use axum::extract::{Request, State};
 use axum::http::{HeaderMap, HeaderName, Method, StatusCode, Uri, header};
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
-use tidings_core::machine::Timestamp;
 use tidings_core::machine::chat::{Chat, Command, Reply};
 use tidings_node::clock::{Clock, System};
 use tidings_node::{Handle, Refused};
@@ -113,24 +112,16 @@ impl Adapter {
         let user = query::username(segment)?;
         let id = Uuid::try_parse(id.unwrap_or_default());
         let id = id.map_err(|_| Problem::field("id", "expected a UUID"))?.into_bytes();
-        match self.machine.propose(Command::Acknowledge { user, id }).await? {
-            Reply::Acknowledged => Ok(StatusCode::NO_CONTENT),
-            _ => {
-                let detail =
-                    "no such message is leased: it was acknowledged, or its lease has ended";
-                Err(Problem::new(StatusCode::NOT_FOUND, detail))
-            }
+        if self.machine.propose(Command::Acknowledge { user, id }).await? == Reply::Acknowledged {
+            return Ok(StatusCode::NO_CONTENT);
         }
-    }
-
-    /// The time by which messages expire, for looking at them.
-    fn now(&self) -> Timestamp {
-        System.now()
+        let detail = "no such message is leased: it was acknowledged, or its lease has ended";
+        Err(Problem::new(StatusCode::NOT_FOUND, detail))
     }
 
     /// Whether there is nothing to take.
     fn is_empty(&self, user: &str) -> bool {
-        self.machine.read(|machine| machine.peek(self.now(), user).next().is_none())
+        self.machine.read(|machine| machine.peek(System.now(), user).next().is_none())
     }
 
     /// Wakes the first who waits for a user, if there is anything to take.

@@ -52,11 +52,7 @@ pub(super) async fn take(
     let first = pieces.next().await?.unwrap_or_default();
     let body = pieces.rest(first).await?;
     let id = Uuid::now_v7();
-    match adapter.machine.propose(command(&body, id, key)?).await? {
-        Reply::Posted => Ok(created(id)),
-        Reply::PostedBefore { id } => Ok(created(Uuid::from_bytes(id))),
-        refused => Err(problem(&refused)),
-    }
+    answer(id, &adapter.machine.propose(command(&body, id, key)?).await?)
 }
 
 fn command(body: &[u8], id: Uuid, key: Option<Box<str>>) -> Result<Command, Problem> {
@@ -104,13 +100,11 @@ fn idempotency_key(headers: &HeaderMap) -> Result<Option<Box<str>>, Problem> {
     let mut keys = headers.get_all(&IDEMPOTENCY_KEY).iter();
     let Some(key) = keys.next() else { return Ok(None) };
     let text = key.to_str().ok().filter(|text| (1..=KEY_BYTES_MAX).contains(&text.len()));
-    match (text, keys.next()) {
-        (Some(text), None) => Ok(Some(text.into())),
-        _ => {
-            let why = format!("expected one, of 1 to {KEY_BYTES_MAX} visible ASCII characters");
-            Err(Problem::field("Idempotency-Key", why))
-        }
+    if let (Some(text), None) = (text, keys.next()) {
+        return Ok(Some(text.into()));
     }
+    let why = format!("expected one, of 1 to {KEY_BYTES_MAX} visible ASCII characters");
+    Err(Problem::field("Idempotency-Key", why))
 }
 
 fn created(id: Uuid) -> Response {
@@ -121,9 +115,11 @@ fn created(id: Uuid) -> Response {
     (StatusCode::CREATED, [JSON, NO_STORE], Body::from(body)).into_response()
 }
 
-/// Why a message was not stored.
-fn problem(refused: &Reply) -> Problem {
-    match refused {
+/// What became of a message, or why it was not stored.
+fn answer(id: Uuid, reply: &Reply) -> Result<Response, Problem> {
+    Err(match reply {
+        Reply::Posted => return Ok(created(id)),
+        Reply::PostedBefore { id } => return Ok(created(Uuid::from_bytes(*id))),
         Reply::InboxFull => {
             let detail = "this user has as many unread messages as are allowed \
                           (chat.unread_per_user_max): when some are read or expire there is room";
@@ -142,13 +138,11 @@ fn problem(refused: &Reply) -> Problem {
         Reply::KeyConflict => Problem::field("Idempotency-Key", "it was used for another message")
             .with_status(StatusCode::UNPROCESSABLE_ENTITY),
         Reply::Configured
-        | Reply::Posted
-        | Reply::PostedBefore { .. }
         | Reply::Taken(_)
         | Reply::Acknowledged
         | Reply::NotFound
         | Reply::PutBack(_) => {
             Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "that is no answer to a message")
         }
-    }
+    })
 }

@@ -16,6 +16,7 @@ use futures_util::stream;
 use tidings_core::machine::chat::{Command, Reply, Taken};
 use tidings_core::structure::inbox::{Id, Message};
 use tidings_node::Refused;
+use tidings_node::clock::{Clock, System};
 use tokio::time::Instant;
 use uuid::Uuid;
 
@@ -54,7 +55,7 @@ pub(super) async fn take(
 fn peek(adapter: &Adapter, user: &str, limit: u32) -> Response {
     let (mut bytes, mut more) = (0, false);
     let messages: Vec<(Id, Box<str>)> = adapter.machine.read(|machine| {
-        let mut messages = machine.peek(adapter.now(), user);
+        let mut messages = machine.peek(System.now(), user);
         let shown = messages.by_ref().take(limit as usize).take_while(|(_, text)| {
             let fits = bytes == 0 || bytes + text.len() <= adapter.settings.take_bytes_max;
             bytes += text.len();
@@ -144,12 +145,10 @@ impl Taking {
         let Some(proposing) = &mut self.proposing else { return Ok(Taken::default()) };
         let reply = proposing.await;
         self.proposing = None;
-        match reply? {
-            Reply::Taken(taken) => Ok(taken),
-            _ => {
-                Err(Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "that is no answer to a take"))
-            }
+        if let Reply::Taken(taken) = reply? {
+            return Ok(taken);
         }
+        Err(Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "that is no answer to a take"))
     }
 }
 

@@ -52,12 +52,11 @@ impl Waiters {
         let mut queues = self.lock();
         let (number, wake) = (queues.next, Arc::<Notify>::default());
         queues.next += 1;
-        match queues.by_user.get_mut(user) {
-            Some(queue) => drop(queue.insert(number, Arc::clone(&wake))),
-            None => {
-                let queue = BTreeMap::from([(number, Arc::clone(&wake))]);
-                queues.by_user.insert(user.into(), queue);
-            }
+        if let Some(queue) = queues.by_user.get_mut(user) {
+            queue.insert(number, Arc::clone(&wake));
+        } else {
+            let queue = BTreeMap::from([(number, Arc::clone(&wake))]);
+            queues.by_user.insert(user.into(), queue);
         }
         // Under the lock, and before the inbox is looked at: what arrives from here on wakes it.
         self.count.fetch_add(1, Ordering::SeqCst);
