@@ -52,11 +52,10 @@ fn kill_during<D: Future<Output = Verdict>>(
 }
 
 fn drill(options: rockets::Options) {
-    let drill = {
-        let options = options.clone();
-        async move |target, progress| rockets::run(&target, &options, progress).await.unwrap()
-    };
-    kill_during(options.messages.into(), drill, |server, start| {
+    let total = options.messages.into();
+    let drill =
+        async move |target, progress| rockets::run(&target, &options, progress).await.unwrap();
+    kill_during(total, drill, |server, start| {
         // And once more, from what is on the disk alone.
         let before = server.get("/rockets").unwrap().body;
         server.kill();

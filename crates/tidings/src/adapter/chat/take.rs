@@ -252,7 +252,7 @@ mod tests {
                 .collect();
             let expected: Vec<_> = messages
                 .iter()
-                .map(|(id, text)| serde_json::json!({"text": &**text, "id": Uuid::from_bytes(*id)}))
+                .map(|(id, text)| serde_json::json!({"text": &**text, "id": Uuid::from_bytes(*id).to_string()}))
                 .collect();
             let pieces: Vec<_> = pieces(messages, 100).collect();
             assert!(pieces.iter().rev().skip(1).all(|piece| piece.len() >= PIECE_BYTES));
