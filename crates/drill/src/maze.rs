@@ -63,27 +63,8 @@ pub struct Targets {
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// An option is out of its range.
-    #[error("--{name} {value}: from {min} to {max} is allowed")]
-    Range {
-        /// The option.
-        name: &'static str,
-        /// What it was set to.
-        value: u64,
-        /// The least that is allowed.
-        min: u64,
-        /// The most that is allowed.
-        max: u64,
-    },
-    /// An option that is a share is out of its range.
-    #[error("--{name} {share}: a share from 0 to {max} is allowed")]
-    Share {
-        /// The option.
-        name: &'static str,
-        /// What it was set to.
-        share: f64,
-        /// The most that is allowed.
-        max: f64,
-    },
+    #[error(transparent)]
+    Options(#[from] crate::options::Error),
     /// The server is not there.
     #[error("the {what} could not connect to {address}: {error}")]
     Connect {

@@ -26,6 +26,15 @@ impl Usage {
         }
     }
 
+    /// What several servers have used together; what one of them does not say is `None`.
+    pub(crate) fn sum(servers: impl IntoIterator<Item = Self>) -> Self {
+        let both = |one: Self, other: Self| Self {
+            cpu: one.cpu.zip(other.cpu).map(|(one, other)| one + other),
+            memory_bytes: one.memory_bytes.zip(other.memory_bytes).map(|(one, other)| one + other),
+        };
+        servers.into_iter().reduce(both).unwrap_or_default()
+    }
+
     /// Adds lines for the processor time since `before`, per each of so many of these, and for the
     /// memory now.
     pub(crate) fn rows_since(self, before: Self, per: &[(&str, u64)], verdict: &mut Verdict) {
@@ -90,6 +99,15 @@ mod tests {
         let expected =
             Usage { cpu: Some(Duration::from_millis(1_250)), memory_bytes: Some(21_000_000) };
         assert_eq!(Usage::parse(text), expected);
+    }
+
+    #[test]
+    fn several_servers_are_added_up_if_all_of_them_say_something() {
+        let one = Usage { cpu: Some(Duration::from_secs(1)), memory_bytes: Some(10) };
+        let silent = Usage { memory_bytes: None, ..one };
+        let both = Usage { cpu: Some(Duration::from_secs(2)), memory_bytes: None };
+        assert_eq!(Usage::sum([one, silent]), both);
+        assert_eq!(Usage::sum([]), Usage::default());
     }
 
     #[test]

@@ -42,25 +42,8 @@ use judge::Judge;
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// An option is out of its range.
-    #[error("--{name} {value}: from {min} to {max} is allowed")]
-    Range {
-        /// The option.
-        name: &'static str,
-        /// What it was set to.
-        value: u64,
-        /// The least that is allowed.
-        min: u64,
-        /// The most that is allowed.
-        max: u64,
-    },
-    /// An option that is a share is out of its range.
-    #[error("--{name} {share}: a share from 0.0 to 1.0 is allowed")]
-    Share {
-        /// The option.
-        name: &'static str,
-        /// What it was set to.
-        share: f64,
-    },
+    #[error(transparent)]
+    Options(#[from] crate::options::Error),
     /// Messages would be too far out of place.
     #[error(
         "--shuffle: at most {shuffle_max} is allowed with so few rockets, or the server would \

@@ -46,11 +46,20 @@ impl Verdict {
 
     /// Adds the lines p50, p99, p99.9 and max of the latencies.
     pub fn latency(&mut self, latency: &Latency) {
+        self.latency_rows("latency", latency);
+    }
+
+    /// As [`Verdict::latency`], of one kind of call, which the lines name.
+    pub fn latency_of(&mut self, call: &str, latency: &Latency) {
+        self.latency_rows(&format!("{call} latency"), latency);
+    }
+
+    fn latency_rows(&mut self, what: &str, latency: &Latency) {
         if latency.count() == 0 {
             return;
         }
         for (name, quantile) in [("p50", 0.5), ("p99", 0.99), ("p99.9", 0.999), ("max", 1.0)] {
-            self.row(format!("latency {name}"), shown_duration(latency.quantile(quantile)));
+            self.row(format!("{what} {name}"), shown_duration(latency.quantile(quantile)));
         }
     }
 
@@ -124,6 +133,11 @@ impl Differences {
         if self.shown.len() < DIFFERENCES_SHOWN_MAX {
             self.shown.push(describe());
         }
+    }
+
+    /// Counts so many that are not described.
+    pub fn add_undescribed(&mut self, count: u64) {
+        self.total += count;
     }
 
     /// Takes over what another found.

@@ -6,7 +6,7 @@ use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use tidings_core::machine::{maze, rockets};
+use tidings_core::machine::{chat, maze, rockets};
 
 use crate::service::Service;
 
@@ -59,6 +59,15 @@ pub struct Http {
     pub bulk_total_bytes_max: usize,
 }
 
+/// The bounds of the chat.
+#[derive(Clone, Copy, Debug)]
+pub struct Chat {
+    /// The bounds of the machine.
+    pub limits: chat::Limits,
+    /// Text that one request is handed at most.
+    pub take_bytes_max: usize,
+}
+
 /// The addresses and the bounds of the maze.
 #[derive(Clone, Debug)]
 pub struct Maze {
@@ -109,6 +118,8 @@ pub struct Settings {
     pub rockets: rockets::Limits,
     /// The longest type, mission or reason of a rocket.
     pub rockets_text_bytes_max: usize,
+    /// The bounds of the chat.
+    pub chat: Chat,
     /// The addresses and the bounds of the maze.
     pub maze: Maze,
 }
@@ -159,6 +170,7 @@ impl Settings {
                 channels_max: narrow(count("rockets.channels_max", 1..=u64::from(u32::MAX >> 1))?),
             },
             rockets_text_bytes_max: whole("rockets.text_bytes_max", 1..=1 << 20)?,
+            chat: Chat::read(layers)?,
             maze: Maze::read(layers)?,
         })
     }
@@ -173,6 +185,30 @@ impl Settings {
             layers.set(key, (*value).to_owned(), Source::Code)?;
         }
         Self::read(&layers)
+    }
+}
+
+impl Chat {
+    fn read(layers: &Layers) -> Result<Self, Unusable> {
+        let count = |key, range| layers.take(key, |text| parse::count(text, range));
+        let bytes = |key, range| layers.take(key, |text| parse::bytes(text, range));
+        let ms = |key| layers.take(key, parse::time).map(milliseconds);
+        let take_bytes_max = bytes("chat.take_bytes_max", 1..=1 << 30)?;
+        Ok(Self {
+            limits: chat::Limits {
+                unread_per_user_max: narrow(count(
+                    "chat.unread_per_user_max",
+                    1..=u64::from(u32::MAX >> 1),
+                )?),
+                unread_max: narrow(count("chat.unread_max", 1..=u64::from(u32::MAX >> 1))?),
+                unread_bytes_max: bytes("chat.unread_bytes_max", 1..=1 << 40)?,
+                keys_max: narrow(count("chat.keys_max", 0..=u64::from(u32::MAX >> 1))?),
+                lease_ms_max: ms("chat.lease_max")?,
+                put_back_ms_max: ms("chat.put_back_max")?,
+                put_backs_max: narrow(count("chat.put_backs_max", 0..=u64::from(u32::MAX >> 1))?),
+            },
+            take_bytes_max: usize::try_from(take_bytes_max).unwrap_or(usize::MAX),
+        })
     }
 }
 
@@ -191,7 +227,7 @@ impl Maze {
             clients: layers.take("maze.clients", parse::address)?,
             limits: maze::Limits {
                 held_max: narrow(count("maze.held_max", 1..=u64::from(u32::MAX >> 1))?),
-                gap_wait_ms: u64::try_from(gap_wait.as_millis()).unwrap_or(u64::MAX),
+                gap_wait_ms: milliseconds(gap_wait),
                 users_max: narrow(count("maze.users_max", 1..=u64::from(u32::MAX >> 1))?),
                 follows_max: count("maze.follows_max", 1..=u64::MAX >> 1)?,
                 keep: layers.take("maze.keep", parse::truth)?,
@@ -209,6 +245,10 @@ impl Maze {
 /// The range was checked; a `u32` is what it fits.
 fn narrow(count: u64) -> u32 {
     u32::try_from(count).unwrap_or(u32::MAX)
+}
+
+fn milliseconds(time: Duration) -> u64 {
+    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
 }
 
 fn default_workers() -> usize {

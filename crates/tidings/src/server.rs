@@ -7,6 +7,7 @@ use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use anyhow::Context;
+use tidings_core::machine::chat::Chat;
 use tidings_core::machine::maze::Maze;
 use tidings_core::machine::rockets::Rockets;
 use tidings_log::sqlite::{Options, Sqlite};
@@ -14,7 +15,7 @@ use tidings_node::{Builder, Node, Progress};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
-use crate::adapter::{maze, rockets};
+use crate::adapter::{chat, maze, rockets};
 use crate::config::Settings;
 use crate::service::Service;
 use crate::wire::http::accept;
@@ -42,8 +43,17 @@ pub struct Server {
 pub(crate) struct Parts {
     node: OnceLock<Node>,
     rockets: OnceLock<Arc<rockets::Adapter>>,
+    chat: OnceLock<Arc<chat::Adapter>>,
     maze: OnceLock<maze::Adapter>,
     connections: Arc<accept::Counters>,
+}
+
+impl Parts {
+    fn new(connections: Arc<accept::Counters>) -> Self {
+        let (node, rockets) = (OnceLock::new(), OnceLock::new());
+        let (chat, maze) = (OnceLock::new(), OnceLock::new());
+        Self { node, rockets, chat, maze, connections }
+    }
 }
 
 /// A server that has its ports, but has not recovered.
@@ -68,10 +78,7 @@ impl Server {
         let listeners = listeners.then(|| maze::Listeners::bind(&settings.maze)).transpose()?;
         let maze = listeners.as_ref().map(maze::Listeners::addresses).transpose()?;
         let connections = Arc::<accept::Counters>::default();
-        let (node, rockets) = (OnceLock::new(), OnceLock::new());
-        let parts =
-            Parts { node, rockets, maze: OnceLock::new(), connections: Arc::clone(&connections) };
-        let parts = Arc::new(parts);
+        let parts = Arc::new(Parts::new(Arc::clone(&connections)));
         let gate = Arc::new(accept::Gate::closed(routes::starting()));
         let (stop, stopped) = watch::channel(false);
         let bounds = settings.http_bounds;
@@ -158,6 +165,10 @@ impl Bound {
         let mut builder = Builder::new(settings.node);
         let name = Service::Rockets.name();
         let machine = builder.add(Service::Rockets.machine(), name, Rockets::default());
+        let waiters = Arc::default();
+        let (id, name) = (Service::Chat.machine(), Service::Chat.name());
+        let outlet = chat::Outlet(Arc::clone(&waiters));
+        let chats = builder.add_tapped(id, name, Chat::new(settings.chat.limits), outlet);
         let outlet = maze::outlet(&settings.maze);
         let outside = outlet.outside();
         let (id, name) = (Service::Maze.machine(), Service::Maze.name());
@@ -183,6 +194,10 @@ impl Bound {
         );
         let adapter = adapter.await.context("the settings cannot be stored")?;
         let rockets = server.parts.rockets.get_or_init(|| adapter);
+        let (bounds, stop) = (settings.http_bounds, server.stop.subscribe());
+        let adapter = chat::Adapter::start(chats, waiters, settings.chat, bounds, stop).await;
+        let adapter = adapter.context("the settings cannot be stored")?;
+        let chats = server.parts.chat.get_or_init(|| adapter);
         let stop = server.stop.subscribe();
         let data = settings.data.as_deref();
         let adapter = maze::Adapter::start(mazes, &outside, settings.maze, data, stop).await;
@@ -195,6 +210,10 @@ impl Bound {
                 Service::Rockets => {
                     api = api.merge(Arc::clone(rockets).routes());
                     hot.push(rockets.hot_routes());
+                }
+                Service::Chat => {
+                    api = api.merge(Arc::clone(chats).routes());
+                    hot.push(chats.hot_routes());
                 }
                 Service::Maze => api = api.merge(mazes.routes()),
             }

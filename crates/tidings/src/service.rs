@@ -9,18 +9,21 @@ use std::fmt;
 pub enum Service {
     /// State per channel from numbered, duplicated, shuffled HTTP messages.
     Rockets,
+    /// An inbox for each user, whose messages expire and are handed out once.
+    Chat,
     /// Numbered events over TCP, put in order and passed on by who follows whom.
     Maze,
 }
 
 impl Service {
     /// All of them.
-    pub const ALL: [Self; 2] = [Self::Rockets, Self::Maze];
+    pub const ALL: [Self; 3] = [Self::Rockets, Self::Chat, Self::Maze];
 
     /// Its name, everywhere.
     pub const fn name(self) -> &'static str {
         match self {
             Self::Rockets => "rockets",
+            Self::Chat => "chat",
             Self::Maze => "maze",
         }
     }
@@ -29,6 +32,7 @@ impl Service {
     pub const fn machine(self) -> u8 {
         match self {
             Self::Rockets => 1,
+            Self::Chat => 2,
             Self::Maze => 3,
         }
     }

@@ -13,6 +13,7 @@ use alloc::vec::Vec;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+pub mod chat;
 pub mod maze;
 pub mod rockets;
 

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use super::Error;
+use crate::options::{Reproduce, check_ranges, check_shares};
 
 /// Which events there are, and how dense the follow graph is.
 ///
@@ -157,21 +158,13 @@ impl Options {
             ("stall-ms", self.stall_ms, 1, 3_600_000),
             ("timeout", self.timeout, 1, 31_536_000),
         ];
-        for (name, value, min, max) in ranges {
-            if !(min..=max).contains(&value) {
-                return Err(Error::Range { name, value, min, max });
-            }
-        }
+        check_ranges(ranges)?;
         let shares = [
             ("duplicates", self.duplicates, 1.0),
             ("malformed", self.malformed, 1.0),
             ("gaps", self.gaps, 0.5),
         ];
-        for (name, share, max) in shares {
-            if !(0.0..=max).contains(&share) {
-                return Err(Error::Share { name, share, max });
-            }
-        }
+        check_shares(shares)?;
         Ok(())
     }
 
@@ -190,44 +183,35 @@ impl Options {
     /// What to type to have the same drill again: the seed, and everything that is not as usual.
     pub(super) fn reproduce(&self) -> String {
         let usual = Self::default();
-        let mut words = vec![format!("seed {}", self.seed)];
-        let mut add = |name: &str, value: String, usual: String| {
-            if value != usual {
-                words.push(format!("--{name} {value}"));
-            }
-        };
-        add("events", self.events.to_string(), usual.events.to_string());
-        add("users", self.users.to_string(), usual.users.to_string());
-        add("clients", self.clients.to_string(), usual.clients.to_string());
-        add("batch", self.batch.to_string(), usual.batch.to_string());
-        add("mix", self.mix.name().to_owned(), usual.mix.name().to_owned());
-        add("duplicates", self.duplicates.to_string(), usual.duplicates.to_string());
-        add("malformed", self.malformed.to_string(), usual.malformed.to_string());
-        add("gaps", self.gaps.to_string(), usual.gaps.to_string());
-        add("slow", self.slow.to_string(), usual.slow.to_string());
-        add("returning", self.returning.to_string(), usual.returning.to_string());
-        add("dying-sources", self.dying_sources.to_string(), usual.dying_sources.to_string());
-        add("chunk", self.chunk.to_string(), usual.chunk.to_string());
-        add("settle-ms", self.settle_ms.to_string(), usual.settle_ms.to_string());
-        add("quiet-ms", self.quiet_ms.to_string(), usual.quiet_ms.to_string());
-        add("stall-ms", self.stall_ms.to_string(), usual.stall_ms.to_string());
-        if self.crlf {
-            words.push("--crlf".to_owned());
-        }
-        words.join(" ")
+        let mut words = Reproduce::new(self.seed);
+        words.add("events", self.events, usual.events);
+        words.add("users", self.users, usual.users);
+        words.add("clients", self.clients, usual.clients);
+        words.add("batch", self.batch, usual.batch);
+        words.add("mix", self.mix.name(), usual.mix.name());
+        words.add("duplicates", self.duplicates, usual.duplicates);
+        words.add("malformed", self.malformed, usual.malformed);
+        words.add("gaps", self.gaps, usual.gaps);
+        words.add("slow", self.slow, usual.slow);
+        words.add("returning", self.returning, usual.returning);
+        words.add("dying-sources", self.dying_sources, usual.dying_sources);
+        words.add("chunk", self.chunk, usual.chunk);
+        words.add("settle-ms", self.settle_ms, usual.settle_ms);
+        words.add("quiet-ms", self.quiet_ms, usual.quiet_ms);
+        words.add("stall-ms", self.stall_ms, usual.stall_ms);
+        words.flag("crlf", self.crlf);
+        words.finish()
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use clap::{Args, Command, FromArgMatches};
-
     use super::{Mix, Options};
+    use crate::options::without_flags;
 
     #[test]
     fn no_flags_give_the_defaults() {
-        let matches = Options::augment_args(Command::new("maze")).get_matches_from(["maze"]);
-        let parsed = Options::from_arg_matches(&matches).unwrap();
+        let parsed: Options = without_flags();
         assert_eq!(format!("{parsed:?}"), format!("{:?}", Options::default()));
         assert!(parsed.check().is_ok());
     }
@@ -240,7 +224,7 @@ mod tests {
         let message = refused(Options { slow: 60, returning: 50, ..Options::default() });
         assert_eq!(message, "--returning 50: from 0 to 40 is allowed");
         let message = refused(Options { gaps: 0.75, ..Options::default() });
-        assert_eq!(message, "--gaps 0.75: a share from 0 to 0.5 is allowed");
+        assert_eq!(message, "--gaps 0.75: a share from 0.0 to 0.5 is allowed");
         let none = Options { events: 0, ..Options::default() };
         assert_eq!(refused(none), "--events 0: from 1 to 1000000000 is allowed");
     }

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use super::Error;
+use crate::options::{Reproduce, check_ranges, check_shares};
 
 /// How to drill the rockets.
 #[derive(Debug, Clone, clap::Args)]
@@ -90,16 +91,8 @@ impl Options {
             ("retry-ms", self.retry_ms, 1, 3_600_000),
             ("timeout", self.timeout, 1, 31_536_000),
         ];
-        for (name, value, min, max) in ranges {
-            if !(min..=max).contains(&value) {
-                return Err(Error::Range { name, value, min, max });
-            }
-        }
-        for (name, share) in [("duplicates", self.duplicates), ("anomalies", self.anomalies)] {
-            if !(0.0..=1.0).contains(&share) {
-                return Err(Error::Share { name, share });
-            }
-        }
+        check_ranges(ranges)?;
+        check_shares([("duplicates", self.duplicates, 1.0), ("anomalies", self.anomalies, 1.0)])?;
         if self.connection_per_message && self.pipeline > 1 {
             return Err(Error::Pipeline);
         }
@@ -113,40 +106,31 @@ impl Options {
     /// What to type to have the same drill again: the seed, and everything that is not as usual.
     pub(super) fn reproduce(&self) -> String {
         let usual = Self::default();
-        let mut words = vec![format!("seed {}", self.seed)];
-        let mut add = |name: &str, value: String, usual: String| {
-            if value != usual {
-                words.push(format!("--{name} {value}"));
-            }
-        };
-        add("rockets", self.rockets.to_string(), usual.rockets.to_string());
-        add("messages", self.messages.to_string(), usual.messages.to_string());
-        add("senders", self.senders.to_string(), usual.senders.to_string());
-        add("duplicates", self.duplicates.to_string(), usual.duplicates.to_string());
-        add("shuffle", self.shuffle.to_string(), usual.shuffle.to_string());
-        add("anomalies", self.anomalies.to_string(), usual.anomalies.to_string());
-        add("rate", self.rate.to_string(), usual.rate.to_string());
-        add("bulk", self.bulk.to_string(), usual.bulk.to_string());
-        add("pipeline", self.pipeline.to_string(), usual.pipeline.to_string());
-        add("held-max", self.held_max.to_string(), usual.held_max.to_string());
-        add("watch", self.watch.to_string(), usual.watch.to_string());
-        if self.connection_per_message {
-            words.push("--connection-per-message".to_owned());
-        }
-        words.join(" ")
+        let mut words = Reproduce::new(self.seed);
+        words.add("rockets", self.rockets, usual.rockets);
+        words.add("messages", self.messages, usual.messages);
+        words.add("senders", self.senders, usual.senders);
+        words.add("duplicates", self.duplicates, usual.duplicates);
+        words.add("shuffle", self.shuffle, usual.shuffle);
+        words.add("anomalies", self.anomalies, usual.anomalies);
+        words.add("rate", self.rate, usual.rate);
+        words.add("bulk", self.bulk, usual.bulk);
+        words.add("pipeline", self.pipeline, usual.pipeline);
+        words.add("held-max", self.held_max, usual.held_max);
+        words.add("watch", self.watch, usual.watch);
+        words.flag("connection-per-message", self.connection_per_message);
+        words.finish()
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use clap::{Args, Command, FromArgMatches};
-
     use super::Options;
+    use crate::options::without_flags;
 
     #[test]
     fn no_flags_give_the_defaults() {
-        let matches = Options::augment_args(Command::new("rockets")).get_matches_from(["rockets"]);
-        let parsed = Options::from_arg_matches(&matches).unwrap();
+        let parsed: Options = without_flags();
         assert_eq!(format!("{parsed:?}"), format!("{:?}", Options::default()));
         assert!(parsed.check().is_ok());
     }

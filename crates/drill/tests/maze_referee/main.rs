@@ -8,6 +8,8 @@
 )]
 
 mod server;
+#[path = "../support/verdict.rs"]
+mod verdict;
 
 use server::{Fault, Server};
 use tidings_drill::maze::{self, Mix, Options, Targets};
@@ -34,16 +36,12 @@ async fn drilled(fault: Fault, options: Options) -> Verdict {
 
 /// Drills a server that is right.
 async fn passes(options: Options) -> Verdict {
-    let verdict = drilled(Fault::None, options).await;
-    assert!(verdict.passed(), "{verdict}");
-    verdict
+    verdict::passed(drilled(Fault::None, options).await)
 }
 
 /// Drills a server that is wrong; something in the verdict must say so in these words.
 async fn fails(fault: Fault, options: Options, words: &str) {
-    let verdict = drilled(fault, options).await;
-    assert!(!verdict.passed(), "{verdict}");
-    assert!(verdict.to_string().contains(words), "{words:?} is not in:\n{verdict}");
+    verdict::failed(&drilled(fault, options).await, words);
 }
 
 #[tokio::test]

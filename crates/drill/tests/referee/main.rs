@@ -7,7 +7,11 @@
     reason = "a test may fail loudly"
 )]
 
+#[path = "../support/http.rs"]
+mod http;
 mod server;
+#[path = "../support/verdict.rs"]
+mod verdict;
 
 use server::{Fault, Server};
 use tidings_drill::rockets::{self, Options};
@@ -34,16 +38,12 @@ async fn drilled(fault: Fault, options: Options) -> Verdict {
 
 /// Drills a server that is right, in the end and in between.
 async fn passes(fault: Fault, options: Options) -> Verdict {
-    let verdict = drilled(fault, options).await;
-    assert!(verdict.passed(), "{verdict}");
-    verdict
+    verdict::passed(drilled(fault, options).await)
 }
 
 /// Drills a server that is wrong; something in the verdict must say so in these words.
 async fn fails(fault: Fault, options: Options, words: &str) {
-    let verdict = drilled(fault, options).await;
-    assert!(!verdict.passed(), "{verdict}");
-    assert!(verdict.to_string().contains(words), "{words:?} is not in:\n{verdict}");
+    verdict::failed(&drilled(fault, options).await, words);
 }
 
 #[tokio::test]

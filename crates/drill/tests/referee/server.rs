@@ -2,14 +2,15 @@
 //! lock, everything kept and folded anew for every question.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::io::{BufRead, BufReader, Write};
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
 use serde_json::{Value, json};
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
+
+use super::http::{Lives, Reaction, Request, answer};
 
 /// What is wrong with a server.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -61,8 +62,7 @@ pub(crate) struct Server {
     fault: Fault,
     channels: Mutex<BTreeMap<String, Channel>>,
     requests: AtomicU64,
-    /// How often it was killed: listeners and connections of an earlier life are dead.
-    life: AtomicU64,
+    lives: Arc<Lives>,
 }
 
 impl Server {
@@ -71,73 +71,47 @@ impl Server {
             fault,
             channels: Mutex::default(),
             requests: AtomicU64::new(0),
-            life: AtomicU64::new(0),
+            lives: Arc::default(),
         })
     }
 
     /// Listens on a free port, or on this address again.
     pub(crate) fn listen(self: &Arc<Self>, address: Option<SocketAddr>) -> SocketAddr {
-        let address = address.unwrap_or_else(|| "127.0.0.1:0".parse().unwrap());
-        let listener = TcpListener::bind(address).unwrap();
-        let bound = listener.local_addr().unwrap();
-        let life = self.life.load(Ordering::SeqCst);
         let server = Arc::clone(self);
-        std::thread::spawn(move || {
-            for stream in listener.incoming() {
-                if server.life.load(Ordering::SeqCst) != life {
-                    return;
-                }
-                let server = Arc::clone(&server);
-                std::thread::spawn(move || server.serve(stream.unwrap(), life));
-            }
-        });
-        bound
+        self.lives.listen(address, move |request, _| server.react(request))
     }
 
     /// Is gone without a word, as if killed; what was taken is kept.
     pub(crate) fn kill(&self, address: SocketAddr) {
-        self.life.fetch_add(1, Ordering::SeqCst);
-        // Wakes the listener, so that it sees that it is gone.
-        drop(TcpStream::connect(address));
-        while TcpStream::connect(address).is_ok() {
-            std::thread::yield_now();
+        self.lives.kill(address);
+    }
+
+    fn react(&self, request: &Request) -> Reaction {
+        let count = self.requests.fetch_add(1, Ordering::SeqCst);
+        if self.fault == Fault::Silent && request.line.starts_with("POST") {
+            return Reaction::Silence;
+        }
+        let break_at = if self.fault == Fault::Breaks { count % 100 } else { 0 };
+        if break_at == 50 {
+            return Reaction::Break;
+        }
+        let answer = self.answer(request, count);
+        if break_at == 99 {
+            Reaction::Break
+        } else if self.fault == Fault::Closes && count % 10 == 9 {
+            Reaction::Last(answer)
+        } else {
+            Reaction::Answer(answer)
         }
     }
 
-    fn serve(&self, stream: TcpStream, life: u64) {
-        stream.set_nodelay(true).unwrap();
-        let mut reader = BufReader::new(stream.try_clone().unwrap());
-        let mut writer = stream;
-        while let Some((request, body)) = read_request(&mut reader) {
-            let count = self.requests.fetch_add(1, Ordering::SeqCst);
-            if self.life.load(Ordering::SeqCst) != life {
-                return;
-            }
-            if self.fault == Fault::Silent && request.starts_with("POST") {
-                continue;
-            }
-            let break_at = if self.fault == Fault::Breaks { count % 100 } else { 0 };
-            if break_at == 50 {
-                return;
-            }
-            let close = self.fault == Fault::Closes && count % 10 == 9;
-            let mut answer = self.answer(&request, &body, count);
-            if close {
-                answer = answer.replacen("\r\n", "\r\nConnection: close\r\n", 1);
-            }
-            if break_at == 99 || writer.write_all(answer.as_bytes()).is_err() || close {
-                return;
-            }
-        }
-    }
-
-    fn answer(&self, request: &str, body: &[u8], count: u64) -> String {
+    fn answer(&self, request: &Request, count: u64) -> String {
         if self.fault == Fault::Busy && count % 10 == 5 {
-            return "HTTP/1.1 503 Service Unavailable\r\nContent-Length: 0\r\n\r\n".to_owned();
+            return answer("503 Service Unavailable", "");
         }
-        let target = request.split(' ').nth(1).unwrap();
-        if request.starts_with("POST") {
-            return self.post(body);
+        let target = request.target();
+        if request.line.starts_with("POST") {
+            return self.post(&request.body);
         }
         if target == "/metrics" {
             return ok(&format!("process_cpu_seconds_total {}\n", count as f64 * 1e-5));
@@ -147,7 +121,7 @@ impl Server {
         }
         match self.shown(target.strip_prefix("/rockets/").unwrap()) {
             Some(rocket) => ok(&rocket.to_string()),
-            None => "HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n".to_owned(),
+            None => answer("404 Not Found", ""),
         }
     }
 
@@ -308,29 +282,5 @@ fn number(message: &Value) -> u64 {
 }
 
 fn ok(body: &str) -> String {
-    format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n{body}", body.len())
-}
-
-/// The request line and the body of the next request.
-fn read_request(reader: &mut impl BufRead) -> Option<(String, Vec<u8>)> {
-    let (mut first, mut length) = (String::new(), 0);
-    loop {
-        let mut line = String::new();
-        if reader.read_line(&mut line).ok()? == 0 {
-            return None;
-        }
-        if line == "\r\n" {
-            break;
-        }
-        let field = line.to_ascii_lowercase();
-        if let Some(value) = field.strip_prefix("content-length:") {
-            length = value.trim().parse().unwrap();
-        }
-        if first.is_empty() {
-            first = line;
-        }
-    }
-    let mut body = vec![0; length];
-    reader.read_exact(&mut body).ok()?;
-    Some((first, body))
+    answer("200 OK", body)
 }

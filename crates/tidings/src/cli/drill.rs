@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::process::ExitCode;
 
 use clap::{Arg, ArgMatches, Args, Command, FromArgMatches};
-use tidings_drill::{Progress, Target, Verdict, maze, rockets};
+use tidings_drill::{Progress, Target, Verdict, chat, maze, rockets};
 
 use super::{runtime, say, telemetry};
 use crate::config::Settings;
@@ -39,6 +39,9 @@ pub(super) fn command() -> Command {
         command.subcommand(match service {
             Service::Rockets => rockets::Options::augment_args(Command::new(service.name()))
                 .about("Numbered messages of rockets: shuffled, duplicated, retried"),
+            Service::Chat => chat::Options::augment_args(Command::new(service.name())).about(
+                "Messages that expire, read by many readers at once, each to be handed out once",
+            ),
             Service::Maze => maze_command(service.name()),
         })
     })
@@ -96,6 +99,14 @@ async fn drill_all(
                     None => rockets::Options::default(),
                 };
                 rockets::run(&target, &options, Progress::shown()).await?
+            }
+            Service::Chat => {
+                let options = match matches {
+                    Some(matches) => chat::Options::from_arg_matches(matches)?,
+                    None => chat::Options::default(),
+                };
+                let targets = std::slice::from_ref(&target);
+                chat::run(targets, &options, Progress::shown()).await?
             }
             Service::Maze => {
                 let options = match matches {

@@ -98,6 +98,9 @@ async fn metrics(State(parts): State<Arc<Parts>>) -> Response {
     if let Some(rockets) = parts.rockets.get() {
         rockets.metrics(&mut text);
     }
+    if let Some(chat) = parts.chat.get() {
+        chat.metrics(&mut text);
+    }
     if let Some(maze) = parts.maze.get() {
         maze.metrics(&mut text);
     }

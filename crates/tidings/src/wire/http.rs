@@ -1,9 +1,10 @@
-//! HTTP as all services speak it: the accept loop, bodies with limits, errors as problem documents,
-//! entity tags and pages.
+//! HTTP as all services speak it: the accept loop, bodies with limits, JSON, errors as problem
+//! documents, entity tags and pages.
 
 pub(crate) mod accept;
 pub(crate) mod body;
 pub(crate) mod etag;
+pub(crate) mod json;
 pub(crate) mod page;
 pub(crate) mod problem;
 mod stream;

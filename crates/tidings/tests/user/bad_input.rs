@@ -43,10 +43,10 @@ fn what_is_not_json_is_refused() {
 fn a_missing_field_of_the_envelope_is_named() {
     with_defaults(async |client| {
         for field in ["channel", "messageNumber", "messageTime", "messageType"] {
-            let says = format!("missing field `{field}`");
-            refused(&client, &without("/metadata", field), json!("metadata"), &says).await;
+            let path = json!(format!("metadata.{field}"));
+            refused(&client, &without("/metadata", field), path, "it is missing").await;
         }
-        refused(&client, "{\"message\":{}}", json!(null), "missing field `metadata`").await;
+        refused(&client, "{\"message\":{}}", json!("metadata"), "it is missing").await;
     });
 }
 

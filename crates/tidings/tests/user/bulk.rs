@@ -30,7 +30,7 @@ fn a_message_a_line_is_taken_and_the_bad_ones_are_named() {
         let answer = post(&client, "application/x-ndjson", &lines.join("\r\n")).await;
         assert_eq!(answer.status, 200);
         let rejected = [
-            (2, "metadata: missing field `channel` at line 1 column 14"),
+            (2, "metadata.channel: it is missing"),
             (5, "metadata.messageNumber: 0 is not allowed; expected 1 to 9223372036854775807"),
         ];
         assert_eq!(answer.json(), receipt([2, 2, 1, 0, 0], &rejected));

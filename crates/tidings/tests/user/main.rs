@@ -9,6 +9,7 @@
 
 mod bad_input;
 mod bulk;
+mod chat;
 mod connections;
 mod events;
 mod golden;

@@ -116,7 +116,8 @@ impl Client {
     }
 }
 
-async fn answer(stream: &mut TcpStream) -> Answer {
+/// Reads all that comes until the server closes.
+pub(crate) async fn answer(stream: &mut TcpStream) -> Answer {
     let mut bytes = Vec::new();
     stream.read_to_end(&mut bytes).await.unwrap();
     let text = String::from_utf8(bytes).unwrap();

@@ -35,6 +35,9 @@ fn the_description_is_openapi_3_1_and_names_every_route() {
         assert!(description["openapi"].as_str().unwrap().starts_with("3.1"));
         let paths: Vec<_> = description["paths"].as_object().unwrap().keys().cloned().collect();
         let expected = [
+            "/chat",
+            "/chat/{username}",
+            "/chat/{username}/{id}",
             "/healthz",
             "/maze",
             "/messages",

@@ -13,7 +13,7 @@ use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
 use super::fast;
-use crate::wire::http::Problem;
+use crate::wire::http::{Problem, json};
 
 /// The forms that messages come in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -109,12 +109,12 @@ struct Metadata<'a> {
 
 /// The same by serde: any shape that JSON allows.
 pub(super) fn slow(json: &[u8], text_bytes_max: usize) -> Result<Delivery, Problem> {
-    let envelope: Envelope<'_> = serde_json::from_slice(json).map_err(|_| explain(json))?;
+    let envelope: Envelope<'_> = json::read(json, "the message")?;
     let metadata = envelope.metadata;
     let channel = channel(&metadata.channel).ok_or_else(|| {
         Problem::field(
             "metadata.channel",
-            format!("{:?} is not a UUID", shortened(&metadata.channel)),
+            format!("{:?} is not a UUID", json::shortened(&metadata.channel)),
         )
     })?;
     let number = metadata.message_number;
@@ -123,29 +123,12 @@ pub(super) fn slow(json: &[u8], text_bytes_max: usize) -> Result<Delivery, Probl
         return Err(Problem::field("metadata.messageNumber", why));
     }
     let time = time(&metadata.message_time).ok_or_else(|| {
-        let why = format!("{:?} is not an RFC 3339 time", shortened(&metadata.message_time));
+        let why = format!("{:?} is not an RFC 3339 time", json::shortened(&metadata.message_time));
         Problem::field("metadata.messageTime", why)
     })?;
     let raw = envelope.message.map_or("", RawValue::get);
     let content = content(&metadata.message_type, raw, text_bytes_max);
     Ok(Delivery { channel, number, message: Message { time, content } })
-}
-
-/// Reads it once more to say where it is wrong.
-fn explain(json: &[u8]) -> Problem {
-    let mut reader = serde_json::Deserializer::from_slice(json);
-    match serde_path_to_error::deserialize::<_, Envelope<'_>>(&mut reader) {
-        Ok(_) => Problem::bad_request("the body goes on behind the message"),
-        Err(why) if why.inner().is_data() => match why.path().to_string().as_str() {
-            "." => Problem::bad_request(format!("the message: {}", why.inner())),
-            path => Problem::field(path, why.inner()),
-        },
-        Err(why) => Problem::bad_request(format!("the body is not JSON: {}", why.inner())),
-    }
-}
-
-fn shortened(text: &str) -> &str {
-    text.char_indices().nth(60).map_or(text, |(end, _)| text.get(..end).unwrap_or(text))
 }
 
 #[derive(Deserialize)]

@@ -1,0 +1,348 @@
+//! How messages and users hang together: the lists over the slabs, and what keeps them right when
+//! something comes, goes or moves.
+
+use alloc::boxed::Box;
+
+use super::super::slab::{NOWHERE, Slab};
+use super::super::wheel::{Items, Link};
+use super::{Id, Inboxes, Message, Stored, User, size};
+
+/// The messages as the wheel of expiry sees them.
+pub(super) struct Unleased<'a>(pub(super) &'a mut Slab<Stored>);
+
+/// The messages as the wheel of leases sees them.
+pub(super) struct Leased<'a>(pub(super) &'a mut Slab<Stored>);
+
+impl Items for Unleased<'_> {
+    fn link(&self, place: u32) -> Option<&Link> {
+        self.0.get(place).map(|message| &message.timer)
+    }
+
+    fn link_mut(&mut self, place: u32) -> Option<&mut Link> {
+        self.0.get_mut(place).map(|message| &mut message.timer)
+    }
+
+    fn due(&self, place: u32) -> u64 {
+        self.0.get(place).map_or(0, |message| message.gone_at)
+    }
+}
+
+impl Items for Leased<'_> {
+    fn link(&self, place: u32) -> Option<&Link> {
+        self.0.get(place).map(|message| &message.timer)
+    }
+
+    fn link_mut(&mut self, place: u32) -> Option<&mut Link> {
+        self.0.get_mut(place).map(|message| &mut message.timer)
+    }
+
+    fn due(&self, place: u32) -> u64 {
+        self.0.get(place).map_or(0, |message| message.until)
+    }
+}
+
+impl Inboxes {
+    pub(super) fn find(&self, id: Id) -> Option<u32> {
+        let is_it = |place| self.messages.get(place).is_some_and(|message| message.id == id);
+        self.messages_by_id.find(self.messages_by_id.hash(u128::from_ne_bytes(id)), is_it)
+    }
+
+    pub(super) fn find_user(&self, name: &str) -> Option<u32> {
+        let is_it = |place| self.users.get(place).is_some_and(|user| *user.name == *name);
+        self.users_by_name.find(self.users_by_name.hash(name), is_it)
+    }
+
+    pub(super) fn messages_of(&self, user: u32) -> u32 {
+        self.users.get(user).map_or(0, |user| user.messages)
+    }
+
+    /// The caller adds a message right away. There is room: fewer users than messages.
+    pub(super) fn add_user(&mut self, name: &str) -> u32 {
+        let hash = self.users_by_name.hash(name);
+        let place = self.users.insert(User {
+            name: name.into(),
+            first: NOWHERE,
+            last: NOWHERE,
+            unleased: NOWHERE,
+            messages: 0,
+            leased: 0,
+            lease_ends: u64::MAX,
+            gone_at: u64::MAX,
+        });
+        let users = &self.users;
+        self.users_by_name.insert(hash, place, |hasher, place| hash_user(hasher, users, place));
+        place
+    }
+
+    /// Lets go of a user who has no message left.
+    pub(super) fn let_go(&mut self, place: u32) {
+        let Some(user) = self.users.get(place).filter(|user| user.messages == 0) else {
+            return;
+        };
+        let hash = self.users_by_name.hash(&*user.name);
+        self.users.remove(place);
+        let users = &self.users;
+        self.users_by_name.remove(hash, place, |hasher, place| hash_user(hasher, users, place));
+    }
+
+    /// Adds a message that is not leased to the list of its user, before another one or at the end.
+    pub(super) fn insert(&mut self, now: u64, owner: u32, message: Message, behind: u32) {
+        let Message { seq, id, text, gone_at } = message;
+        let Some(user) = self.users.get_mut(owner) else {
+            debug_assert!(false, "the caller has found the user");
+            return;
+        };
+        self.bytes += size(&user.name, &text);
+        let before = match self.messages.get(behind) {
+            Some(behind) => behind.before,
+            None => user.last,
+        };
+        let timer = Link::default();
+        let stored =
+            Stored { seq, id, text, gone_at, until: 0, user: owner, before, behind, timer };
+        let place = self.messages.insert(stored);
+        match self.messages.get_mut(before) {
+            Some(before) => before.behind = place,
+            None => user.first = place,
+        }
+        match self.messages.get_mut(behind) {
+            Some(behind) => behind.before = place,
+            None => user.last = place,
+        }
+        user.messages += 1;
+        user.gone_at = user.gone_at.min(gone_at);
+        let unleased = self.messages.get(user.unleased);
+        if unleased.is_none_or(|unleased| seq < unleased.seq) {
+            user.unleased = place;
+        }
+        self.expiry.insert(now, &mut Unleased(&mut self.messages), place);
+        let hash = self.messages_by_id.hash(u128::from_ne_bytes(id));
+        let messages = &self.messages;
+        self.messages_by_id.insert(hash, place, |hasher, at| hash_message(hasher, messages, at));
+    }
+
+    /// Removes a message. The caller lets go of the user.
+    pub(super) fn remove(&mut self, place: u32) -> Option<Message> {
+        if self.messages.get(place)?.until == 0 {
+            self.expiry.remove(&mut Unleased(&mut self.messages), place);
+        } else {
+            self.leases.remove(&mut Leased(&mut self.messages), place);
+        }
+        self.unlink(place)
+    }
+
+    /// Removes a message that is on no wheel.
+    fn unlink(&mut self, place: u32) -> Option<Message> {
+        let Stored { seq, id, text, gone_at, until, user, before, behind, .. } =
+            self.messages.remove(place)?;
+        let hash = self.messages_by_id.hash(u128::from_ne_bytes(id));
+        let messages = &self.messages;
+        self.messages_by_id.remove(hash, place, |hasher, at| hash_message(hasher, messages, at));
+        if let Some(user) = self.users.get_mut(user) {
+            match self.messages.get_mut(before) {
+                Some(before) => before.behind = behind,
+                None => user.first = behind,
+            }
+            match self.messages.get_mut(behind) {
+                Some(behind) => behind.before = before,
+                None => user.last = before,
+            }
+            if user.unleased == place {
+                user.unleased = behind;
+            }
+            user.messages -= 1;
+            user.leased -= u32::from(until != 0);
+            self.bytes -= size(&user.name, &text);
+        }
+        Some(Message { seq, id, text, gone_at })
+    }
+
+    /// Frees a message that has expired. The caller lets go of the user.
+    pub(super) fn expire(&mut self, place: u32) {
+        self.ended.messages += 1;
+        drop(self.remove(place));
+    }
+
+    /// The same, for one that the wheel has told.
+    pub(super) fn free_due(&mut self, place: u32) {
+        let user = self.messages.get(place).map(|message| message.user);
+        self.ended.messages += 1;
+        drop(self.unlink(place));
+        if let Some(user) = user {
+            self.let_go(user);
+        }
+    }
+
+    fn copy(&self, place: u32) -> Option<Message> {
+        let Stored { seq, id, text, gone_at, .. } = self.messages.get(place)?;
+        Some(Message { seq: *seq, id: *id, text: Box::clone(text), gone_at: *gone_at })
+    }
+
+    /// Leases a message that is not leased: it keeps its place.
+    pub(super) fn lease(&mut self, now: u64, place: u32, until: u64) -> Option<Message> {
+        self.expiry.remove(&mut Unleased(&mut self.messages), place);
+        let message = self.messages.get_mut(place)?;
+        message.until = until;
+        if let Some(user) = self.users.get_mut(message.user) {
+            user.leased += 1;
+            user.lease_ends = user.lease_ends.min(until);
+        }
+        self.leases.insert(now, &mut Leased(&mut self.messages), place);
+        self.copy(place)
+    }
+
+    /// Ends the leases of a user that have run out. Returns whether messages came back. The caller
+    /// lets go of the user.
+    pub(super) fn end_leases(&mut self, now: u64, owner: u32) -> bool {
+        let Some(user) = self.users.get(owner) else {
+            return false;
+        };
+        if user.leased == 0 || now < user.lease_ends {
+            return false;
+        }
+        let (mut leased, mut next) = (user.leased, user.first);
+        let (mut returned, mut lease_ends) = (false, u64::MAX);
+        while leased > 0
+            && let Some(message) = self.messages.get(next)
+        {
+            let (place, behind) = (next, message.behind);
+            if message.until != 0 {
+                leased -= 1;
+                if message.is_leased(now) {
+                    lease_ends = lease_ends.min(message.until);
+                } else {
+                    self.leases.remove(&mut Leased(&mut self.messages), place);
+                    returned |= self.unlease(now, place);
+                }
+            }
+            next = behind;
+        }
+        if let Some(user) = self.users.get_mut(owner) {
+            user.lease_ends = lease_ends;
+        }
+        returned
+    }
+
+    /// Ends the lease of a message that the wheel has told.
+    pub(super) fn end_lease(&mut self, now: u64, place: u32, returned: &mut impl FnMut(&str)) {
+        let Some(owner) = self.messages.get(place).map(|message| message.user) else {
+            return;
+        };
+        if !self.unlease(now, place) {
+            self.let_go(owner);
+        } else if let Some(user) = self.users.get(owner) {
+            returned(&user.name);
+        }
+    }
+
+    /// Ends the lease of a message that is on no wheel. Returns whether it came back: not so when it
+    /// has expired meanwhile. The caller lets go of the user.
+    fn unlease(&mut self, now: u64, place: u32) -> bool {
+        self.ended.leases += 1;
+        let Some(message) = self.messages.get_mut(place) else {
+            return false;
+        };
+        if message.is_gone(now) {
+            self.ended.messages += 1;
+            drop(self.unlink(place));
+            return false;
+        }
+        message.until = 0;
+        let (owner, seq) = (message.user, message.seq);
+        if let Some(user) = self.users.get_mut(owner) {
+            user.leased -= 1;
+            let unleased = self.messages.get(user.unleased);
+            if unleased.is_none_or(|unleased| seq < unleased.seq) {
+                user.unleased = place;
+            }
+        }
+        self.expiry.insert(now, &mut Unleased(&mut self.messages), place);
+        true
+    }
+
+    /// Frees all that has expired of a user's. O(unread) if that is anything, else O(1).
+    pub(super) fn free_gone(&mut self, now: u64, owner: u32) {
+        let Some(user) = self.users.get(owner).filter(|user| now >= user.gone_at) else {
+            return;
+        };
+        let (mut next, mut gone_at) = (user.first, u64::MAX);
+        while let Some(message) = self.messages.get(next) {
+            let (place, behind) = (next, message.behind);
+            if message.is_gone(now) && !message.is_leased(now) {
+                self.ended.leases += u64::from(message.until != 0);
+                self.expire(place);
+            } else {
+                gone_at = gone_at.min(message.gone_at.max(message.until));
+            }
+            next = behind;
+        }
+        if let Some(user) = self.users.get_mut(owner) {
+            user.gone_at = gone_at;
+        }
+        self.let_go(owner);
+    }
+
+    /// Gives memory back, and tells everybody who points to what moved.
+    pub(super) fn tidy(&mut self) {
+        while let Some((from, to)) = self.messages.compact() {
+            self.message_moved(from, to);
+        }
+        while let Some((from, to)) = self.users.compact() {
+            self.user_moved(from, to);
+        }
+    }
+
+    fn message_moved(&mut self, from: u32, to: u32) {
+        let Some(message) = self.messages.get(to) else {
+            return;
+        };
+        let (owner, before, behind) = (message.user, message.before, message.behind);
+        let (hash, leased) =
+            (self.messages_by_id.hash(u128::from_ne_bytes(message.id)), message.until != 0);
+        self.messages_by_id.relocate(hash, from, to);
+        if leased {
+            self.leases.relocate(&mut Leased(&mut self.messages), from, to);
+        } else {
+            self.expiry.relocate(&mut Unleased(&mut self.messages), from, to);
+        }
+        let Some(user) = self.users.get_mut(owner) else {
+            return;
+        };
+        match self.messages.get_mut(before) {
+            Some(before) => before.behind = to,
+            None => user.first = to,
+        }
+        match self.messages.get_mut(behind) {
+            Some(behind) => behind.before = to,
+            None => user.last = to,
+        }
+        if user.unleased == from {
+            user.unleased = to;
+        }
+    }
+
+    /// O(messages of the user). A user moves at most once each time that half of all users go.
+    fn user_moved(&mut self, from: u32, to: u32) {
+        let Some(user) = self.users.get(to) else {
+            return;
+        };
+        self.users_by_name.relocate(self.users_by_name.hash(&*user.name), from, to);
+        let mut next = user.first;
+        while let Some(message) = self.messages.get_mut(next) {
+            message.user = to;
+            next = message.behind;
+        }
+    }
+}
+
+pub(super) fn hash_message(
+    hasher: &impl core::hash::BuildHasher,
+    messages: &Slab<Stored>,
+    place: u32,
+) -> u64 {
+    messages.get(place).map_or(0, |message| hasher.hash_one(u128::from_ne_bytes(message.id)))
+}
+
+fn hash_user(hasher: &impl core::hash::BuildHasher, users: &Slab<User>, place: u32) -> u64 {
+    users.get(place).map_or(0, |user| hasher.hash_one(&*user.name))
+}

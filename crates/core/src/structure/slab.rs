@@ -1,0 +1,232 @@
+//! Items at 32-bit places, in chunks: growing copies nothing, so no step ever waits for a copy of
+//! everything there is, and what a peak took is given back.
+//!
+//! A place whose item has gone is a hole, used again first. When there are more holes than items,
+//! [`Slab::compact`] moves the last items into holes, two for each item that went, and whole chunks
+//! go. Only the owner knows who points to a place, so it is told of each move.
+
+use alloc::vec::Vec;
+
+/// No place: what a link says that leads nowhere.
+pub(crate) const NOWHERE: u32 = u32::MAX;
+
+/// How many places a chunk has. Few in tests, so that small ones see items move.
+pub(crate) const CHUNK: usize = if cfg!(test) { 8 } else { 1024 };
+
+/// Items at places. See the top of this module.
+#[derive(Clone, Debug)]
+pub(crate) struct Slab<T> {
+    /// All full but the last one; none is empty.
+    chunks: Vec<Vec<Place<T>>>,
+    items: u32,
+    holes: u32,
+    /// The hole that is filled next; each leads to the one behind it and before it.
+    hole: u32,
+}
+
+#[derive(Clone, Debug)]
+enum Place<T> {
+    Item(T),
+    Hole { before: u32, behind: u32 },
+}
+
+impl<T> Default for Slab<T> {
+    fn default() -> Self {
+        Self { chunks: Vec::new(), items: 0, holes: 0, hole: NOWHERE }
+    }
+}
+
+impl<T> Slab<T> {
+    /// How many items there are.
+    pub(crate) const fn len(&self) -> u32 {
+        self.items
+    }
+
+    /// How many places there are, full or not.
+    pub(crate) const fn places(&self) -> u32 {
+        self.items + self.holes
+    }
+
+    #[inline]
+    fn place(&self, at: u32) -> Option<&Place<T>> {
+        let at = at as usize;
+        self.chunks.get(at / CHUNK)?.get(at % CHUNK)
+    }
+
+    #[inline]
+    fn place_mut(&mut self, at: u32) -> Option<&mut Place<T>> {
+        let at = at as usize;
+        self.chunks.get_mut(at / CHUNK)?.get_mut(at % CHUNK)
+    }
+
+    #[inline]
+    pub(crate) fn get(&self, at: u32) -> Option<&T> {
+        match self.place(at) {
+            Some(Place::Item(item)) => Some(item),
+            Some(Place::Hole { .. }) | None => None,
+        }
+    }
+
+    #[inline]
+    pub(crate) fn get_mut(&mut self, at: u32) -> Option<&mut T> {
+        match self.place_mut(at) {
+            Some(Place::Item(item)) => Some(item),
+            Some(Place::Hole { .. }) | None => None,
+        }
+    }
+
+    /// Whether there is room for one more: not so when all places that a link can name are full.
+    pub(crate) const fn has_room(&self) -> bool {
+        self.items < NOWHERE
+    }
+
+    /// Where the item stands from now on. The caller has seen that there is room. O(1).
+    pub(crate) fn insert(&mut self, item: T) -> u32 {
+        debug_assert!(self.has_room());
+        if self.hole != NOWHERE {
+            let at = self.hole;
+            self.unlink_hole(at);
+            if let Some(place) = self.place_mut(at) {
+                *place = Place::Item(item);
+            }
+            self.items += 1;
+            return at;
+        }
+        let at = self.items;
+        match self.chunks.last_mut() {
+            Some(chunk) if chunk.len() < CHUNK => chunk.push(Place::Item(item)),
+            Some(_) | None => {
+                let mut chunk = Vec::with_capacity(CHUNK);
+                chunk.push(Place::Item(item));
+                self.chunks.push(chunk);
+            }
+        }
+        self.items += 1;
+        at
+    }
+
+    /// Takes an item out. Call [`Slab::compact`] afterwards. O(1).
+    pub(crate) fn remove(&mut self, at: u32) -> Option<T> {
+        let hole = self.hole;
+        let place = self.place_mut(at)?;
+        if matches!(place, Place::Hole { .. }) {
+            return None;
+        }
+        let was = core::mem::replace(place, Place::Hole { before: NOWHERE, behind: hole });
+        if let Some(Place::Hole { before, .. }) = self.place_mut(hole) {
+            *before = at;
+        }
+        self.hole = at;
+        self.holes += 1;
+        self.items -= 1;
+        match was {
+            Place::Item(item) => Some(item),
+            Place::Hole { .. } => None,
+        }
+    }
+
+    fn unlink_hole(&mut self, at: u32) {
+        let Some(Place::Hole { before, behind }) = self.place(at) else {
+            debug_assert!(false, "a hole is where a hole was linked");
+            return;
+        };
+        let (before, behind) = (*before, *behind);
+        match self.place_mut(before) {
+            Some(Place::Hole { behind: next, .. }) => *next = behind,
+            Some(Place::Item(_)) | None => self.hole = behind,
+        }
+        if let Some(Place::Hole { before: next, .. }) = self.place_mut(behind) {
+            *next = before;
+        }
+        self.holes -= 1;
+    }
+
+    /// Gives memory back while there are more holes than items (and a chunk): moves one item, and
+    /// says from where to where, or says that nothing is left to do. O(1) for each item that was
+    /// removed since.
+    pub(crate) fn compact(&mut self) -> Option<(u32, u32)> {
+        while self.holes as usize > self.items as usize + CHUNK {
+            let last = self.places() - 1;
+            if self.get(last).is_none() {
+                self.unlink_hole(last);
+                self.drop_last();
+                continue;
+            }
+            let to = self.hole;
+            self.unlink_hole(to);
+            let moved = self.drop_last();
+            if let (Some(moved), Some(place)) = (moved, self.place_mut(to)) {
+                *place = moved;
+            }
+            return Some((last, to));
+        }
+        None
+    }
+
+    fn drop_last(&mut self) -> Option<Place<T>> {
+        let chunk = self.chunks.last_mut()?;
+        let last = chunk.pop();
+        if chunk.is_empty() {
+            self.chunks.pop();
+        }
+        last
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use alloc::collections::BTreeMap;
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn a_place_costs_no_more_than_an_item_that_has_a_spare_bit_pattern() {
+        use alloc::boxed::Box;
+        assert_eq!(size_of::<Place<(Box<str>, u64)>>(), size_of::<(Box<str>, u64)>());
+    }
+
+    #[test]
+    fn after_a_peak_no_more_than_one_chunk_and_twice_the_items_stays() {
+        let mut slab = Slab::default();
+        let places: Vec<u32> = (0..100_000).map(|item| slab.insert(item)).collect();
+        // From the front: whoever is last must move.
+        let mut stands: BTreeMap<u32, u32> = (0..).zip(places).collect();
+        for item in 0..99_990 {
+            assert_eq!(slab.remove(stands[&item]), Some(item));
+            while let Some((_, to)) = slab.compact() {
+                stands.insert(*slab.get(to).unwrap(), to);
+            }
+            assert!(slab.places() as usize <= 2 * slab.len() as usize + CHUNK);
+        }
+        assert!(slab.chunks.len() * CHUNK <= 20 + 2 * CHUNK);
+        assert!((99_990..100_000).all(|item| slab.get(stands[&item]) == Some(&item)));
+    }
+
+    proptest! {
+        #[test]
+        fn it_does_what_a_map_does(steps in prop::collection::vec((any::<bool>(), any::<u16>()), 0..600)) {
+            let (mut slab, mut stands, mut growing) = (Slab::default(), Vec::new(), true);
+            for (item, (with_the_stream, pick)) in (0u32..).zip(steps) {
+                // Long phases of growing and of shrinking: only then there is something to compact.
+                growing = if stands.len() > 100 { false } else { growing || stands.is_empty() };
+                if growing == (with_the_stream || pick % 3 == 0) || stands.is_empty() {
+                    stands.push((slab.insert(item), item));
+                } else {
+                    let (at, item) = stands.swap_remove(usize::from(pick) % stands.len());
+                    prop_assert_eq!(slab.remove(at), Some(item));
+                    prop_assert_eq!(slab.remove(at), None);
+                    while let Some((from, to)) = slab.compact() {
+                        stands.iter_mut().find(|(at, _)| *at == from).unwrap().0 = to;
+                    }
+                }
+                prop_assert_eq!(slab.len() as usize, stands.len());
+                prop_assert!(slab.places() as usize <= 2 * stands.len() + CHUNK);
+            }
+            for (at, item) in &stands {
+                prop_assert_eq!(slab.get(*at), Some(item));
+            }
+        }
+    }
+}
