@@ -5,4 +5,5 @@ pub mod inbox;
 pub(crate) mod index;
 pub mod sequencer;
 pub(crate) mod slab;
+pub mod tally;
 pub mod wheel;
