@@ -1,5 +1,6 @@
 //! Sends what the world says, listens for reports, and breaks the connection as it is told to.
 
+use std::collections::VecDeque;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use tokio::io::AsyncWriteExt;
@@ -65,6 +66,8 @@ pub(super) struct Load {
     judge: Judge,
     /// Frames that are not written yet.
     out: Vec<u8>,
+    /// Calls made, those of updates left out.
+    made: u64,
     /// What was written since the last answer to a ping.
     unanswered: usize,
     pings: u64,
@@ -73,6 +76,9 @@ pub(super) struct Load {
     joined: u32,
     /// What is still to happen, the next one last.
     mischief: Vec<(u64, Mischief)>,
+    /// Reports that have come, and breaks of the connection (`None`), in their order: judged when it is
+    /// known what must be in them.
+    heard: VecDeque<Option<Vec<u8>>>,
     report: Report,
     progress: Progress,
 }
@@ -111,11 +117,13 @@ impl Load {
             world,
             judge,
             out: Vec::new(),
+            made: 0,
             unanswered: 0,
             pings: 0,
             window: 0,
             joined: 0,
             mischief,
+            heard: VecDeque::new(),
             report: Report::default(),
             progress,
         }
@@ -136,11 +144,10 @@ impl Load {
         let mut turn = tokio::time::interval(TURN);
         let begun = Instant::now();
         self.window = now_ms() / self.options.window_ms;
-        while self.report.calls < self.options.communications {
+        while self.made < self.options.communications {
             self.wait_for_clear().await?;
             let busy = Instant::now();
-            while let Some((_, mischief)) = self.mischief.pop_if(|(at, _)| *at <= self.report.calls)
-            {
+            while let Some((_, mischief)) = self.mischief.pop_if(|(at, _)| *at <= self.made) {
                 self.make(mischief).await?;
             }
             let due = match self.options.rate {
@@ -148,17 +155,17 @@ impl Load {
                 rate => {
                     turn.tick().await;
                     let ms = u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX);
-                    (ms.saturating_mul(rate) / 1000 + 1).saturating_sub(self.report.calls)
+                    (ms.saturating_mul(rate) / 1000 + 1).saturating_sub(self.made)
                 }
             };
-            let mut left = due.min(self.options.communications - self.report.calls);
+            let mut left = due.min(self.options.communications - self.made);
             while left > 0 && self.out.len() < WRITE_BYTES {
                 let count = u64::from(self.options.array).min(left);
                 self.calls(count, &mut payload);
                 left -= count;
             }
             self.write().await?;
-            self.progress.set_done(self.report.calls);
+            self.progress.set_done(self.made);
             self.report.busy += busy.elapsed();
         }
         let busy = Instant::now();
@@ -189,6 +196,7 @@ impl Load {
             payload.push(b']');
         }
         self.report.calls += count;
+        self.made += count;
         self.report.frames += 1;
         if !self.world.chance(self.options.fragmented) {
             wire::put(&mut self.out, wire::TEXT, payload);
@@ -236,7 +244,7 @@ impl Load {
         }
         self.listen();
         self.connection = None;
-        self.judge.broke();
+        self.heard.push_back(None);
         self.report.broken += 1;
         self.connect().await?;
         self.wait_for_clear().await
@@ -287,16 +295,25 @@ impl Load {
     /// it may be counted in this one.
     fn turn_window(&mut self, clear: bool) {
         let window = now_ms() / self.options.window_ms;
-        if window == self.window {
-            return;
-        }
         let passed = u32::try_from(window - self.window).unwrap_or(u32::MAX);
         self.window = window;
-        if clear {
-            self.seal();
-        } else {
+        if passed > 0 && !clear {
             self.report.unclear += 1;
             self.joined += passed;
+        } else if passed > 0 {
+            self.seal();
+        }
+        if self.joined == 0 {
+            self.look_at_reports();
+        }
+    }
+
+    fn look_at_reports(&mut self) {
+        for heard in self.heard.drain(..) {
+            match heard {
+                Some(text) => self.judge.report(&text),
+                None => self.judge.broke(),
+            }
         }
     }
 
@@ -330,7 +347,7 @@ impl Load {
     /// Deals with what the client said. Returns whether that was an answer to a ping.
     fn hear(&mut self, heard: Option<Heard>) -> Result<bool, String> {
         match heard {
-            Some(Heard::Text(text)) => self.judge.report(&text),
+            Some(Heard::Text(text)) => self.heard.push_back(Some(text)),
             Some(Heard::Ping(payload)) => wire::put(&mut self.out, wire::PONG, &payload),
             Some(Heard::Pong(payload)) => return Ok(payload == self.pings.to_be_bytes()),
             Some(Heard::Gone(why)) => return Err(format!("the client has gone: {why}")),
@@ -388,13 +405,16 @@ impl Load {
     /// Waits until everything is reported, and a little longer.
     async fn wait_for_reports(&mut self) -> Result<(), String> {
         let deadline = tokio::time::Instant::now() + self.options.window() + REPORT_WAIT;
+        self.look_at_reports();
         while self.judge.owed() > 0 {
             let Ok(heard) = tokio::time::timeout_at(deadline, self.next()).await else {
                 return Ok(());
             };
             self.hear(heard)?;
+            self.look_at_reports();
         }
         self.pause(QUIET).await;
+        self.look_at_reports();
         Ok(())
     }
 }
