@@ -216,7 +216,11 @@ impl Machine for Traffic {
     }
 
     fn next_deadline(&self) -> Option<Timestamp> {
-        self.window.map(|(_, end)| Timestamp(end))
+        match self.window {
+            Some((_, end)) => Some(Timestamp(end)),
+            // The first of the windows that are reported whatever is in them.
+            None => self.limits.empty.then_some(Timestamp(self.last_end)),
+        }
     }
 
     fn tick(&mut self, at: Timestamp, emit: &mut impl FnMut(Event)) {

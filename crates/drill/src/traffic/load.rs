@@ -279,11 +279,11 @@ impl Load {
         }
         if into < AFTER_END {
             self.turn_window(true);
-            self.pause(AFTER_END - into).await;
+            self.pause(AFTER_END.saturating_sub(into)).await;
             return Ok(());
         }
         self.answered().await?;
-        let end = now + (window - into);
+        let end = now + window.saturating_sub(into);
         let clear = Duration::from_millis(now_ms()) + CLEAR < end;
         let wait = (end + AFTER_END).saturating_sub(Duration::from_millis(now_ms()));
         self.pause(wait).await;

@@ -1,6 +1,6 @@
 //! Who calls whom, as text, and what must come of it: a count for each pair of parents.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::io::Write;
 
 use super::Options;
@@ -10,7 +10,7 @@ use crate::random::Random;
 pub(super) type Counts = [u64; 3];
 
 /// What a window must have counted, by the numbers of the parents.
-pub(super) type Window = HashMap<(u32, u32), Counts>;
+pub(super) type Window = BTreeMap<(u32, u32), Counts>;
 
 /// Statuses, and how they count.
 const STATUSES: [(&str, Counts); 8] = [
@@ -183,9 +183,14 @@ impl World {
 fn name(random: &mut Random) -> Name {
     let mut name = [0; 36];
     let (high, low) = (random.bits(), random.bits());
-    let (a, b, c) = (high >> 32, (high >> 16) & 0xffff, high & 0x0fff);
-    let (d, e) = ((low >> 48) & 0x3fff, low & 0xffff_ffff_ffff);
-    let text = format!("{a:08x}-{b:04x}-4{c:03x}-{:04x}-{e:012x}", 0x8000 | d);
+    let text = format!(
+        "{:08x}-{:04x}-4{:03x}-{:04x}-{:012x}",
+        high >> 32,
+        (high >> 16) & 0xffff,
+        high & 0x0fff,
+        0x8000 | ((low >> 48) & 0x3fff),
+        low & 0xffff_ffff_ffff
+    );
     // It has 36 letters.
     drop((&mut name[..]).write_all(text.as_bytes()));
     name

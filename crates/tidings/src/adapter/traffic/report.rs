@@ -40,12 +40,9 @@ pub(super) async fn oldest_unsent(shared: &Shared) -> Option<(u64, String)> {
     };
     let (start, rows, parents) = shared.machine.read(copy)?;
     let form = shared.settings.report;
+    let few = rows.len() <= ROWS_AT_ONCE;
     let write = move || frame(form, start, &named(&rows, &parents));
-    let text = if shared.machine.read(|machine| machine.tally().parents().len()) < ROWS_AT_ONCE {
-        write()
-    } else {
-        tokio::task::spawn_blocking(write).await.ok()?
-    };
+    let text = if few { write() } else { tokio::task::spawn_blocking(write).await.ok()? };
     Some((start, text))
 }
 
