@@ -160,11 +160,11 @@ impl<'a> Cursor<'a> {
         while let Some(digit) =
             self.peek().map(|byte| byte.wrapping_sub(b'0')).filter(|digit| *digit <= 9)
         {
-            value = value * 10 + u16::from(digit);
-            self.at += 1;
-            if self.at - first > 4 {
+            if self.at - first == 4 {
                 return None;
             }
+            value = value * 10 + u16::from(digit);
+            self.at += 1;
         }
         let digits = self.bytes.get(first..self.at)?;
         let plain = matches!(digits, [b'1'..=b'9', ..]) || digits == b"0";

@@ -15,10 +15,13 @@ use super::report::Named;
 
 /// More parents than this nobody can read: those with the fewest calls are left out.
 pub(super) const NODES_MAX: usize = 50;
-/// More edges than this nobody can read either.
-const EDGES_MAX: usize = 300;
+/// So many edges a parent can be followed with the eye: the busiest are shown, and at least these.
+const EDGES_PER_NODE: usize = 2;
+const EDGES_MIN: usize = 12;
+/// With more edges than this, counts beside them would only be in the way.
+const COUNTS_MAX: usize = 30;
 /// The widest edge.
-const WIDTH_MAX: u64 = 9;
+const WIDTH_MAX: u64 = 5;
 
 /// What is shown: the busiest parents, the calls between them, and how many of each are left out.
 struct Shown {
@@ -39,7 +42,8 @@ pub(super) fn svg(rows: &[Named], title: &str) -> String {
             "{words}; not shown: {hidden_nodes} parents, {hidden_edges} pairs with the fewest calls"
         );
     }
-    // The title is for readers of the picture's source, and for browsers to show.
+    // As large as there is room for; browsers show the title.
+    let drawing = fit(drawing);
     match drawing.find("<defs>").or_else(|| drawing.find("<g")) {
         Some(place) => {
             let (head, rest) = drawing.split_at(place);
@@ -47,6 +51,15 @@ pub(super) fn svg(rows: &[Named], title: &str) -> String {
         }
         None => drawing,
     }
+}
+
+/// Takes the size of the first tag away: the view box says how wide and high it is.
+fn fit(drawing: String) -> String {
+    let size = drawing.find("<svg width=").zip(drawing.find(" viewBox="));
+    let Some((from, to)) = size.filter(|(from, to)| from < to) else { return drawing };
+    let (head, tail) =
+        (drawing.get(..from).unwrap_or_default(), drawing.get(to..).unwrap_or_default());
+    format!("{head}<svg width=\"100%\"{tail}")
 }
 
 fn choose(rows: &[Named]) -> Shown {
@@ -65,7 +78,7 @@ fn choose(rows: &[Named]) -> Shown {
     let between = rows.iter().filter(|row| stands(&row.from) && stands(&row.to));
     let mut edges: Vec<_> = between.copied().collect();
     edges.sort_by_key(|row| (std::cmp::Reverse(row.counts.calls), row.from, row.to));
-    edges.truncate(EDGES_MAX);
+    edges.truncate((nodes.len() * EDGES_PER_NODE).max(EDGES_MIN));
     let hidden_edges = rows.len() - edges.len();
     Shown { nodes, edges, hidden_nodes, hidden_edges }
 }
@@ -103,7 +116,11 @@ fn draw(shown: &Shown) -> String {
         look.line_color = colour(u64::from(row.counts.failed), row.counts.calls);
         look.line_width =
             usize::try_from(1 + row.counts.calls * (WIDTH_MAX - 1) / most).unwrap_or(1);
-        let text = row.counts.calls.to_string();
+        let text = if shown.edges.len() > COUNTS_MAX {
+            String::new()
+        } else {
+            row.counts.calls.to_string()
+        };
         let ends = (LineEndKind::None, LineEndKind::Arrow);
         let style = layout::core::style::LineStyleKind::Normal;
         let arrow = Arrow::new(ends.0, ends.1, style, &text, &look, &None, &None);
@@ -134,7 +151,7 @@ mod tests {
     #[test]
     fn every_parent_and_every_count_is_in_the_picture() {
         let picture = svg(&[row(1, 2, 700, 0), row(2, 1, 3, 3), row(2, 2, 5, 0)], "a <window>");
-        for text in ["01010101", "02020202", "700", "<title>", "<svg"] {
+        for text in ["01010101", "02020202", "700", "<title>", "<svg width=\"100%\" viewBox"] {
             assert!(picture.contains(text), "{text}: {picture}");
         }
     }
@@ -155,6 +172,6 @@ mod tests {
                 (0..50).map(move |to| row(from, to, 1 + u64::from(from) * u64::from(to), 1))
             })
             .collect();
-        assert!(svg(&rows, "t").contains("not shown: 0 parents"));
+        assert!(svg(&rows, "t").contains("not shown: 0 parents, 2400 pairs"));
     }
 }
