@@ -54,6 +54,7 @@ pub mod options;
 pub mod progress;
 pub mod random;
 pub mod rockets;
+pub mod traffic;
 pub mod verdict;
 
 pub use http::Target;

@@ -6,7 +6,7 @@ use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use tidings_core::machine::{chat, maze, rockets};
+use tidings_core::machine::{chat, maze, rockets, traffic};
 
 use crate::service::Service;
 
@@ -68,6 +68,30 @@ pub struct Chat {
     pub take_bytes_max: usize,
 }
 
+/// What is said of a window upstream.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TrafficReport {
+    /// An array of pairs and counts.
+    Plain,
+    /// With errors, rejections, and the start of the window.
+    Full,
+}
+
+/// Where the traffic comes from, and its bounds.
+#[derive(Clone, Debug)]
+pub struct Traffic {
+    /// Where to dial to, if anywhere.
+    pub url: Option<String>,
+    /// What is said of a window.
+    pub report: TrafficReport,
+    /// The bounds of the machine.
+    pub limits: traffic::Limits,
+    /// The largest frame.
+    pub frame_bytes_max: usize,
+    /// What frames have said is applied at once up to this much.
+    pub feed_bytes_max: usize,
+}
+
 /// The addresses and the bounds of the maze.
 #[derive(Clone, Debug)]
 pub struct Maze {
@@ -122,6 +146,8 @@ pub struct Settings {
     pub chat: Chat,
     /// The addresses and the bounds of the maze.
     pub maze: Maze,
+    /// Where the traffic comes from, and its bounds.
+    pub traffic: Traffic,
 }
 
 impl Settings {
@@ -172,6 +198,7 @@ impl Settings {
             rockets_text_bytes_max: whole("rockets.text_bytes_max", 1..=1 << 20)?,
             chat: Chat::read(layers)?,
             maze: Maze::read(layers)?,
+            traffic: Traffic::read(layers)?,
         })
     }
 
@@ -238,6 +265,35 @@ impl Maze {
             client_queues_bytes_max: bytes("maze.client_queues_bytes_max", 1 << 10..=1 << 40)?,
             slow_client_wait: time("maze.slow_client_wait")?,
             feed_bytes_max: bytes("maze.feed_bytes_max", 4 << 10..=64 << 20)?,
+        })
+    }
+}
+
+impl Traffic {
+    fn read(layers: &Layers) -> Result<Self, Unusable> {
+        let count = |key| {
+            let range = 1..=u64::from(u32::MAX >> 1);
+            layers.take(key, |text| parse::count(text, range)).map(narrow)
+        };
+        let bytes = |key, range| {
+            let bytes = layers.take(key, |text| parse::bytes(text, range));
+            bytes.map(|n| usize::try_from(n).unwrap_or(usize::MAX))
+        };
+        Ok(Self {
+            url: layers.take("traffic.url", parse::websocket)?,
+            report: layers.take("traffic.report", parse::traffic_report)?,
+            limits: traffic::Limits {
+                window_ms: milliseconds(layers.take("traffic.window", parse::time)?),
+                empty: layers.take("traffic.empty", parse::truth)?,
+                children_max: count("traffic.children_max")?,
+                parents_max: count("traffic.parents_max")?,
+                pairs_max: count("traffic.pairs_max")?,
+                held_max: count("traffic.held_max")?,
+                reports_max: count("traffic.reports_max")?,
+                report_rows_max: count("traffic.report_rows_max")?,
+            },
+            frame_bytes_max: bytes("traffic.frame_bytes_max", 1 << 10..=1 << 30)?,
+            feed_bytes_max: bytes("traffic.feed_bytes_max", 4 << 10..=64 << 20)?,
         })
     }
 }

@@ -10,12 +10,13 @@ use anyhow::Context;
 use tidings_core::machine::chat::Chat;
 use tidings_core::machine::maze::Maze;
 use tidings_core::machine::rockets::Rockets;
+use tidings_core::machine::traffic::Traffic;
 use tidings_log::sqlite::{Options, Sqlite};
 use tidings_node::{Builder, Node, Progress};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
-use crate::adapter::{chat, maze, rockets};
+use crate::adapter::{chat, maze, rockets, traffic};
 use crate::config::Settings;
 use crate::service::Service;
 use crate::wire::http::accept;
@@ -34,8 +35,8 @@ pub struct Server {
     /// Tells listeners, connections and streams to end.
     stop: watch::Sender<bool>,
     accepting: JoinHandle<()>,
-    /// Serves the maze, if it is served.
-    mazing: Option<JoinHandle<()>>,
+    /// Serve the maze and the traffic, if they are served.
+    serving: Vec<JoinHandle<()>>,
     shutdown_timeout: Duration,
 }
 
@@ -45,14 +46,15 @@ pub(crate) struct Parts {
     rockets: OnceLock<Arc<rockets::Adapter>>,
     chat: OnceLock<Arc<chat::Adapter>>,
     maze: OnceLock<maze::Adapter>,
+    traffic: OnceLock<traffic::Adapter>,
     connections: Arc<accept::Counters>,
 }
 
 impl Parts {
     fn new(connections: Arc<accept::Counters>) -> Self {
         let (node, rockets) = (OnceLock::new(), OnceLock::new());
-        let (chat, maze) = (OnceLock::new(), OnceLock::new());
-        Self { node, rockets, chat, maze, connections }
+        let (chat, maze, traffic) = (OnceLock::new(), OnceLock::new(), OnceLock::new());
+        Self { node, rockets, chat, maze, traffic, connections }
     }
 }
 
@@ -85,7 +87,8 @@ impl Server {
         let serve = accept::serve(listener, Arc::clone(&gate), bounds, connections, stopped);
         let accepting = tokio::spawn(serve);
         let shutdown_timeout = settings.shutdown_timeout;
-        let server = Self { http, maze, parts, stop, accepting, mazing: None, shutdown_timeout };
+        let server =
+            Self { http, maze, parts, stop, accepting, serving: Vec::new(), shutdown_timeout };
         Ok(Bound { server, settings, gate, maze: listeners })
     }
 
@@ -123,14 +126,14 @@ impl Server {
     pub async fn stop(self) -> anyhow::Result<()> {
         self.stop.send_replace(true);
         let all = async {
-            let mazing = async {
-                match self.mazing {
-                    Some(mazing) => mazing.await,
-                    None => Ok(()),
+            let serving = async {
+                for serving in self.serving {
+                    serving.await?;
                 }
+                Ok(())
             };
-            let (accepting, mazing) = tokio::join!(self.accepting, mazing);
-            accepting.and(mazing)
+            let (accepting, serving) = tokio::join!(self.accepting, serving);
+            accepting.and(serving)
         };
         let finished = tokio::time::timeout(self.shutdown_timeout, all).await;
         let node = self.parts.node.get();
@@ -173,6 +176,8 @@ impl Bound {
         let outside = outlet.outside();
         let (id, name) = (Service::Maze.machine(), Service::Maze.name());
         let mazes = builder.add_tapped(id, name, Maze::new(settings.maze.limits), outlet);
+        let (id, name) = (Service::Traffic.machine(), Service::Traffic.name());
+        let traffics = builder.add(id, name, Traffic::new(settings.traffic.limits));
         let node = match settings.data.clone() {
             None => builder.start_in_memory(),
             Some(data) => {
@@ -203,7 +208,11 @@ impl Bound {
         let adapter = maze::Adapter::start(mazes, &outside, settings.maze, data, stop).await;
         let adapter = adapter.context("the settings cannot be stored")?;
         let mazes = server.parts.maze.get_or_init(|| adapter);
-        server.mazing = maze.map(|listeners| mazes.serve(listeners, outside.more));
+        server.serving.extend(maze.map(|listeners| mazes.serve(listeners, outside.more)));
+        let (durable, stop) = (settings.data.is_some(), server.stop.subscribe());
+        let adapter = traffic::Adapter::start(traffics, settings.traffic, durable, stop).await;
+        let adapter = adapter.context("the settings cannot be stored")?;
+        let traffics = server.parts.traffic.get_or_init(|| adapter);
         let (mut api, mut hot) = (routes::common(&server.parts), Vec::new());
         for service in &settings.services {
             match service {
@@ -216,6 +225,10 @@ impl Bound {
                     hot.push(chats.hot_routes());
                 }
                 Service::Maze => api = api.merge(mazes.routes()),
+                Service::Traffic => {
+                    api = api.merge(traffics.routes());
+                    server.serving.extend(traffics.serve());
+                }
             }
         }
         gate.open(accept::Routes { hot, router: routes::finish(api) });

@@ -13,11 +13,13 @@ pub enum Service {
     Chat,
     /// Numbered events over TCP, put in order and passed on by who follows whom.
     Maze,
+    /// Calls per window between the parents of services, counted from a WebSocket.
+    Traffic,
 }
 
 impl Service {
     /// All of them.
-    pub const ALL: [Self; 3] = [Self::Rockets, Self::Chat, Self::Maze];
+    pub const ALL: [Self; 4] = [Self::Rockets, Self::Chat, Self::Maze, Self::Traffic];
 
     /// Its name, everywhere.
     pub const fn name(self) -> &'static str {
@@ -25,6 +27,7 @@ impl Service {
             Self::Rockets => "rockets",
             Self::Chat => "chat",
             Self::Maze => "maze",
+            Self::Traffic => "traffic",
         }
     }
 
@@ -34,6 +37,7 @@ impl Service {
             Self::Rockets => 1,
             Self::Chat => 2,
             Self::Maze => 3,
+            Self::Traffic => 4,
         }
     }
 

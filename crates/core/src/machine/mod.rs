@@ -13,9 +13,11 @@ use alloc::vec::Vec;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+mod bytes;
 pub mod chat;
 pub mod maze;
 pub mod rockets;
+pub mod traffic;
 
 /// When an entry was made, in milliseconds since 1970-01-01T00:00:00Z. Stamped once, by the node
 /// that made it; never less than that of the entry before it.

@@ -5,5 +5,6 @@ pub mod inbox;
 pub(crate) mod index;
 pub mod sequencer;
 pub(crate) mod slab;
+pub mod tally;
 pub mod tracker;
 pub mod wheel;

@@ -245,6 +245,8 @@ impl Judge {
                 message.deletes.push(delete);
             }
             Answer::Missing => message.deletes.push(delete),
+            // It could not be done at this time, and nothing has changed.
+            Answer::Refused(503) => {}
             Answer::Refused(status) => {
                 delete.status = Some(status);
                 let doubts = self.inboxes.get(user).is_some_and(|inbox| !inbox.doubts.is_empty());

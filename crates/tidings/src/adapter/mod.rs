@@ -4,3 +4,4 @@
 pub(crate) mod chat;
 pub(crate) mod maze;
 pub(crate) mod rockets;
+pub(crate) mod traffic;

@@ -4,8 +4,9 @@
 use std::net::SocketAddr;
 use std::process::ExitCode;
 
+use anyhow::Context;
 use clap::{Arg, ArgMatches, Args, Command, FromArgMatches};
-use tidings_drill::{Progress, Target, Verdict, chat, maze, rockets};
+use tidings_drill::{Progress, Target, Verdict, chat, maze, rockets, traffic};
 
 use super::{runtime, say, telemetry};
 use crate::config::Settings;
@@ -17,6 +18,8 @@ const TARGET: &str = "target";
 /// The flags that name the ports of the maze of the server to drill.
 const SOURCE: &str = "maze-source";
 const CLIENTS: &str = "maze-clients";
+/// The flag that names where the drill of the traffic listens.
+const LISTEN: &str = "listen";
 /// The flag for a server of its own that keeps its data.
 const DURABLE: &str = "durable";
 
@@ -43,6 +46,7 @@ pub(super) fn command() -> Command {
                 "Messages that expire, read by many readers at once, each to be handed out once",
             ),
             Service::Maze => maze_command(service.name()),
+            Service::Traffic => traffic_command(service.name()),
         })
     })
 }
@@ -57,6 +61,17 @@ fn maze_command(name: &'static str) -> Command {
         .arg(address(CLIENTS, "127.0.0.1:9099", "With --target: where the user clients connect"))
 }
 
+fn traffic_command(name: &'static str) -> Command {
+    let listen = Arg::new(LISTEN)
+        .long(LISTEN)
+        .value_name("ADDR")
+        .default_value("127.0.0.1:5050")
+        .help("With --target: where the server dials to (its --traffic-url ws://ADDR/ws)");
+    traffic::Options::augment_args(Command::new(name))
+        .about("An upstream server of its own: topology, communications, and a count to hold reports to")
+        .arg(listen)
+}
+
 pub(super) fn run(matches: &ArgMatches) -> anyhow::Result<ExitCode> {
     let drills = match matches.subcommand() {
         Some((name, matches)) => {
@@ -67,14 +82,18 @@ pub(super) fn run(matches: &ArgMatches) -> anyhow::Result<ExitCode> {
     let matches = drills.first().and_then(|(_, matches)| *matches).unwrap_or(matches);
     // The drill has this thread, a server inside another: they share nothing but sockets.
     let target = matches.get_one::<String>(TARGET);
-    let inside =
-        if target.is_none() { Some(Inside::start(matches.get_flag(DURABLE))?) } else { None };
+    let upstream = upstream(&drills, target.is_some())?;
+    let inside = if target.is_none() {
+        Some(Inside::start(matches.get_flag(DURABLE), upstream.as_ref())?)
+    } else {
+        None
+    };
     let address = inside
         .as_ref()
         .map_or_else(|| target.cloned().unwrap_or_default(), |inside| inside.http.clone());
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let inside_maze = inside.as_ref().and_then(|inside| inside.maze);
-    let passed = runtime.block_on(drill_all(&address, inside_maze, &drills))?;
+    let passed = runtime.block_on(drill_all(&address, inside_maze, upstream, &drills))?;
     if let Some(inside) = inside {
         inside.stop()?;
         say(format_args!(
@@ -87,6 +106,7 @@ pub(super) fn run(matches: &ArgMatches) -> anyhow::Result<ExitCode> {
 async fn drill_all(
     address: &str,
     inside_maze: Option<(SocketAddr, SocketAddr)>,
+    mut upstream: Option<(traffic::Upstream, traffic::Options)>,
     drills: &[(Service, Option<&ArgMatches>)],
 ) -> anyhow::Result<bool> {
     let target = Target::resolve(address).await?;
@@ -123,11 +143,34 @@ async fn drill_all(
                 let targets = maze::Targets { source, clients, http: Some(target.clone()) };
                 maze::run(&targets, &options, Progress::shown()).await?
             }
+            Service::Traffic => {
+                let Some((upstream, options)) = upstream.take() else { continue };
+                let http = Some(target.clone());
+                traffic::run(upstream, http, &options, Progress::shown()).await?
+            }
         };
         say(format_args!("{verdict}"))?;
         passed &= verdict.passed();
     }
     Ok(passed)
+}
+
+/// What the server dials to, if the traffic is drilled: taken before a server is started.
+fn upstream(
+    drills: &[(Service, Option<&ArgMatches>)],
+    has_target: bool,
+) -> anyhow::Result<Option<(traffic::Upstream, traffic::Options)>> {
+    let Some((_, matches)) = drills.iter().find(|(service, _)| *service == Service::Traffic) else {
+        return Ok(None);
+    };
+    let options = match matches {
+        Some(matches) => traffic::Options::from_arg_matches(matches)?,
+        None => traffic::Options::default(),
+    };
+    let listen = matches.and_then(|matches| matches.get_one::<String>(LISTEN));
+    let listen = listen.filter(|_| has_target).map_or("127.0.0.1:0", String::as_str);
+    let listen = listen.parse().with_context(|| format!("--{LISTEN} {listen}"))?;
+    Ok(Some((traffic::Upstream::bind(listen)?, options)))
 }
 
 /// Where a port of the maze is: as a flag says, or its usual number.
@@ -153,7 +196,10 @@ struct Inside {
 }
 
 impl Inside {
-    fn start(durable: bool) -> anyhow::Result<Self> {
+    fn start(
+        durable: bool,
+        upstream: Option<&(traffic::Upstream, traffic::Options)>,
+    ) -> anyhow::Result<Self> {
         let folder = durable.then(tempfile::tempdir).transpose()?;
         let data = folder.as_ref().map(|folder| folder.path().display().to_string());
         let mut given = vec![
@@ -162,6 +208,13 @@ impl Inside {
             ("maze.clients", "127.0.0.1:0"),
             ("log_level", "warn"),
         ];
+        let traffic = upstream.map(|(upstream, options)| {
+            Ok::<_, std::io::Error>((upstream.url()?, format!("{}ms", options.window_ms)))
+        });
+        let traffic = traffic.transpose()?;
+        if let Some((url, window)) = &traffic {
+            given.extend([("traffic.url", url.as_str()), ("traffic.window", window.as_str())]);
+        }
         match &data {
             Some(data) => given.push(("data", data)),
             None => given.push(("memory", "true")),

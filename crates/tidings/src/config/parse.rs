@@ -4,7 +4,7 @@ use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::LogFormat;
+use super::{LogFormat, TrafficReport};
 use crate::service::Service;
 
 pub(super) fn count(text: &str, range: RangeInclusive<u64>) -> Result<u64, String> {
@@ -49,6 +49,27 @@ pub(super) fn address(text: &str) -> Result<String, String> {
         None => {
             Err("allowed is HOST:PORT, such as 127.0.0.1:8088; port 0 takes a free one".to_owned())
         }
+    }
+}
+
+pub(super) fn websocket(text: &str) -> Result<Option<String>, String> {
+    let host = text.strip_prefix("ws://").or_else(|| text.strip_prefix("wss://"));
+    let uri = text.parse::<axum::http::Uri>().ok().filter(|uri| uri.host().is_some());
+    match (text, host, uri) {
+        ("", ..) => Ok(None),
+        (_, Some(_), Some(_)) => Ok(Some(text.to_owned())),
+        _ => {
+            Err("allowed is a URL that begins with ws:// or wss://, such as ws://127.0.0.1:5050/ws"
+                .to_owned())
+        }
+    }
+}
+
+pub(super) fn traffic_report(text: &str) -> Result<TrafficReport, String> {
+    match text {
+        "plain" => Ok(TrafficReport::Plain),
+        "full" => Ok(TrafficReport::Full),
+        _ => Err("allowed are plain and full".to_owned()),
     }
 }
 

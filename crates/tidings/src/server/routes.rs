@@ -25,6 +25,7 @@ use crate::wire::http::Problem;
         (name = "rockets", description = "The state each rocket would have, had its messages come in perfect order"),
         (name = "chat", description = "An inbox for each user, whose messages expire and are handed out once"),
         (name = "maze", description = "Numbered events over TCP, put in order and passed on by who follows whom"),
+        (name = "traffic", description = "Calls per window between the parents of services, counted from a WebSocket"),
         (name = "system", description = "How the server is"),
     ),
 )]

@@ -17,3 +17,4 @@ mod list;
 mod rockets;
 mod support;
 mod system;
+mod traffic;

@@ -46,6 +46,10 @@ fn the_description_is_openapi_3_1_and_names_every_route() {
             "/rockets",
             "/rockets/events",
             "/rockets/{id}",
+            "/traffic",
+            "/traffic/events",
+            "/traffic/graph.svg",
+            "/traffic/topology",
         ];
         assert_eq!(paths, expected);
     });

@@ -54,7 +54,7 @@ pub enum Command {
         /// Counts the feeds of this connection, from 0: one that comes twice changes nothing.
         part: u64,
         /// Whole lines. What stands behind the last line end counts as a malformed line.
-        #[serde(with = "bytes")]
+        #[serde(with = "crate::machine::bytes")]
         bytes: Vec<u8>,
     },
     /// The source has closed: what is held is released in order, and the gaps in it are skipped.
@@ -123,41 +123,4 @@ pub struct Counters {
     pub users_max: u64,
     /// Follows that do not stand because of [`Limits::follows_max`].
     pub follows_max: u64,
-}
-
-/// Bytes as one piece: the derived form takes them one at a time, which costs more than all the
-/// rest of a feed.
-mod bytes {
-    use alloc::vec::Vec;
-    use core::fmt;
-
-    use serde::de::{Error, Visitor};
-    use serde::{Deserializer, Serializer};
-
-    #[expect(clippy::ptr_arg, reason = "serde calls it with the field")]
-    pub(super) fn serialize<S: Serializer>(bytes: &Vec<u8>, to: S) -> Result<S::Ok, S::Error> {
-        to.serialize_bytes(bytes)
-    }
-
-    pub(super) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<u8>, D::Error> {
-        from.deserialize_byte_buf(Bytes)
-    }
-
-    struct Bytes;
-
-    impl Visitor<'_> for Bytes {
-        type Value = Vec<u8>;
-
-        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-            f.write_str("bytes")
-        }
-
-        fn visit_bytes<E: Error>(self, bytes: &[u8]) -> Result<Vec<u8>, E> {
-            Ok(bytes.to_vec())
-        }
-
-        fn visit_byte_buf<E: Error>(self, bytes: Vec<u8>) -> Result<Vec<u8>, E> {
-            Ok(bytes)
-        }
-    }
 }

@@ -201,6 +201,9 @@ fn an_acknowledgement_in_time_must_be_accepted() {
     let refused = |begin, end| history.clone().acknowledge(begin, end, 1, Answer::Refused(404));
     refused(40, 1_000).take(3_000, 3_010, take(0), &[1]).breaks(Rule::AcknowledgeRefused, 3);
     refused(40, 1_015).take(3_000, 3_010, take(0), &[1]).is_right();
+    // A server that starts cannot do it yet.
+    let starting = history.clone().acknowledge(40, 1_000, 1, Answer::Refused(503));
+    starting.take(3_000, 3_010, take(0), &[1]).is_right();
     // Somebody else may have been first.
     let both = refused(40, 50).acknowledge(35, 60, 1, Answer::Done(()));
     both.is_right();

@@ -1,0 +1,346 @@
+//! Traffic: a connection upstream over WebSocket, and what there is to see over HTTP.
+
+use std::ops::RangeInclusive;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+use axum::extract::State;
+use axum::http::{HeaderMap, HeaderValue, Uri, header};
+use axum::response::{IntoResponse, Response};
+use tidings_core::machine::traffic::{Command, Counters, Event, Report, Traffic};
+use tidings_core::structure::tally::{Id, Row};
+use tidings_node::{Handle, Refused};
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
+
+use crate::config;
+use crate::telemetry::Complaint;
+use crate::wire::http::{Problem, json};
+use crate::wire::metrics::Text;
+use crate::wire::sse;
+
+mod fast;
+mod graph;
+mod parse;
+mod report;
+mod schema;
+mod upstream;
+
+/// Rows of a window that are shown unless asked otherwise, and at most.
+const ROWS_SHOWN: usize = 1_000;
+const ROWS_SHOWN_MAX: usize = 100_000;
+/// Children on a page unless asked otherwise, and at most.
+const CHILDREN_SHOWN: usize = 10_000;
+
+/// What the handlers and the connection share.
+struct Shared {
+    settings: config::Traffic,
+    machine: Handle<Traffic>,
+    /// Whether there is a log, that can be full.
+    durable: bool,
+    stop: watch::Receiver<bool>,
+    connected: AtomicBool,
+    frames: AtomicU64,
+    /// Elements that could not be read.
+    malformed: AtomicU64,
+    reconnects: AtomicU64,
+    frame_complaint: Complaint,
+    reconnect_complaint: Complaint,
+    room_complaint: Complaint,
+}
+
+/// The adapter, for its routes and metrics.
+pub(crate) struct Adapter(Arc<Shared>);
+
+impl Adapter {
+    /// Brings the machine's bounds in line with the settings.
+    pub(crate) async fn start(
+        machine: Handle<Traffic>,
+        settings: config::Traffic,
+        durable: bool,
+        stop: watch::Receiver<bool>,
+    ) -> Result<Self, Refused> {
+        if machine.read(|machine| machine.limits() != settings.limits) {
+            machine.propose(Command::Configure(settings.limits)).await?;
+        }
+        Ok(Self(Arc::new(Shared {
+            settings,
+            machine,
+            durable,
+            stop,
+            connected: AtomicBool::new(false),
+            frames: AtomicU64::new(0),
+            malformed: AtomicU64::new(0),
+            reconnects: AtomicU64::new(0),
+            frame_complaint: Complaint::new("frames from upstream cannot be read and are skipped"),
+            reconnect_complaint: Complaint::new("the connection upstream is made again"),
+            room_complaint: Complaint::new("upstream waits: the log has no room"),
+        })))
+    }
+
+    /// Dials, if there is somewhere to dial to. The task ends when the server stops and what has come
+    /// is stored.
+    pub(crate) fn serve(&self) -> Option<JoinHandle<()>> {
+        let url = self.0.settings.url.clone()?;
+        Some(tokio::spawn(upstream::run(Arc::clone(&self.0), url)))
+    }
+
+    /// Its routes, with their description.
+    pub(crate) fn routes(&self) -> OpenApiRouter {
+        OpenApiRouter::new()
+            .routes(routes!(get_traffic))
+            .routes(routes!(get_topology))
+            .routes(routes!(traffic_events))
+            .routes(routes!(get_graph))
+            .with_state(Arc::clone(&self.0))
+    }
+
+    /// Appends its counters and gauges.
+    pub(crate) fn metrics(&self, out: &mut Text) {
+        let shared = &self.0;
+        let (counters, children, parents, pairs, held) = shared.machine.read(|machine| {
+            let tally = machine.tally();
+            let (children, parents) = (tally.children().len(), tally.parents().len());
+            (*machine.counters(), children, parents, tally.rows().len(), tally.held())
+        });
+        let Counters { calls, unresolved, windows, delivered, .. } = counters;
+        let frames = shared.frames.load(Ordering::Relaxed);
+        out.counter("tidings_traffic_frames_total", "Frames that came.", frames);
+        let malformed = shared.malformed.load(Ordering::Relaxed);
+        let help = "Elements of frames that could not be read.";
+        out.counter("tidings_traffic_malformed_total", help, malformed);
+        let reconnects = shared.reconnects.load(Ordering::Relaxed);
+        out.counter("tidings_traffic_reconnects_total", "Connections made again.", reconnects);
+        let help = "Communications that came.";
+        out.counter("tidings_traffic_communications_total", help, calls);
+        let help = "Communications whose window closed before their children were known.";
+        out.counter("tidings_traffic_unresolved_total", help, unresolved);
+        out.counter("tidings_traffic_windows_total", "Windows that made a report.", windows);
+        out.counter("tidings_traffic_delivered_total", "Reports sent.", delivered);
+        let bounds = [
+            ("children_max", counters.children_max),
+            ("parents_max", counters.parents_max),
+            ("pairs_max", counters.pairs_max),
+            ("held_max", counters.held_max),
+            ("reports_max", counters.reports_dropped),
+        ];
+        let name = "tidings_traffic_bounds_total";
+        out.counters(name, "How often a bound was reached.", "bound", &bounds);
+        out.gauge("tidings_traffic_children", "Children known.", children as u64);
+        out.gauge("tidings_traffic_parents", "Parents known.", parents as u64);
+        out.gauge("tidings_traffic_pairs", "Pairs in the open window.", pairs as u64);
+        out.gauge("tidings_traffic_held", "Communications held for a child.", held);
+        let connected = u64::from(shared.connected.load(Ordering::Relaxed));
+        out.gauge("tidings_traffic_connected", "Whether upstream is connected.", connected);
+    }
+}
+
+/// A window taken out of the machine, to be written.
+struct Window {
+    start: u64,
+    end: u64,
+    rows: Vec<Row>,
+    /// How many rows there are.
+    pairs: usize,
+    unresolved: u64,
+    /// Nothing for the open one.
+    sent: Option<bool>,
+}
+
+impl Window {
+    fn of(report: &Report, rows_max: usize) -> Self {
+        let Report { start, end, rows, unresolved, sent } = report;
+        let shown = rows.get(..rows.len().min(rows_max)).unwrap_or_default().to_vec();
+        let (start, end, unresolved) = (*start, *end, *unresolved);
+        Self { start, end, rows: shown, pairs: rows.len(), unresolved, sent: Some(*sent) }
+    }
+
+    fn open(machine: &Traffic, rows_max: usize) -> Option<Self> {
+        let (start, end) = machine.window()?;
+        let (rows, unresolved) = (machine.tally().rows(), machine.tally().held());
+        let shown = rows.get(..rows.len().min(rows_max)).unwrap_or_default().to_vec();
+        Some(Self { start, end, rows: shown, pairs: rows.len(), unresolved, sent: None })
+    }
+
+    fn shown(&self, parents: &[Id]) -> schema::Window {
+        let rows = report::named(&self.rows, parents);
+        schema::Window {
+            start: report::time(self.start),
+            end: report::time(self.end),
+            pairs: self.pairs,
+            unresolved: self.unresolved,
+            sent: self.sent,
+            calls: rows.into_iter().map(schema::Call::from).collect(),
+        }
+    }
+}
+
+/// A whole number within a range among the parameters of a query; nothing else is there.
+fn number(
+    uri: &Uri,
+    name: &str,
+    usual: usize,
+    range: RangeInclusive<usize>,
+) -> Result<usize, Problem> {
+    let mut read = usual;
+    for (key, value) in form_urlencoded::parse(uri.query().unwrap_or_default().as_bytes()) {
+        if key != name {
+            let why = format!("there is no such parameter; allowed is {name}");
+            return Err(Problem::field(&key, why));
+        }
+        let number = value.parse().ok().filter(|number| range.contains(number));
+        read = number.ok_or_else(|| {
+            let value = json::shortened(&value);
+            Problem::field(
+                name,
+                format!(
+                    "{value:?} is not allowed; expected a whole number, {} to {}",
+                    range.start(),
+                    range.end()
+                ),
+            )
+        })?;
+    }
+    Ok(read)
+}
+
+fn no_store(body: impl IntoResponse) -> Response {
+    ([(header::CACHE_CONTROL, "no-store")], body).into_response()
+}
+
+type Handler = State<Arc<Shared>>;
+
+/// Who calls whom
+///
+/// The open window so far, the last windows that have closed, and what has been dropped.
+#[utoipa::path(
+    get,
+    path = "/traffic",
+    tag = "traffic",
+    params(("rows" = Option<u32>, Query, description = "How many pairs of each window are shown, 1 to 100000 (default 1000)")),
+    responses(
+        (status = 200, description = "The windows.", body = schema::Status),
+        (status = 400, description = "A parameter is wrong.", body = Problem, content_type = "application/problem+json"),
+    ),
+)]
+async fn get_traffic(State(shared): Handler, uri: Uri) -> Result<Response, Problem> {
+    let rows_max = number(&uri, "rows", ROWS_SHOWN, 1..=ROWS_SHOWN_MAX)?;
+    let (window, reports, parents, children, counters) = shared.machine.read(|machine| {
+        let reports: Vec<_> =
+            machine.reports().map(|report| Window::of(report, rows_max)).collect();
+        let (parents, children) =
+            (machine.tally().parents().to_vec(), machine.tally().children().len());
+        (Window::open(machine, rows_max), reports, parents, children, *machine.counters())
+    });
+    let status = schema::Status {
+        connected: shared.connected.load(Ordering::Relaxed),
+        window: window.map(|window| window.shown(&parents)),
+        reports: reports.iter().rev().map(|window| window.shown(&parents)).collect(),
+        children,
+        parents: parents.len(),
+        frames: shared.frames.load(Ordering::Relaxed),
+        communications: counters.calls,
+        unresolved: counters.unresolved,
+        malformed: shared.malformed.load(Ordering::Relaxed),
+        reconnects: shared.reconnects.load(Ordering::Relaxed),
+        delivered: counters.delivered,
+        dropped: counters.reports_dropped,
+    };
+    Ok(no_store(axum::Json(status)))
+}
+
+/// Which child belongs to which parent
+///
+/// In the order in which the children first came, as upstream would send it.
+#[utoipa::path(
+    get,
+    path = "/traffic/topology",
+    tag = "traffic",
+    params(("skip" = Option<u32>, Query, description = "How many children to leave out from the beginning; a page has 10000")),
+    responses(
+        (status = 200, description = "A page of children.", body = Vec<schema::Belongs>,
+            headers(("Link" = String, description = "rel=\"next\": the next page (RFC 8288)"))),
+        (status = 400, description = "A parameter is wrong.", body = Problem, content_type = "application/problem+json"),
+    ),
+)]
+async fn get_topology(State(shared): Handler, uri: Uri) -> Result<Response, Problem> {
+    let skip = number(&uri, "skip", 0, 0..=u32::MAX as usize)?;
+    let (shown, all) = shared.machine.read(|machine| {
+        let (children, parents) = (machine.tally().children(), machine.tally().parents());
+        let all = children.len();
+        let page = children.skip(skip).take(CHILDREN_SHOWN);
+        let page =
+            page.filter_map(|(child, parent)| Some((*parents.get(parent as usize)?, *child)));
+        (page.collect::<Vec<_>>(), all)
+    });
+    let next = skip + shown.len();
+    let shown: Vec<_> = shown.into_iter().map(schema::Belongs::from).collect();
+    let mut response = no_store(axum::Json(shown));
+    if next < all
+        && let Ok(link) =
+            HeaderValue::try_from(format!("</traffic/topology?skip={next}>; rel=\"next\""))
+    {
+        response.headers_mut().insert(header::LINK, link);
+    }
+    Ok(response)
+}
+
+/// Windows as they close
+///
+/// Server-sent events: an `event: report` for each window, as it is shown by `GET /traffic`, and the log's
+/// entry number as `id`.
+#[utoipa::path(
+    get,
+    path = "/traffic/events",
+    tag = "traffic",
+    params(("Last-Event-ID" = Option<u64>, Header, description = "The id of the last event seen")),
+    responses(
+        (status = 200, description = "The stream. A comment every 15 s keeps it open.", body = schema::Window, content_type = "text/event-stream"),
+        (status = 400, description = "Last-Event-ID is no id.", body = Problem, content_type = "application/problem+json"),
+    ),
+)]
+async fn traffic_events(State(shared): Handler, headers: HeaderMap) -> Result<Response, Problem> {
+    let after = sse::last_event_id(&headers)?;
+    let watcher = shared.machine.watch(after);
+    Ok(sse::stream(watcher, shared.stop.clone(), move |Event::Closed { start }| {
+        let found = shared.machine.read(|machine| {
+            let report = machine.reports().find(|report| report.start == *start)?;
+            Some((Window::of(report, ROWS_SHOWN_MAX), machine.tally().parents().to_vec()))
+        });
+        let shown = found.map(|(window, parents)| window.shown(&parents));
+        ("report", serde_json::to_string(&shown).unwrap_or_default())
+    }))
+}
+
+/// A picture of the last window
+///
+/// Parents as nodes, calls as edges: wider with their count, redder with the share of errors. Of many
+/// parents the 50 busiest.
+#[utoipa::path(
+    get,
+    path = "/traffic/graph.svg",
+    tag = "traffic",
+    responses((status = 200, description = "The last window that has closed, or the open one.", body = String, content_type = "image/svg+xml")),
+)]
+async fn get_graph(State(shared): Handler) -> Response {
+    let (window, parents) = shared.machine.read(|machine| {
+        let last = machine.reports().rev().find(|report| !report.rows.is_empty());
+        let window = match last {
+            Some(report) => Some(Window::of(report, usize::MAX)),
+            None => Window::open(machine, usize::MAX),
+        };
+        (window, machine.tally().parents().to_vec())
+    });
+    let draw = move || {
+        let Some(window) = window else { return graph::svg(&[], "no window") };
+        let (start, end) = (report::time(window.start), report::time(window.end));
+        graph::svg(&report::named(&window.rows, &parents), &format!("calls from {start} to {end}"))
+    };
+    let drawn = tokio::task::spawn_blocking(draw).await;
+    match drawn {
+        Ok(svg) => no_store(([(header::CONTENT_TYPE, "image/svg+xml")], svg)),
+        Err(_) => Problem::unavailable("the picture cannot be drawn").into_response(),
+    }
+}

@@ -1,0 +1,316 @@
+//! The connection upstream: dials, reads frames, and sends each report when its window has closed.
+//!
+//! ```text
+//!   frames ──▶ records ──▶ feed ──▶ machine ── closed ──▶ report ──▶ the same connection ──▶ delivered
+//! ```
+//! While a feed is being logged more frames are read, up to a bound. A report counts as delivered when
+//! it has been written and flushed; the process can end between that and the entry that says so, and
+//! then it is sent again.
+
+use std::hash::{BuildHasher, RandomState};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use futures_util::stream::{SplitSink, SplitStream};
+use futures_util::{FutureExt, SinkExt, StreamExt};
+use tidings_core::machine::traffic::{Command, Reply};
+use tidings_node::Refused;
+use tokio::net::TcpStream;
+use tokio::sync::watch;
+use tokio::time::Instant;
+use tokio_websockets::{ClientBuilder, Config, Limits, MaybeTlsStream, Message, WebSocketStream};
+
+use super::{Shared, parse, report};
+
+/// The first wait before a connection is made again; it doubles ...
+const BACKOFF_MIN: Duration = Duration::from_millis(100);
+/// ... up to this.
+const BACKOFF_MAX: Duration = Duration::from_secs(30);
+/// How long a connection may take to be made.
+const CONNECT_WAIT: Duration = Duration::from_secs(10);
+/// How often the peer is asked whether it is there.
+const PING_EVERY: Duration = Duration::from_secs(15);
+/// It is gone when it has said nothing for so long.
+const SILENCE_MAX: Duration = Duration::from_secs(40);
+/// How long closing may take.
+const CLOSE_WAIT: Duration = Duration::from_secs(1);
+/// While a feed is under way, so many times its size is read.
+const READ_AHEAD: usize = 4;
+/// How long a log that has no room is given to get some.
+const ROOM_WAIT: Duration = Duration::from_millis(200);
+
+type Socket = WebSocketStream<MaybeTlsStream<TcpStream>>;
+type Sink = SplitSink<Socket, Message>;
+
+/// Why a connection has ended.
+enum Ended {
+    /// The server is stopping.
+    Stopping,
+    /// The connection broke, or was closed. Whether anything had come before.
+    Gone { why: String, heard: bool },
+    /// The log takes nothing more.
+    Refused(Refused),
+}
+
+/// Dials again and again until the server stops.
+pub(super) async fn run(shared: Arc<Shared>, url: String) {
+    let mut stop = shared.stop.clone();
+    let mut backoff = BACKOFF_MIN;
+    loop {
+        let ended = tokio::select! {
+            biased;
+            () = stopped(&mut stop) => return,
+            connected = connect(&shared, &url) => match connected {
+                Ok(socket) => {
+                    tracing::info!(url, "connected upstream");
+                    shared.connected.store(true, Ordering::Relaxed);
+                    let ended = Connection::new(&shared, socket).talk().await;
+                    shared.connected.store(false, Ordering::Relaxed);
+                    ended
+                }
+                Err(why) => Ended::Gone { why, heard: false },
+            },
+        };
+        match ended {
+            Ended::Stopping => return,
+            Ended::Refused(why) => {
+                tracing::error!(%why, "what comes from upstream cannot be stored");
+                return;
+            }
+            Ended::Gone { why, heard } => {
+                shared.reconnect_complaint.warn(&format!("{url}: {why}"));
+                if heard {
+                    backoff = BACKOFF_MIN;
+                }
+            }
+        }
+        shared.reconnects.fetch_add(1, Ordering::Relaxed);
+        // Half of it and up to as much again, so that many do not come back at once.
+        let half = u64::try_from(backoff.as_micros() / 2).unwrap_or(u64::MAX).max(1);
+        let wait = Duration::from_micros(half + RandomState::new().hash_one(0) % half);
+        backoff = (backoff * 2).min(BACKOFF_MAX);
+        tokio::select! {
+            biased;
+            () = stopped(&mut stop) => return,
+            () = tokio::time::sleep(wait) => {}
+        }
+    }
+}
+
+async fn stopped(stop: &mut watch::Receiver<bool>) {
+    // Whoever could say so is gone when it fails.
+    drop(stop.wait_for(|stop| *stop).await);
+}
+
+async fn connect(shared: &Shared, url: &str) -> Result<Socket, String> {
+    let limits = Limits::default().max_payload_len(Some(shared.settings.frame_bytes_max));
+    // A report is one frame, however long.
+    let config = Config::default().frame_size(usize::MAX);
+    let builder = ClientBuilder::new().uri(url).map_err(|why| why.to_string())?;
+    let builder = builder.limits(limits).config(config);
+    let connecting = tokio::time::timeout(CONNECT_WAIT, builder.connect()).await;
+    let connected = connecting.map_err(|_| format!("no connection within {CONNECT_WAIT:?}"))?;
+    let (socket, _) = connected.map_err(|why| why.to_string())?;
+    if let MaybeTlsStream::Plain(stream) = socket.get_ref() {
+        // It is told when there is nothing more to write.
+        stream.set_nodelay(true).map_err(|why| why.to_string())?;
+    }
+    Ok(socket)
+}
+
+type Feeding = Pin<Box<dyn Future<Output = Result<Reply, Refused>> + Send>>;
+type Sending = Pin<Box<dyn Future<Output = (Sink, Result<(), Unsent>)> + Send>>;
+
+/// Why something was not sent.
+enum Unsent {
+    Gone(String),
+    Refused(Refused),
+}
+
+/// A connection, and what is under way on it.
+struct Connection<'a> {
+    shared: &'a Arc<Shared>,
+    stream: SplitStream<Socket>,
+    /// `None` while something is being sent.
+    sink: Option<Sink>,
+    sending: Option<Sending>,
+    feeding: Option<Feeding>,
+    /// Records that have come since the last feed was begun.
+    records: Vec<u8>,
+    /// When something was last heard, if anything was.
+    heard: Option<Instant>,
+    begun: Instant,
+}
+
+impl<'a> Connection<'a> {
+    fn new(shared: &'a Arc<Shared>, socket: Socket) -> Self {
+        let (sink, stream) = socket.split();
+        let (sink, sending, feeding) = (Some(sink), None, None);
+        let (records, heard, begun) = (Vec::new(), None, Instant::now());
+        Self { shared, stream, sink, sending, feeding, records, heard, begun }
+    }
+
+    /// Serves the connection until it ends.
+    async fn talk(mut self) -> Ended {
+        let ended = self.serve().await;
+        // What has come is not lost.
+        if let Err(why) = self.finish().await {
+            return Ended::Refused(why);
+        }
+        if matches!(ended, Ended::Stopping)
+            && let Some(mut sink) = self.sink.take()
+        {
+            // Whoever does not answer is left.
+            let close = async { drop(sink.send(Message::close(None, "")).await) };
+            drop(tokio::time::timeout(CLOSE_WAIT, close).await);
+        }
+        ended
+    }
+
+    async fn serve(&mut self) -> Ended {
+        let mut stop = self.shared.stop.clone();
+        let mut closed = self.shared.machine.watch(None);
+        let mut look = tokio::time::interval(PING_EVERY);
+        let feed_bytes_max = self.shared.settings.feed_bytes_max;
+        let gone =
+            |heard: Option<Instant>, why: String| Ended::Gone { why, heard: heard.is_some() };
+        loop {
+            if self.feeding.is_none() && !self.records.is_empty() {
+                self.feeding = Some(self.feed());
+            }
+            if self.sending.is_none() && self.has_unsent() {
+                self.sending = self.sink.take().map(|sink| deliver(Arc::clone(self.shared), sink));
+            }
+            tokio::select! {
+                biased;
+                () = stopped(&mut stop) => return Ended::Stopping,
+                Some(fed) = async { Some(self.feeding.as_mut()?.await) } => {
+                    self.feeding = None;
+                    if let Err(why) = fed {
+                        return Ended::Refused(why);
+                    }
+                    // Everybody else has a turn.
+                    tokio::task::yield_now().await;
+                }
+                Some((sink, sent)) = async { Some(self.sending.as_mut()?.await) } => {
+                    (self.sink, self.sending) = (Some(sink), None);
+                    match sent {
+                        Ok(()) => {}
+                        Err(Unsent::Gone(why)) => return gone(self.heard, why),
+                        Err(Unsent::Refused(why)) => return Ended::Refused(why),
+                    }
+                }
+                // What has closed is looked for above.
+                _closed = closed.next(usize::MAX), if self.sending.is_none() => {}
+                message = self.stream.next(), if self.records.len() < READ_AHEAD * feed_bytes_max => {
+                    if let Err(why) = self.take_all(message, feed_bytes_max) {
+                        return gone(self.heard, why);
+                    }
+                }
+                _ = look.tick() => {
+                    if self.heard.unwrap_or(self.begun).elapsed() > SILENCE_MAX {
+                        return gone(self.heard, format!("nothing was heard for {SILENCE_MAX:?}"));
+                    }
+                    if let Some(sink) = self.sink.take() {
+                        self.sending = Some(ping(sink));
+                    }
+                }
+            }
+        }
+    }
+
+    /// Takes a message and those that are there behind it.
+    fn take_all(
+        &mut self,
+        first: Option<Result<Message, tokio_websockets::Error>>,
+        bytes_max: usize,
+    ) -> Result<(), String> {
+        self.heard = Some(Instant::now());
+        let mut next = Some(first);
+        while let Some(message) = next {
+            let message = message.ok_or("it has ended")?.map_err(|why| why.to_string())?;
+            if let Some(text) = message.as_text() {
+                self.shared.frames.fetch_add(1, Ordering::Relaxed);
+                if let Err(malformed) = parse::frame(text, &mut self.records) {
+                    self.shared.malformed.fetch_add(malformed.count, Ordering::Relaxed);
+                    self.shared.frame_complaint.warn(&malformed.why);
+                }
+            } else if message.is_binary() {
+                self.shared.frames.fetch_add(1, Ordering::Relaxed);
+                self.shared.malformed.fetch_add(1, Ordering::Relaxed);
+                self.shared.frame_complaint.warn(&"a binary frame");
+            } else if let Some((code, reason)) = message.as_close() {
+                return Err(format!("it was closed: {} {reason}", u16::from(code)));
+            }
+            if self.records.len() >= bytes_max {
+                break;
+            }
+            next = self.stream.next().now_or_never();
+        }
+        Ok(())
+    }
+
+    fn has_unsent(&self) -> bool {
+        self.sink.is_some() && self.shared.machine.read(|machine| machine.unsent().is_some())
+    }
+
+    /// Has the records logged and applied.
+    fn feed(&mut self) -> Feeding {
+        let bytes = std::mem::take(&mut self.records);
+        self.records.reserve(bytes.len());
+        propose(Arc::clone(self.shared), Command::Feed { bytes })
+    }
+
+    /// Has everything logged that has come.
+    async fn finish(&mut self) -> Result<(), Refused> {
+        if let Some(feeding) = self.feeding.take() {
+            feeding.await?;
+        }
+        if !self.records.is_empty() {
+            self.feed().await?;
+        }
+        Ok(())
+    }
+}
+
+/// Proposes until the log has room.
+fn propose(shared: Arc<Shared>, command: Command) -> Feeding {
+    Box::pin(async move {
+        if !shared.durable {
+            return shared.machine.propose(command).await;
+        }
+        loop {
+            match shared.machine.propose(command.clone()).await {
+                Err(Refused::NoRoom(why)) => {
+                    shared.room_complaint.warn(&why);
+                    tokio::time::sleep(ROOM_WAIT).await;
+                }
+                done => return done,
+            }
+        }
+    })
+}
+
+/// Sends the oldest report that is unsent, and says so.
+fn deliver(shared: Arc<Shared>, mut sink: Sink) -> Sending {
+    Box::pin(async move {
+        let sent = async {
+            let Some((start, text)) = report::oldest_unsent(&shared).await else { return Ok(()) };
+            let sent = sink.send(Message::text(text)).await;
+            sent.map_err(|why| Unsent::Gone(why.to_string()))?;
+            let delivered = propose(shared, Command::Delivered { start }).await;
+            delivered.map(drop).map_err(Unsent::Refused)
+        };
+        let sent = sent.await;
+        (sink, sent)
+    })
+}
+
+fn ping(mut sink: Sink) -> Sending {
+    Box::pin(async move {
+        let sent = sink.send(Message::ping("")).await;
+        (sink, sent.map_err(|why| Unsent::Gone(why.to_string())))
+    })
+}
