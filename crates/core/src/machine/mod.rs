@@ -17,6 +17,7 @@ mod bytes;
 pub mod chat;
 pub mod maze;
 pub mod rockets;
+pub mod tracker;
 pub mod traffic;
 
 /// When an entry was made, in milliseconds since 1970-01-01T00:00:00Z. Stamped once, by the node

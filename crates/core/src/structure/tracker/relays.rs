@@ -111,6 +111,27 @@ impl<P: Eq> Relays<P> {
         Relayed::Other
     }
 
+    /// Puts counts where none stand yet: those of a message that stood elsewhere before. Of more than
+    /// `peers_max` peers the last ones are counted among the others. O(`peers`), allocates nothing.
+    pub fn put(&mut self, place: Place, peers: impl IntoIterator<Item = (P, u32)>, others: u32) {
+        if place.slot as usize >= self.owners.len() {
+            return;
+        }
+        self.empty(place);
+        let range = self.range(place);
+        let mut stands = self.counts.get_mut(range).unwrap_or_default().iter_mut();
+        let mut rest = others;
+        for (peer, count) in peers {
+            match stands.next() {
+                Some(stands) => *stands = Some((peer, count)),
+                None => rest = rest.saturating_add(count),
+            }
+        }
+        if let Some(owner) = self.owners.get_mut(place.slot as usize) {
+            owner.others = rest;
+        }
+    }
+
     /// Who relayed what stands at a place and how often, in the order of their first relay.
     pub fn peers(&self, place: Place) -> impl Iterator<Item = (&P, u32)> {
         let range = if self.owner(place).is_some() { self.range(place) } else { 0..0 };
