@@ -6,7 +6,7 @@ use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use tidings_core::machine::{chat, maze, rockets, traffic};
+use tidings_core::machine::{chat, maze, rockets, tracker, traffic};
 
 use crate::service::Service;
 
@@ -115,6 +115,15 @@ pub struct Maze {
     pub feed_bytes_max: usize,
 }
 
+/// The bounds of the tracker.
+#[derive(Clone, Copy, Debug)]
+pub struct Tracker {
+    /// The bounds of the machine.
+    pub limits: tracker::Limits,
+    /// The most data of a message.
+    pub data_bytes_max: usize,
+}
+
 /// Every setting, read and checked.
 #[derive(Clone, Debug)]
 pub struct Settings {
@@ -148,6 +157,8 @@ pub struct Settings {
     pub maze: Maze,
     /// Where the traffic comes from, and its bounds.
     pub traffic: Traffic,
+    /// The bounds of the tracker.
+    pub tracker: Tracker,
 }
 
 impl Settings {
@@ -199,6 +210,7 @@ impl Settings {
             chat: Chat::read(layers)?,
             maze: Maze::read(layers)?,
             traffic: Traffic::read(layers)?,
+            tracker: Tracker::read(layers)?,
         })
     }
 
@@ -294,6 +306,25 @@ impl Traffic {
             },
             frame_bytes_max: bytes("traffic.frame_bytes_max", 1 << 10..=1 << 30)?,
             feed_bytes_max: bytes("traffic.feed_bytes_max", 4 << 10..=64 << 20)?,
+        })
+    }
+}
+
+impl Tracker {
+    fn read(layers: &Layers) -> Result<Self, Unusable> {
+        let count = |key, range| layers.take(key, |text| parse::count(text, range)).map(narrow);
+        let bytes = |key, range| layers.take(key, |text| parse::bytes(text, range));
+        let data_bytes_max = bytes("tracker.data_bytes_max", 1..=1 << 30)?;
+        let capacity = count("tracker.capacity", 1..=1 << 28)?;
+        // What all their counts take together is allocated in one piece: 24 GiB at most.
+        let peers_max = 1024.min((1 << 30) / u64::from(capacity));
+        Ok(Self {
+            limits: tracker::Limits {
+                capacity,
+                bytes_max: bytes("tracker.bytes_max", 1..=1 << 40)?,
+                peers_max: count("tracker.peers_max", 0..=peers_max)?,
+            },
+            data_bytes_max: usize::try_from(data_bytes_max).unwrap_or(usize::MAX),
         })
     }
 }

@@ -10,13 +10,14 @@ use anyhow::Context;
 use tidings_core::machine::chat::Chat;
 use tidings_core::machine::maze::Maze;
 use tidings_core::machine::rockets::Rockets;
+use tidings_core::machine::tracker::Tracker;
 use tidings_core::machine::traffic::Traffic;
 use tidings_log::sqlite::{Options, Sqlite};
 use tidings_node::{Builder, Node, Progress};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
-use crate::adapter::{chat, maze, rockets, traffic};
+use crate::adapter::{chat, maze, rockets, tracker, traffic};
 use crate::config::Settings;
 use crate::service::Service;
 use crate::wire::http::accept;
@@ -47,14 +48,15 @@ pub(crate) struct Parts {
     chat: OnceLock<Arc<chat::Adapter>>,
     maze: OnceLock<maze::Adapter>,
     traffic: OnceLock<traffic::Adapter>,
+    tracker: OnceLock<Arc<tracker::Adapter>>,
     connections: Arc<accept::Counters>,
 }
 
 impl Parts {
     fn new(connections: Arc<accept::Counters>) -> Self {
-        let (node, rockets) = (OnceLock::new(), OnceLock::new());
-        let (chat, maze, traffic) = (OnceLock::new(), OnceLock::new(), OnceLock::new());
-        Self { node, rockets, chat, maze, traffic, connections }
+        let (node, rockets, chat) = (OnceLock::new(), OnceLock::new(), OnceLock::new());
+        let (maze, traffic, tracker) = (OnceLock::new(), OnceLock::new(), OnceLock::new());
+        Self { node, rockets, chat, maze, traffic, tracker, connections }
     }
 }
 
@@ -178,6 +180,8 @@ impl Bound {
         let mazes = builder.add_tapped(id, name, Maze::new(settings.maze.limits), outlet);
         let (id, name) = (Service::Traffic.machine(), Service::Traffic.name());
         let traffics = builder.add(id, name, Traffic::new(settings.traffic.limits));
+        let (id, name) = (Service::Tracker.machine(), Service::Tracker.name());
+        let trackers = builder.add(id, name, Tracker::new(settings.tracker.limits));
         let node = match settings.data.clone() {
             None => builder.start_in_memory(),
             Some(data) => {
@@ -213,6 +217,9 @@ impl Bound {
         let adapter = traffic::Adapter::start(traffics, settings.traffic, durable, stop).await;
         let adapter = adapter.context("the settings cannot be stored")?;
         let traffics = server.parts.traffic.get_or_init(|| adapter);
+        let adapter = tracker::Adapter::start(trackers, settings.tracker, bounds).await;
+        let adapter = adapter.context("the settings cannot be stored")?;
+        let trackers = server.parts.tracker.get_or_init(|| adapter);
         let (mut api, mut hot) = (routes::common(&server.parts), Vec::new());
         for service in &settings.services {
             match service {
@@ -228,6 +235,10 @@ impl Bound {
                 Service::Traffic => {
                     api = api.merge(traffics.routes());
                     server.serving.extend(traffics.serve());
+                }
+                Service::Tracker => {
+                    api = api.merge(Arc::clone(trackers).routes());
+                    hot.push(trackers.hot_routes());
                 }
             }
         }

@@ -15,11 +15,14 @@ pub enum Service {
     Maze,
     /// Calls per window between the parents of services, counted from a WebSocket.
     Traffic,
+    /// The last messages that peers have relayed, distinct by id.
+    Tracker,
 }
 
 impl Service {
     /// All of them.
-    pub const ALL: [Self; 4] = [Self::Rockets, Self::Chat, Self::Maze, Self::Traffic];
+    pub const ALL: [Self; 5] =
+        [Self::Rockets, Self::Chat, Self::Maze, Self::Traffic, Self::Tracker];
 
     /// Its name, everywhere.
     pub const fn name(self) -> &'static str {
@@ -28,6 +31,7 @@ impl Service {
             Self::Chat => "chat",
             Self::Maze => "maze",
             Self::Traffic => "traffic",
+            Self::Tracker => "tracker",
         }
     }
 
@@ -38,6 +42,7 @@ impl Service {
             Self::Chat => 2,
             Self::Maze => 3,
             Self::Traffic => 4,
+            Self::Tracker => 5,
         }
     }
 

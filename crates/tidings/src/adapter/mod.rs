@@ -4,4 +4,5 @@
 pub(crate) mod chat;
 pub(crate) mod maze;
 pub(crate) mod rockets;
+pub(crate) mod tracker;
 pub(crate) mod traffic;

@@ -47,6 +47,7 @@ pub(super) fn command() -> Command {
             ),
             Service::Maze => maze_command(service.name()),
             Service::Traffic => traffic_command(service.name()),
+            Service::Tracker => Command::new(service.name()),
         })
     })
 }
@@ -148,6 +149,7 @@ async fn drill_all(
                 let http = Some(target.clone());
                 traffic::run(upstream, http, &options, Progress::shown()).await?
             }
+            Service::Tracker => continue,
         };
         say(format_args!("{verdict}"))?;
         passed &= verdict.passed();

@@ -107,6 +107,9 @@ async fn metrics(State(parts): State<Arc<Parts>>) -> Response {
     if let Some(traffic) = parts.traffic.get() {
         traffic.metrics(&mut text);
     }
+    if let Some(tracker) = parts.tracker.get() {
+        tracker.metrics(&mut text);
+    }
     let content_type = HeaderValue::from_static(Text::CONTENT_TYPE);
     ([(header::CONTENT_TYPE, content_type)], text.into_string()).into_response()
 }

@@ -26,6 +26,7 @@ use crate::wire::http::Problem;
         (name = "chat", description = "An inbox for each user, whose messages expire and are handed out once"),
         (name = "maze", description = "Numbered events over TCP, put in order and passed on by who follows whom"),
         (name = "traffic", description = "Calls per window between the parents of services, counted from a WebSocket"),
+        (name = "tracker", description = "The last messages that peers have relayed, distinct by id, in order of arrival"),
         (name = "system", description = "How the server is"),
     ),
 )]

@@ -17,4 +17,5 @@ mod list;
 mod rockets;
 mod support;
 mod system;
+mod tracker;
 mod traffic;

@@ -23,7 +23,7 @@ use uuid::Uuid;
 use super::query::Query;
 use super::waiters::Place;
 use super::{Adapter, JSON, NO_STORE};
-use crate::wire::http::Problem;
+use crate::wire::http::{Problem, json};
 
 /// An answer larger than this is written a piece of this size at a time.
 const PIECE_BYTES: usize = 64 << 10;
@@ -230,8 +230,7 @@ fn pieces(messages: Vec<(Id, Box<str>)>, piece_bytes: usize) -> impl Iterator<It
 
 fn message(out: &mut Vec<u8>, id: &Id, text: &str) {
     out.extend_from_slice(b"{\"text\":");
-    // Writing to memory does not fail.
-    drop(serde_json::to_writer(&mut *out, text));
+    json::text(out, text);
     out.extend_from_slice(b",\"id\":\"");
     let mut buffer = Uuid::encode_buffer();
     let id = Uuid::from_bytes(*id).as_hyphenated().encode_lower(&mut buffer);

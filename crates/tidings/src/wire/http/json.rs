@@ -67,3 +67,9 @@ fn missing(why: &str) -> Option<&str> {
 pub(crate) fn shortened(text: &str) -> &str {
     text.char_indices().nth(60).map_or(text, |(end, _)| text.get(..end).unwrap_or(text))
 }
+
+/// Writes a text in its quotation marks.
+pub(crate) fn text(out: &mut Vec<u8>, text: &str) {
+    // Writing to memory does not fail, and a text is always one of JSON.
+    drop(serde_json::to_writer(out, text));
+}

@@ -1,0 +1,259 @@
+//! The tracker over HTTP.
+
+use std::sync::Arc;
+
+use axum::extract::{Request, State};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri, header};
+use axum::response::{IntoResponse, Response};
+use tidings_core::machine::tracker::{Command, Reply, Tracker};
+use tidings_node::{Handle, Refused};
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
+
+use crate::config::{self, Http};
+use crate::wire::http::accept::{Answering, HotRoutes};
+use crate::wire::http::body::MessageBody;
+use crate::wire::http::{Problem, page};
+use crate::wire::metrics::Text;
+
+mod list;
+mod post;
+mod schema;
+
+/// The path of all messages; those of one stand below it.
+const MESSAGES: &str = "/tracker/messages";
+const JSON: (HeaderName, HeaderValue) =
+    (header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+
+static OTHER_RELAYS: HeaderName = HeaderName::from_static("tidings-other-relays");
+
+/// What the handlers share.
+pub(crate) struct Adapter {
+    machine: Handle<Tracker>,
+    settings: config::Tracker,
+    http: Http,
+}
+
+impl Adapter {
+    /// Brings the machine's bounds in line with the settings.
+    pub(crate) async fn start(
+        machine: Handle<Tracker>,
+        settings: config::Tracker,
+        http: Http,
+    ) -> Result<Arc<Self>, Refused> {
+        if machine.read(|machine| machine.limits() != settings.limits) {
+            machine.propose(Command::Configure(settings.limits)).await?;
+        }
+        Ok(Arc::new(Self { machine, settings, http }))
+    }
+
+    /// Its routes, with their description.
+    pub(crate) fn routes(self: Arc<Self>) -> OpenApiRouter {
+        OpenApiRouter::new()
+            .routes(routes!(post_message, list_messages))
+            .routes(routes!(show_message, delete_message))
+            .routes(routes!(show_peers))
+            .with_state(self)
+    }
+
+    /// The route that is taken most, for going around the router.
+    pub(crate) fn hot_routes(self: &Arc<Self>) -> HotRoutes {
+        let adapter = Arc::clone(self);
+        Box::new(move |request| {
+            if *request.method() != Method::POST || request.uri().path() != MESSAGES {
+                return Answering::NotMine(request);
+            }
+            let adapter = Arc::clone(&adapter);
+            Answering::Later(Box::pin(async move {
+                let (head, body) = request.into_parts();
+                adapter.post(&head.headers, body).await
+            }))
+        })
+    }
+
+    async fn post(&self, headers: &HeaderMap, body: impl MessageBody) -> Response {
+        post::take(self, headers, body).await.unwrap_or_else(IntoResponse::into_response)
+    }
+
+    fn list(&self, uri: &Uri) -> Result<Response, Problem> {
+        let query = list::Query::read(uri.query())?;
+        let (body, next) = self.machine.read(|machine| query.run(machine));
+        let mut response = ([JSON], body).into_response();
+        let next = next.map(|next| page::cursor(&next));
+        let link = next.and_then(|next| page::next_link(uri.path(), uri.query(), &next));
+        response.headers_mut().extend(link.map(|link| (header::LINK, link)));
+        Ok(response)
+    }
+
+    fn show(&self, uri: &Uri) -> Result<Response, Problem> {
+        let id = id_of(uri)?;
+        let body = self.machine.read(|machine| {
+            let mut body = Vec::new();
+            machine.get(&id).map(|message| list::message(&mut body, message))?;
+            Some(body)
+        });
+        Ok(([JSON], body.ok_or_else(not_found)?).into_response())
+    }
+
+    fn peers(&self, uri: &Uri) -> Result<Response, Problem> {
+        let id = id_of(uri)?;
+        let found = self.machine.read(|machine| {
+            let (peers, others) = machine.peers(&id)?;
+            let mut body = Vec::new();
+            list::counts(&mut body, peers);
+            Some((body, others))
+        });
+        let (body, others) = found.ok_or_else(not_found)?;
+        if self.settings.limits.peers_max == 0 {
+            let detail = "relays are not counted here (tracker.peers_max is 0)";
+            return Err(Problem::new(StatusCode::NOT_FOUND, detail));
+        }
+        Ok(([JSON, (OTHER_RELAYS.clone(), others.into())], body).into_response())
+    }
+
+    async fn delete(&self, uri: &Uri) -> Result<StatusCode, Problem> {
+        let id = id_of(uri)?;
+        match self.machine.propose(Command::Remove { id }).await? {
+            Reply::Done => Ok(StatusCode::NO_CONTENT),
+            Reply::NotFound | Reply::New { .. } | Reply::Duplicate => Err(not_found()),
+        }
+    }
+
+    /// Appends its counters and gauges.
+    pub(crate) fn metrics(&self, out: &mut Text) {
+        let (counters, stats, bytes) =
+            self.machine.read(|machine| (*machine.counters(), machine.stats(), machine.bytes()));
+        let outcomes = [
+            ("new", counters.new),
+            ("duplicate", counters.duplicates),
+            ("removed", counters.removed),
+        ];
+        let name = "tidings_tracker_messages_total";
+        out.counters(name, "Messages by what became of them.", "outcome", &outcomes);
+        let bounds = [
+            ("capacity", counters.capacity),
+            ("bytes_max", counters.bytes_max),
+            ("peers_max", counters.peers_max),
+        ];
+        let name = "tidings_tracker_bounds_total";
+        out.counters(name, "How often a bound was reached.", "bound", &bounds);
+        out.gauge("tidings_tracker_messages", "Messages tracked.", stats.len);
+        out.gauge("tidings_tracker_bytes", "What their ids, peers and data take.", bytes);
+        let help = "The most places ever tried for one id; more than ten: somebody makes ids collide.";
+        out.gauge("tidings_tracker_probe_longest", help, stats.probe_longest);
+    }
+}
+
+fn not_found() -> Problem {
+    Problem::new(StatusCode::NOT_FOUND, "message not found: it never came, was removed, or dropped")
+}
+
+/// The id that a path such as `/tracker/messages/a%2Fb/peers` names.
+fn id_of(uri: &Uri) -> Result<Box<str>, Problem> {
+    let rest = uri.path().strip_prefix(MESSAGES).and_then(|rest| rest.strip_prefix('/'));
+    let segment = rest.unwrap_or_default().split('/').next().unwrap_or_default();
+    let id = percent_encoding::percent_decode_str(segment).decode_utf8();
+    let id = id.map_err(|_| Problem::field("id", "it is not UTF-8"))?;
+    post::check_name("id", &id)?;
+    Ok(id.into())
+}
+
+type Shared = State<Arc<Adapter>>;
+
+/// Add a message
+///
+/// The first to come under an id is kept; a full tracker drops the oldest. 2xx means that it is durable.
+#[utoipa::path(
+    post,
+    path = "/tracker/messages",
+    tag = "tracker",
+    request_body(content = schema::Message, content_type = "application/json"),
+    responses(
+        (status = 201, description = "It is new, and tracked now.", body = schema::Added, headers(("Location" = String, description = "Where it is"))),
+        (status = 200, description = "Its id is known: what came first stays.", body = schema::Added),
+        (status = 400, description = "Not a message: nothing was changed.", body = Problem, content_type = "application/problem+json"),
+        (status = 408, description = "The body did not come in time.", body = Problem, content_type = "application/problem+json"),
+        (status = 413, description = "The body or the data is too large.", body = Problem, content_type = "application/problem+json"),
+        (status = 415, description = "The media type is another one.", body = Problem, content_type = "application/problem+json"),
+        (status = 503, description = "It cannot be stored now: nothing was changed, try again.", body = Problem, content_type = "application/problem+json"),
+    ),
+)]
+async fn post_message(State(adapter): Shared, request: Request) -> Response {
+    let (head, body) = request.into_parts();
+    adapter.post(&head.headers, body).await
+}
+
+/// List the messages
+///
+/// In order of arrival, page by page: a page ends after `limit` messages, or with the one that makes it a
+/// mebibyte.
+#[utoipa::path(
+    get,
+    path = "/tracker/messages",
+    tag = "tracker",
+    params(list::Parameters),
+    responses(
+        (status = 200, description = "A page; `Link` says where the next one is.", body = Vec<schema::Message>,
+            headers(("Link" = String, description = "rel=\"next\": the next page (RFC 8288)"))),
+        (status = 400, description = "A parameter is wrong.", body = Problem, content_type = "application/problem+json"),
+    ),
+)]
+async fn list_messages(State(adapter): Shared, uri: Uri) -> Response {
+    adapter.list(&uri).unwrap_or_else(IntoResponse::into_response)
+}
+
+/// One message
+#[utoipa::path(
+    get,
+    path = "/tracker/messages/{id}",
+    tag = "tracker",
+    params(("id" = String, Path, description = "Which one, percent-encoded")),
+    responses(
+        (status = 200, description = "The message as it came first.", body = schema::Message),
+        (status = 400, description = "That is no id.", body = Problem, content_type = "application/problem+json"),
+        (status = 404, description = "It is not tracked.", body = Problem, content_type = "application/problem+json"),
+    ),
+)]
+async fn show_message(State(adapter): Shared, uri: Uri) -> Response {
+    adapter.show(&uri).unwrap_or_else(IntoResponse::into_response)
+}
+
+/// Remove a message
+///
+/// Should it come again, it is a new one.
+#[utoipa::path(
+    delete,
+    path = "/tracker/messages/{id}",
+    tag = "tracker",
+    params(("id" = String, Path, description = "Which one, percent-encoded")),
+    responses(
+        (status = 204, description = "It is not tracked any more."),
+        (status = 400, description = "That is no id.", body = Problem, content_type = "application/problem+json"),
+        (status = 404, description = "It is not tracked.", body = Problem, content_type = "application/problem+json"),
+        (status = 503, description = "That cannot be stored now: nothing was changed, try again.", body = Problem, content_type = "application/problem+json"),
+    ),
+)]
+async fn delete_message(State(adapter): Shared, uri: Uri) -> Response {
+    let deleted = adapter.delete(&uri).await;
+    deleted.map_or_else(IntoResponse::into_response, IntoResponse::into_response)
+}
+
+/// Who relayed a message
+///
+/// How often each peer did, in the order of their first time. The first `tracker.peers_max` peers are
+/// counted one by one, all others together in `Tidings-Other-Relays`.
+#[utoipa::path(
+    get,
+    path = "/tracker/messages/{id}/peers",
+    tag = "tracker",
+    params(("id" = String, Path, description = "Which message, percent-encoded")),
+    responses(
+        (status = 200, description = "Peers and counts.", body = std::collections::BTreeMap<String, u32>,
+            headers(("Tidings-Other-Relays" = u32, description = "Relays by other peers"))),
+        (status = 400, description = "That is no id.", body = Problem, content_type = "application/problem+json"),
+        (status = 404, description = "It is not tracked, or relays are not counted.", body = Problem, content_type = "application/problem+json"),
+    ),
+)]
+async fn show_peers(State(adapter): Shared, uri: Uri) -> Response {
+    adapter.peers(&uri).unwrap_or_else(IntoResponse::into_response)
+}

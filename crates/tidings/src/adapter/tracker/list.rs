@@ -1,0 +1,119 @@
+//! Pages of messages, and messages as JSON.
+
+use base64::engine::general_purpose::STANDARD;
+use base64::write::EncoderWriter;
+use serde::{Deserialize, Serialize};
+use std::io::Write as _;
+use tidings_core::machine::tracker::{Message, Tracker};
+use utoipa::IntoParams;
+
+use crate::wire::http::{Problem, json, page};
+
+/// The most messages on a page, and how many are on one unless asked otherwise.
+const LIMIT_MAX: usize = 10_000;
+const LIMIT: usize = 1_000;
+/// A page that has become so long ends: who adds messages waits while it is written.
+const PAGE_BYTES: usize = 1 << 20;
+
+/// What can be asked for.
+#[derive(IntoParams)]
+#[into_params(parameter_in = Query)]
+#[expect(dead_code, reason = "describes what `Query::read` reads")]
+pub(super) struct Parameters {
+    /// How many on a page, 1 to 10000.
+    #[param(minimum = 1, maximum = 10000, default = 1000)]
+    limit: Option<u32>,
+    /// Where the page begins: from the `Link` header of the page before.
+    cursor: Option<String>,
+}
+
+/// Where a page begins: behind this message, which may be gone by then.
+#[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Place {
+    arrival: u64,
+    id: String,
+}
+
+/// A request for a page.
+#[derive(Debug)]
+pub(super) struct Query {
+    limit: usize,
+    after: Option<Place>,
+}
+
+impl Query {
+    /// # Errors
+    /// 400 naming the parameter and what is allowed.
+    pub(super) fn read(query: Option<&str>) -> Result<Self, Problem> {
+        let mut read = Self { limit: LIMIT, after: None };
+        for (name, value) in form_urlencoded::parse(query.unwrap_or_default().as_bytes()) {
+            match &*name {
+                "limit" => {
+                    let limit = value.parse().ok().filter(|limit| (1..=LIMIT_MAX).contains(limit));
+                    read.limit = limit.ok_or_else(|| {
+                        let why = format!("{value:?} is not allowed; allowed are 1 to {LIMIT_MAX}");
+                        Problem::field(&name, why)
+                    })?;
+                }
+                "cursor" => read.after = Some(page::read_cursor(&value)?),
+                _ => {
+                    let why = "there is no such parameter; there are limit and cursor";
+                    return Err(Problem::field(&name, why));
+                }
+            }
+        }
+        Ok(read)
+    }
+
+    /// The page as JSON, and where the next one begins.
+    pub(super) fn run(&self, tracker: &Tracker) -> (Vec<u8>, Option<Place>) {
+        let after = self.after.as_ref().map(|place| (place.arrival, &*place.id));
+        let mut messages = tracker.messages(after).peekable();
+        let (mut body, mut last) = (vec![b'['], None);
+        while body.len() < PAGE_BYTES
+            && let Some(shown) = messages.next()
+        {
+            message(&mut body, shown);
+            body.push(b',');
+            let count = last.map_or(1, |(count, _)| count + 1);
+            last = Some((count, shown));
+            if count == self.limit {
+                break;
+            }
+        }
+        if last.is_some() {
+            // The comma behind the last one.
+            body.pop();
+        }
+        body.push(b']');
+        let last = last.filter(|_| messages.peek().is_some());
+        let place = |(_, at): (_, &Message)| Place { arrival: at.arrival, id: at.id.to_string() };
+        (body, last.map(place))
+    }
+}
+
+/// Writes a message.
+pub(super) fn message(out: &mut Vec<u8>, message: &Message) {
+    out.extend_from_slice(b"{\"id\":");
+    json::text(out, &message.id);
+    out.extend_from_slice(b",\"peerId\":");
+    json::text(out, &message.peer_id);
+    out.extend_from_slice(b",\"data\":\"");
+    // Writing to memory does not fail.
+    drop(EncoderWriter::new(&mut *out, &STANDARD).write_all(&message.data));
+    out.extend_from_slice(b"\"}");
+}
+
+/// Writes an object of counts.
+pub(super) fn counts<'a>(out: &mut Vec<u8>, counts: impl Iterator<Item = (&'a str, u32)>) {
+    out.push(b'{');
+    for (place, (name, count)) in counts.enumerate() {
+        if place > 0 {
+            out.push(b',');
+        }
+        json::text(out, name);
+        out.push(b':');
+        out.extend_from_slice(itoa::Buffer::new().format(count).as_bytes());
+    }
+    out.push(b'}');
+}
