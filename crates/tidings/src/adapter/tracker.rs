@@ -139,7 +139,8 @@ impl Adapter {
         out.counters(name, "How often a bound was reached.", "bound", &bounds);
         out.gauge("tidings_tracker_messages", "Messages tracked.", stats.len);
         out.gauge("tidings_tracker_bytes", "What their ids, peers and data take.", bytes);
-        let help = "The most places ever tried for one id; more than ten: somebody makes ids collide.";
+        let help =
+            "The most places ever tried for one id; more than ten: somebody makes ids collide.";
         out.gauge("tidings_tracker_probe_longest", help, stats.probe_longest);
     }
 }

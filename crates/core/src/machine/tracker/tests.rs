@@ -30,7 +30,7 @@ fn ids(machine: &Tracker) -> Vec<&str> {
     machine.messages(None).map(|message| &*message.id).collect()
 }
 
-fn peers(machine: &Tracker, id: &str) -> (Vec<(Box<str>, u32)>, u32) {
+fn peers(machine: &Tracker, id: &str) -> (Peers, u32) {
     let (peers, others) = machine.peers(id).unwrap();
     (peers.map(|(peer, count)| (peer.into(), count)).collect(), others)
 }
@@ -125,10 +125,13 @@ fn a_list_goes_on_behind_a_message_whatever_has_gone() {
     assert_eq!(after(&machine, 1, "a"), ["c".into(), "d".into(), "b".into(), "e".into()]);
 }
 
-/// The dumbest tracker: a list.
+/// The peers of a message with their counts.
+type Peers = Vec<(Box<str>, u32)>;
+
+/// The dumbest tracker: a list, with the counts of each and those of others.
 #[derive(Default)]
 struct Model {
-    messages: Vec<(Message, Vec<(Box<str>, u32)>, u32)>,
+    messages: Vec<(Message, Peers, u32)>,
     arrivals: u64,
 }
 
@@ -141,7 +144,7 @@ impl Model {
         {
             self.messages.remove(0);
         }
-        (before - self.messages.len()) as u32
+        u32::try_from(before - self.messages.len()).unwrap()
     }
 
     fn relay(&mut self, id: &str, peer: &str, limits: Limits) {

@@ -76,8 +76,9 @@ fn decode(text: &str, bytes_max: usize) -> Result<Vec<u8>, Problem> {
     })?;
     if data.len() > bytes_max {
         let length = data.len();
-        let why =
-            format!("{length} bytes are too many; allowed are {bytes_max} (tracker.data_bytes_max)");
+        let why = format!(
+            "{length} bytes are too many; allowed are {bytes_max} (tracker.data_bytes_max)"
+        );
         return Err(Problem::field("data", why).with_status(StatusCode::PAYLOAD_TOO_LARGE));
     }
     Ok(data)
