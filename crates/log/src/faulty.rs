@@ -156,6 +156,24 @@ impl<L: Log> Log for Faulty<L> {
         self.whole()?;
         self.inner.check()
     }
+
+    fn is_shared(&self) -> bool {
+        self.inner.is_shared()
+    }
+
+    fn on_news(&mut self, tell: Box<dyn Fn() + Send + Sync>) {
+        self.inner.on_news(tell);
+    }
+
+    fn share_snapshot(&mut self) -> Result<(), Error> {
+        self.whole()?;
+        self.inner.share_snapshot()
+    }
+
+    fn forget_snapshots(&mut self) -> Result<(), Error> {
+        self.whole()?;
+        self.inner.forget_snapshots()
+    }
 }
 
 #[cfg(test)]

@@ -252,4 +252,34 @@ pub trait Log: Send {
     /// # Errors
     /// [`Error::Full`] or [`Error::Store`] with the reason why not.
     fn check(&mut self) -> Result<(), Error>;
+
+    /// Whether others may append to this log.
+    fn is_shared(&self) -> bool {
+        false
+    }
+
+    /// From here on `tell` is called, from any thread, when batches of others have become
+    /// readable. A log that nobody shares never calls it.
+    fn on_news(&mut self, tell: Box<dyn Fn() + Send + Sync>) {
+        drop(tell);
+    }
+
+    /// Puts the newest complete snapshot where those who share the log find it, and those who will:
+    /// only what such a snapshot covers may be truncated. Nothing happens in a log that nobody
+    /// shares.
+    ///
+    /// # Errors
+    /// [`Error::Store`]: the one that was shared before it stays.
+    fn share_snapshot(&mut self) -> Result<(), Error> {
+        Ok(())
+    }
+
+    /// Throws away the snapshots that are this handle's own, because what they hold is not to be
+    /// trusted: after a restart the shared one is read. Nothing happens in a log that nobody shares.
+    ///
+    /// # Errors
+    /// [`Error::Store`]: they are still there.
+    fn forget_snapshots(&mut self) -> Result<(), Error> {
+        Ok(())
+    }
 }

@@ -2,6 +2,7 @@
 //! "durable" means "as long as one handle of it is alive".
 
 use std::collections::{BTreeMap, VecDeque};
+use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::turn::{chunk_out_of_turn, snapshot_allowed};
@@ -29,7 +30,9 @@ pub struct Memory {
     shared: Arc<Mutex<Shared>>,
 }
 
-#[derive(Debug)]
+/// Who is told of what another origin appends.
+type Tell = Arc<dyn Fn() + Send + Sync>;
+
 struct Shared {
     /// The oldest position left.
     first: Position,
@@ -37,6 +40,16 @@ struct Shared {
     batches: VecDeque<Batch>,
     /// By origin; ordered, so that nothing here depends on a hash.
     owners: BTreeMap<Origin, Owner>,
+    /// By origin, the last that asked to be told.
+    told: BTreeMap<Origin, Tell>,
+    /// The newest snapshot that was shared.
+    snapshot: Option<Snapshot>,
+}
+
+impl fmt::Debug for Shared {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Shared").field("first", &self.first).field("next", &self.next()).finish()
+    }
 }
 
 /// What one origin has in the log beside its batches.
@@ -72,6 +85,8 @@ impl Memory {
             first: Position(1),
             batches: VecDeque::new(),
             owners: BTreeMap::from([(origin, Owner::default())]),
+            told: BTreeMap::new(),
+            snapshot: None,
         };
         Self { origin, shared: Arc::new(Mutex::new(shared)) }
     }
@@ -85,7 +100,8 @@ impl Memory {
     }
 
     /// The same log, appended to as another origin: two nodes on one stream. Each origin has its
-    /// own numbers and its own snapshot; truncation waits for the oldest snapshot of them all.
+    /// own numbers and its own snapshot; truncation waits for the oldest snapshot of them all, or
+    /// for one that was shared.
     #[must_use]
     pub fn join(&self, origin: Origin) -> Self {
         self.shared().owners.entry(origin).or_default().writing = None;
@@ -103,10 +119,11 @@ impl Shared {
         Position(self.first.0 + self.batches.len() as u64)
     }
 
-    /// The last position that the snapshot of every origin covers.
+    /// The last position that the snapshot of every origin covers, or the one that is shared.
     fn covered(&self) -> Position {
-        let of = |owner: &Owner| owner.snapshot.as_ref().map_or(Position(0), |s| s.position);
-        self.owners.values().map(of).min().unwrap_or_default()
+        let of = |snapshot: &Option<Snapshot>| snapshot.as_ref().map_or(Position(0), |s| s.position);
+        let oldest = self.owners.values().map(|owner| of(&owner.snapshot)).min();
+        oldest.unwrap_or_default().max(of(&self.snapshot))
     }
 
     fn index(&self, position: Position) -> usize {
@@ -130,8 +147,8 @@ impl Log for Memory {
     }
 
     fn append(&mut self, number: u64, body: &[u8]) -> Result<Position, AppendError> {
-        let mut shared = self.shared();
-        let shared = &mut *shared;
+        let mut guard = self.shared();
+        let shared = &mut *guard;
         let position = shared.next();
         let owner = shared.owners.entry(self.origin).or_default();
         let expected = owner.last_number + 1;
@@ -150,6 +167,10 @@ impl Log for Memory {
             number,
             body: body.to_vec(),
         });
+        let others = shared.told.iter().filter(|(origin, _)| **origin != self.origin);
+        let others: Vec<Tell> = others.map(|(_, tell)| Arc::clone(tell)).collect();
+        drop(guard);
+        others.iter().for_each(|tell| tell());
         Ok(position)
     }
 
@@ -203,7 +224,10 @@ impl Log for Memory {
     fn read_snapshot(&mut self) -> Result<Option<Snapshot>, Error> {
         let shared = self.shared();
         let owner = shared.owners.get(&self.origin);
-        Ok(owner.and_then(|owner| owner.snapshot.clone()))
+        let own = owner.and_then(|owner| owner.snapshot.as_ref());
+        // Where what is behind its own has been truncated, there is one that was shared.
+        let behind = |own: &&Snapshot| own.position.next() >= shared.first;
+        Ok(own.filter(behind).or(shared.snapshot.as_ref()).or(own).cloned())
     }
 
     fn truncate(&mut self, before: Position) -> Result<u64, Error> {
@@ -219,6 +243,28 @@ impl Log for Memory {
     }
 
     fn check(&mut self) -> Result<(), Error> {
+        Ok(())
+    }
+
+    fn is_shared(&self) -> bool {
+        self.shared().owners.len() > 1
+    }
+
+    fn on_news(&mut self, tell: Box<dyn Fn() + Send + Sync>) {
+        self.shared().told.insert(self.origin, tell.into());
+    }
+
+    fn share_snapshot(&mut self) -> Result<(), Error> {
+        let mut shared = self.shared();
+        let own = shared.owners.get(&self.origin).and_then(|owner| owner.snapshot.clone());
+        shared.snapshot = own.or(shared.snapshot.take());
+        Ok(())
+    }
+
+    fn forget_snapshots(&mut self) -> Result<(), Error> {
+        if let Some(owner) = self.shared().owners.get_mut(&self.origin) {
+            owner.snapshot = None;
+        }
         Ok(())
     }
 }

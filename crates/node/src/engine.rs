@@ -5,10 +5,11 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use tidings_core::machine::{Malformed, Timestamp};
+use tidings_core::machine::{Malformed, Timestamp, decode};
 use tidings_log::{AppendError, Batch, Log, Position};
 
-use crate::entry::{self, Header, TICK};
+use crate::agreement::Disagreement;
+use crate::entry::{self, Header, NODES, TICK};
 use crate::slot::{Erased, Refused};
 use crate::snapshot::{Applied, Taken};
 use crate::writer::Proposal;
@@ -20,8 +21,15 @@ const BATCH_BYTES: usize = 1 << 20;
 const SNAPSHOT_CHUNK_BYTES: usize = 1 << 20;
 /// How much of the log is read at once when recovering.
 const READ_BYTES: usize = 4 << 20;
-/// An append with an unknown outcome is tried again this often before the process ends.
+/// An append with an unknown outcome is tried again this often before the process ends. To a log that
+/// others share it is tried until it succeeds.
 const APPEND_TRIES_MAX: u32 = 100;
+/// An append that takes longer is told of: who waits for it is answered, and nobody else is taken.
+const STALLED_AFTER: Duration = Duration::from_secs(5);
+/// While another node ticks, this one is so much later: one of them is enough.
+const TICK_BEHIND_MS: u64 = 300;
+/// Another node that has not ticked for so long may be gone.
+const TICKED_LATELY_MS: u64 = 3_000;
 /// Recovery tells how far it is at most this often, and not before it has taken as long.
 const PROGRESS_EVERY: Duration = Duration::from_secs(1);
 
@@ -53,6 +61,17 @@ pub enum Fatal {
         /// The number of the machine.
         machine: u8,
     },
+    /// This node is not what the others are.
+    #[error(
+        "behind the checkpoint at position {} this node has come to {:032x} ({} of the nodes), others \
+         to {:032x} ({} of them): what it holds is not to be trusted and is thrown away; started again, \
+         it is built from the snapshot that the nodes share",
+        .0.position, .0.mine, .0.votes.0, .0.theirs, .0.votes.1
+    )]
+    Differs(Disagreement),
+    /// The node is to stop while an append has no outcome: what was proposed last may be in the log.
+    #[error("stopped while the log did not answer: {0}")]
+    Unanswered(String),
     /// The thread that owns the log could not be started.
     #[error("the log's thread cannot be started: {0}")]
     Thread(#[from] std::io::Error),
@@ -88,6 +107,10 @@ pub(crate) struct Engine {
     covered: u64,
     /// Batches up to here may go.
     truncate_before: Option<Position>,
+    /// What there is when others share the log.
+    sharing: Option<Sharing>,
+    /// Told when an append takes too long, and when it is done; says whether to go on trying.
+    on_stall: Box<dyn FnMut(Option<&str>) -> bool + Send>,
     pub(crate) stats: EngineStats,
 }
 
@@ -111,6 +134,7 @@ impl Engine {
     ) -> Result<Self, Fatal> {
         let number = log.last_number();
         let snapshot = log.read_snapshot()?;
+        let sharing = log.is_shared().then(|| Sharing::new(log.origin().0));
         let mut engine = Self {
             log,
             slots,
@@ -121,6 +145,8 @@ impl Engine {
             writing: None,
             covered: 0,
             truncate_before: None,
+            sharing,
+            on_stall: Box::new(|_| true),
             stats: EngineStats::default(),
         };
         if let Some(snapshot) = snapshot {
@@ -128,11 +154,17 @@ impl Engine {
             engine.restore(&snapshot.body).map_err(|why| Fatal::Malformed { position, why })?;
         }
         engine.replay(&mut progress)?;
+        // Its last batch may have been truncated by others, behind a snapshot that knows of it.
+        let applied = engine.applied.origins.get(&engine.origin()).copied().unwrap_or_default();
+        engine.number = engine.number.max(applied);
         Ok(engine)
     }
 
     /// Everything stored is applied: what comes from here on is new.
-    pub(crate) fn begin_now(&self) {
+    pub(crate) fn begin_now(&mut self) {
+        if let Some(sharing) = &mut self.sharing {
+            sharing.live = true;
+        }
         self.slots.iter().for_each(|slot| slot.begin_now());
     }
 
@@ -228,6 +260,11 @@ impl Engine {
         self.applied.at = at;
         for _ in 0..header.entries {
             let machine = entry::machine(&mut bytes).map_err(malformed)?;
+            if machine == NODES {
+                let notice = decode("a notice", &mut bytes).map_err(malformed)?;
+                self.heed(batch.origin.0, notice)?;
+                continue;
+            }
             let slot = self.slots.iter().find(|slot| slot.id() == machine & !TICK);
             let slot = slot.ok_or(Fatal::UnknownMachine { position, machine: machine & !TICK })?;
             self.applied.entries += 1;
@@ -235,6 +272,9 @@ impl Engine {
                 slot.apply_stored(at, self.applied.entries, &mut bytes).map_err(malformed)?;
             } else {
                 slot.tick(&mut || (at, self.applied.entries));
+                if let Some(sharing) = &mut self.sharing {
+                    sharing.others_ticked = at;
+                }
             }
         }
         if bytes.is_empty() {
@@ -262,7 +302,12 @@ impl Engine {
                 break;
             }
         }
-        let outcome = self.append(Header { at: self.applied.at.max(now), entries }, body);
+        let header = Header { at: self.applied.at.max(now), entries };
+        let outcome = self.append(header, body, &mut |why| {
+            for proposal in proposals.iter_mut().take(count) {
+                proposal.refuse(&Refused::Unknown(why.to_owned()));
+            }
+        });
         let batch = proposals.drain(..count);
         match outcome {
             Ok(at) => {
@@ -277,11 +322,11 @@ impl Engine {
             }
             Err(AppendFailed::Room(why)) => {
                 self.stats.refused += entries;
-                batch.for_each(|proposal| proposal.refuse(&Refused::NoRoom(why.clone())));
+                batch.for_each(|mut proposal| proposal.refuse(&Refused::NoRoom(why.clone())));
                 Ok(())
             }
             Err(AppendFailed::Fatal(fatal)) => {
-                batch.for_each(|proposal| proposal.refuse(&Refused::Failed(fatal.to_string())));
+                batch.for_each(|mut proposal| proposal.refuse(&Refused::Failed(fatal.to_string())));
                 Err(fatal)
             }
         }
@@ -291,14 +336,15 @@ impl Engine {
     /// had no room for it: then it is to be tried again later.
     pub(crate) fn tick(&mut self, now: Timestamp) -> Result<bool, Fatal> {
         let at = self.applied.at.max(now);
-        let due = |slot: &&Arc<dyn Erased>| slot.next_deadline().is_some_and(|due| due <= at);
+        let late = Timestamp(at.0.saturating_sub(self.ticks_behind_ms()));
+        let due = |slot: &&Arc<dyn Erased>| slot.next_deadline().is_some_and(|due| due <= late);
         let due: Vec<_> = self.slots.iter().filter(due).cloned().collect();
         if due.is_empty() {
             return Ok(true);
         }
         let mut body = self.new_body();
         body.extend(due.iter().map(|slot| slot.id() | TICK));
-        match self.append(Header { at, entries: due.len() as u64 }, body) {
+        match self.append(Header { at, entries: due.len() as u64 }, body, &mut |_| {}) {
             Ok(at) => {
                 for slot in due {
                     self.applied.entries += 1;
@@ -311,9 +357,10 @@ impl Engine {
         }
     }
 
-    /// The earliest deadline of any machine.
+    /// When the earliest deadline of any machine is to be ticked.
     pub(crate) fn next_deadline(&self) -> Option<Timestamp> {
-        self.slots.iter().filter_map(|slot| slot.next_deadline()).min()
+        let first = self.slots.iter().filter_map(|slot| slot.next_deadline()).min()?;
+        Some(Timestamp(first.0.saturating_add(self.ticks_behind_ms())))
     }
 
     /// An empty batch with room for its header, in the memory of the last one.
@@ -329,11 +376,16 @@ impl Engine {
     /// Appends one batch; retries while the outcome is unknown. Afterwards everything before the
     /// batch is applied and the batch itself is not. Returns the time at which to apply it: later
     /// than the header's when another node, whose clock is ahead, was faster.
-    fn append(&mut self, header: Header, mut body: Vec<u8>) -> Result<Timestamp, AppendFailed> {
+    fn append(
+        &mut self,
+        header: Header,
+        mut body: Vec<u8>,
+        stalled: &mut dyn FnMut(&str),
+    ) -> Result<Timestamp, AppendFailed> {
         if let Some(place) = body.first_chunk_mut() {
             *place = header.to_bytes();
         }
-        let appended = self.append_body(&body);
+        let appended = self.append_body(&body, stalled);
         let bytes = body.len() as u64;
         self.buffer = body;
         let position = self.catch_up_before(appended?).map_err(AppendFailed::Fatal)?;
@@ -346,21 +398,36 @@ impl Engine {
         Ok(self.applied.at)
     }
 
-    fn append_body(&mut self, body: &[u8]) -> Result<Position, AppendFailed> {
+    fn append_body(
+        &mut self,
+        body: &[u8],
+        stalled: &mut dyn FnMut(&str),
+    ) -> Result<Position, AppendFailed> {
         let number = self.number + 1;
-        let mut tries = 0;
+        let tries_max = if self.sharing.is_some() { u32::MAX } else { APPEND_TRIES_MAX };
+        let (mut tries, mut told, begun) = (0, false, Instant::now());
         loop {
             match self.log.append(number, body) {
                 Ok(position) => {
                     self.number = number;
+                    if told {
+                        (self.on_stall)(None);
+                    }
                     return Ok(position);
                 }
                 // A refusal means that nothing was written, unless an earlier try may have been.
                 Err(AppendError::Full(why)) if tries == 0 => return Err(AppendFailed::Room(why)),
                 Err(AppendError::Unknown(why) | AppendError::Full(why))
-                    if tries < APPEND_TRIES_MAX =>
+                    if tries < tries_max =>
                 {
                     tries += 1;
+                    if !told && begun.elapsed() >= STALLED_AFTER {
+                        told = true;
+                        stalled(&why);
+                    }
+                    if told && !(self.on_stall)(Some(&why)) {
+                        return Err(AppendFailed::Fatal(Fatal::Unanswered(why)));
+                    }
                     tracing::warn!(
                         number,
                         why,
@@ -373,9 +440,10 @@ impl Engine {
         }
     }
 
-    /// Whether so much was appended since the last snapshot that it is time for another.
+    /// Whether so much was appended since the last snapshot that it is time for another. Those who
+    /// share a log take theirs at checkpoints.
     pub(crate) fn snapshot_is_due(&self, log_bytes: u64) -> bool {
-        self.since_snapshot_bytes >= log_bytes && self.writing.is_none()
+        self.since_snapshot_bytes >= log_bytes && self.writing.is_none() && self.sharing.is_none()
     }
 
     /// Whether the log holds anything that no snapshot covers, be it written or half written. (One
@@ -388,16 +456,16 @@ impl Engine {
     /// Takes a snapshot: everything stands still meanwhile, so it is only copied here. It is to be
     /// sealed elsewhere and then given to [`Engine::write_snapshot`].
     pub(crate) fn take_snapshot(&mut self) -> Taken {
-        let mut states = Vec::new();
+        let (mut states, mut kept) = (Vec::new(), Vec::new());
         let mut machines = Vec::with_capacity(self.slots.len());
         for slot in &self.slots {
             let before = states.len();
-            slot.snapshot(&mut states);
+            kept.push(slot.snapshot(&mut states));
             machines.push((slot.id(), (states.len() - before) as u64));
             tracing::debug!(machine = slot.name(), bytes = states.len() - before, "snapshot taken");
         }
         self.since_snapshot_bytes = 0;
-        Taken { applied: self.applied.clone(), machines, states }
+        Taken { applied: self.applied.clone(), machines, states, kept }
     }
 
     /// Begins to write a sealed snapshot; [`Engine::work`] does it, a chunk at a time.
@@ -407,7 +475,7 @@ impl Engine {
 
     /// Does a little of what is to be done beside the commits: a chunk of a snapshot, a slice of
     /// the log to truncate. Returns whether there is more.
-    pub(crate) fn work(&mut self) -> bool {
+    pub(crate) fn work(&mut self, now: Timestamp) -> bool {
         if let Some((position, sealed, chunk)) = self.writing.take() {
             let from = chunk as usize * SNAPSHOT_CHUNK_BYTES;
             let rest = sealed.get(from..).unwrap_or_default();
@@ -416,8 +484,11 @@ impl Engine {
             match self.log.write_snapshot(position, chunk, body, last) {
                 Ok(()) if last => {
                     self.stats.snapshots += 1;
-                    self.covered = position.0;
-                    self.truncate_before = Some(position.next());
+                    let before = std::mem::replace(&mut self.covered, position.0);
+                    match &mut self.sharing {
+                        Some(sharing) => sharing.covered_before = before,
+                        None => self.truncate_before = Some(position.next()),
+                    }
                 }
                 Ok(()) => self.writing = Some((position, sealed, chunk + 1)),
                 Err(why) => {
@@ -425,8 +496,12 @@ impl Engine {
                     tracing::warn!(%position, %why, "the snapshot could not be written; the log keeps what it covers");
                 }
             }
+            if self.writing.is_none() {
+                self.snapshot_is_done();
+            }
             return true;
         }
+        self.share(now);
         if let Some(before) = self.truncate_before {
             match self.log.truncate(before) {
                 Ok(0) => self.truncate_before = None,
@@ -443,7 +518,14 @@ impl Engine {
     /// A snapshot could not be sealed; the next is taken when its turn comes.
     pub(crate) fn snapshot_failed(&mut self, why: &std::io::Error) {
         self.stats.snapshots_failed += 1;
+        self.snapshot_is_done();
         tracing::warn!(%why, "a snapshot could not be sealed; the log keeps what it covers");
+    }
+
+    /// Tells of appends that take too long, with the reason, and of their end. What it returns says
+    /// whether to go on trying.
+    pub(crate) fn on_stall(&mut self, tell: Box<dyn FnMut(Option<&str>) -> bool + Send>) {
+        self.on_stall = tell;
     }
 
     /// Whether an append could succeed now.
@@ -466,6 +548,10 @@ enum AppendFailed {
     Room(String),
     Fatal(Fatal),
 }
+
+mod sharing;
+
+use sharing::Sharing;
 
 #[cfg(test)]
 mod tests;

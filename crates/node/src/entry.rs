@@ -4,7 +4,9 @@
 //! format u8 | at u64 | entries u64 (both little-endian) | ( machine u8 | command )*
 //! ```
 //! A machine's number with [`TICK`] set is a tick and has no command. Commands delimit themselves.
+//! Number [`NODES`] is no machine: a [`Notice`] follows.
 
+use serde::{Deserialize, Serialize};
 use tidings_core::machine::{Malformed, Timestamp};
 
 /// The only format so far.
@@ -12,6 +14,24 @@ const FORMAT: u8 = 1;
 
 /// Set in the machine's number when the entry is a tick.
 pub(crate) const TICK: u8 = 0x80;
+
+/// Stands for no machine: what follows is for the nodes themselves.
+pub(crate) const NODES: u8 = 0;
+
+/// What nodes that share a log tell each other. Stored in the log: variants are only ever added at
+/// the end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) enum Notice {
+    /// Every node takes a snapshot of what it is behind this entry.
+    Checkpoint,
+    /// What the states of a node's machines came to behind a checkpoint.
+    Digest {
+        /// The batch of the checkpoint.
+        position: u64,
+        /// See [`crate::snapshot::Taken::digest`].
+        digest: u128,
+    },
+}
 
 /// What stands before the entries.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -60,6 +60,7 @@
 
 #![forbid(unsafe_code)]
 
+mod agreement;
 pub mod clock;
 mod engine;
 mod entry;
@@ -70,5 +71,6 @@ mod writer;
 mod node;
 
 pub use engine::{Fatal, Progress};
-pub use node::{Builder, Node, Settings, Stats};
+pub use agreement::Disagreement;
+pub use node::{Builder, Digest, Node, Settings, Stats};
 pub use slot::{Handle, Refused, Tap, Watched, Watcher, When};

@@ -62,6 +62,17 @@ pub struct Stats {
     pub snapshots_failed: u64,
 }
 
+/// What the machines of a node come to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Digest {
+    /// The last batch applied.
+    pub position: u64,
+    /// Entries applied since the beginning of the log.
+    pub entries: u64,
+    /// Of all states.
+    pub digest: u128,
+}
+
 /// What the handles, the node and its thread share.
 pub(crate) struct Shared {
     pub(crate) queue: Arc<Queue>,
@@ -70,6 +81,8 @@ pub(crate) struct Shared {
     /// Set when there is no log: entries are applied where they are proposed.
     in_memory: OnceLock<InMemory>,
     history: OnceLock<u64>,
+    /// Whether others share the log.
+    is_shared: AtomicBool,
     stats: Mutex<Stats>,
 }
 
@@ -147,6 +160,10 @@ impl Shared {
         }
     }
 
+    pub(crate) fn is_shared(&self) -> bool {
+        self.is_shared.load(Ordering::Relaxed)
+    }
+
     pub(crate) fn history(&self) -> u64 {
         *self.history.get_or_init(|| RandomState::new().hash_one(0))
     }
@@ -185,6 +202,7 @@ impl Builder {
             settings,
             in_memory: OnceLock::new(),
             history: OnceLock::new(),
+            is_shared: AtomicBool::new(false),
             stats: Mutex::default(),
         };
         Self { shared: Arc::new(shared), slots: Vec::new() }
@@ -258,12 +276,13 @@ impl Builder {
     /// [`Fatal`]: what is stored cannot be read or understood. Nothing was written.
     pub fn start(self, log: Box<dyn Log>, progress: impl FnMut(Progress)) -> Result<Node, Fatal> {
         let Self { shared, slots } = self;
-        let engine = Engine::recover(log, slots, progress).inspect_err(|fatal| {
+        let mut engine = Engine::recover(log, slots, progress).inspect_err(|fatal| {
             // Who has proposed already would wait for ever.
             shared.queue.end(&Refused::Failed(fatal.to_string()));
         })?;
         engine.begin_now();
         let _first_time = shared.history.set(engine.origin());
+        shared.is_shared.store(engine.is_shared(), Ordering::Relaxed);
         shared.publish(engine.applied(), engine.stats);
         if let Ok(runtime) = tokio::runtime::Handle::try_current() {
             runtime.spawn(Arc::clone(&shared.queue).gather());
@@ -315,9 +334,49 @@ impl Node {
         if let Some(memory) = self.shared.in_memory.get() {
             return memory.open();
         }
+        if let Some(why) = self.shared.queue.why_stalled() {
+            return Err(why);
+        }
         let (sender, receiver) = oneshot::channel();
         self.shared.queue.request(Request::Check(sender))?;
         receiver.await.unwrap_or(Err(Refused::Stopping))
+    }
+
+    /// Whether others share the log: what they append is applied here a little later.
+    pub fn is_shared(&self) -> bool {
+        self.shared.is_shared()
+    }
+
+    /// Waits until everything that was acknowledged by any node before this call is applied here.
+    /// Costs a commit, shared with all others of its time; nothing when nobody shares the log.
+    ///
+    /// # Errors
+    /// [`Refused`] when the log does not answer, or has no room.
+    pub async fn barrier(&self) -> Result<(), Refused> {
+        if !self.is_shared() {
+            return Ok(());
+        }
+        if let Some(why) = self.shared.queue.why_stalled() {
+            return Err(why);
+        }
+        let (sender, receiver) = oneshot::channel();
+        self.shared.queue.request(Request::Barrier(sender))?;
+        receiver.await.unwrap_or(Err(Refused::Stopping))
+    }
+
+    /// What the machines come to: how far they are, and a digest that is equal on all nodes that are
+    /// as far. `None` in memory. O(state): for tests and questions.
+    ///
+    /// # Errors
+    /// [`Refused`] when the node is stopping.
+    pub async fn digest(&self) -> Result<Option<Digest>, Refused> {
+        if self.shared.in_memory().is_some() {
+            return Ok(None);
+        }
+        let (sender, receiver) = oneshot::channel();
+        self.shared.queue.request(Request::Digest(sender))?;
+        let (position, entries, digest) = receiver.await.map_err(|_| Refused::Stopping)?;
+        Ok(Some(Digest { position, entries, digest }))
     }
 
     /// Waits until the log has failed and says why. The process must end then.

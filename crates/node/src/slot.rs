@@ -10,12 +10,20 @@ use tokio::sync::{Notify, oneshot};
 use crate::node::Shared;
 use crate::writer::{Proposal, Request};
 
-/// Why a proposal was not taken. Nothing has changed, unless it is [`Refused::Failed`].
+/// Why a proposal was not taken. Nothing has changed, unless it is [`Refused::Unknown`] or
+/// [`Refused::Failed`].
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Refused {
     /// The log has no room. Try again when there is.
     #[error("there is no room to store it: {0}")]
     NoRoom(String),
+    /// The log does not answer. Try again.
+    #[error("the log does not answer: {0}")]
+    Silent(String),
+    /// The log does not answer. Try again: if it was stored after all, the machines recognise it as
+    /// far as what they are asked can be recognised.
+    #[error("the log does not answer, and whether it was stored is not known: {0}")]
+    Unknown(String),
     /// The node is stopping.
     #[error("the node is stopping")]
     Stopping,
@@ -157,7 +165,8 @@ pub(crate) trait Erased: Send + Sync {
     /// lock.
     fn tick(&self, stamp: &mut dyn FnMut() -> (Timestamp, u64));
     fn next_deadline(&self) -> Option<Timestamp>;
-    fn snapshot(&self, out: &mut Vec<u8>);
+    /// Appends its state, and says how much of it is kept events.
+    fn snapshot(&self, out: &mut Vec<u8>) -> usize;
     fn restore(&self, bytes: &[u8]) -> Result<(), Malformed>;
     /// Events up to this entry were never here.
     fn begin_after(&self, entry: u64);
@@ -195,13 +204,16 @@ impl<M: Machine> Erased for Slot<M> {
         state.machine.next_deadline().filter(|_| state.ticking)
     }
 
-    fn snapshot(&self, out: &mut Vec<u8>) {
+    fn snapshot(&self, out: &mut Vec<u8>) -> usize {
+        let before = out.len();
         let state = self.lock();
         encode(&(state.kept.complete_after, state.kept.events.len() as u64), out);
         for event in &state.kept.events {
             encode(event, out);
         }
+        let kept = out.len() - before;
         state.machine.snapshot(out);
+        kept
     }
 
     fn restore(&self, mut bytes: &[u8]) -> Result<(), Malformed> {
@@ -281,7 +293,7 @@ impl<M: Machine> Handle<M> {
     pub(crate) fn proposal(&self, command: M::Command) -> (Box<dyn Proposal>, Awaited<M::Reply>) {
         let (reply, receiver) = oneshot::channel();
         let (slot, stage) = (Arc::clone(&self.slot), Stage::Waiting(command));
-        (Box::new(Single { slot, stage, reply }), receiver)
+        (Box::new(Single { slot, stage, reply: Some(reply) }), receiver)
     }
 
     /// Has all commands logged in one commit and applied; the replies are in their order. Readers
@@ -311,7 +323,7 @@ impl<M: Machine> Handle<M> {
     ) -> (Box<dyn Proposal>, Awaited<Vec<M::Reply>>) {
         let (reply, receiver) = oneshot::channel();
         let (slot, entries) = (Arc::clone(&self.slot), commands.len() as u64);
-        (Box::new(Bulk { slot, entries, stage: Stage::Waiting(commands), reply }), receiver)
+        (Box::new(Bulk { slot, entries, stage: Stage::Waiting(commands), reply: Some(reply) }), receiver)
     }
 
     fn after_direct(&self) {
@@ -452,7 +464,8 @@ enum Stage<C, R> {
 struct Single<M: Machine> {
     slot: Arc<Slot<M>>,
     stage: Stage<M::Command, Option<M::Reply>>,
-    reply: oneshot::Sender<Result<M::Reply, Refused>>,
+    /// Gone when it was answered early.
+    reply: Option<oneshot::Sender<Result<M::Reply, Refused>>>,
 }
 
 impl<M: Machine> Proposal for Single<M> {
@@ -477,13 +490,15 @@ impl<M: Machine> Proposal for Single<M> {
 
     fn answer(self: Box<Self>) {
         // The one who asked may have gone away; the command is applied all the same.
-        if let Stage::Applied(Some(reply)) = self.stage {
-            drop(self.reply.send(Ok(reply)));
+        if let (Stage::Applied(Some(reply)), Some(to)) = (self.stage, self.reply) {
+            drop(to.send(Ok(reply)));
         }
     }
 
-    fn refuse(self: Box<Self>, why: &Refused) {
-        drop(self.reply.send(Err(why.clone())));
+    fn refuse(&mut self, why: &Refused) {
+        if let Some(to) = self.reply.take() {
+            drop(to.send(Err(why.clone())));
+        }
     }
 }
 
@@ -492,7 +507,8 @@ struct Bulk<M: Machine> {
     slot: Arc<Slot<M>>,
     entries: u64,
     stage: Stage<Vec<M::Command>, Vec<M::Reply>>,
-    reply: oneshot::Sender<Result<Vec<M::Reply>, Refused>>,
+    /// Gone when it was answered early.
+    reply: Option<oneshot::Sender<Result<Vec<M::Reply>, Refused>>>,
 }
 
 impl<M: Machine> Proposal for Bulk<M> {
@@ -524,12 +540,14 @@ impl<M: Machine> Proposal for Bulk<M> {
     }
 
     fn answer(self: Box<Self>) {
-        if let Stage::Applied(replies) = self.stage {
-            drop(self.reply.send(Ok(replies)));
+        if let (Stage::Applied(replies), Some(to)) = (self.stage, self.reply) {
+            drop(to.send(Ok(replies)));
         }
     }
 
-    fn refuse(self: Box<Self>, why: &Refused) {
-        drop(self.reply.send(Err(why.clone())));
+    fn refuse(&mut self, why: &Refused) {
+        if let Some(to) = self.reply.take() {
+            drop(to.send(Err(why.clone())));
+        }
     }
 }

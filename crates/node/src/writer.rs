@@ -21,10 +21,13 @@ use tokio::sync::{Notify, oneshot};
 use crate::engine::{Engine, Fatal};
 use crate::node::Shared;
 use crate::slot::Refused;
+use crate::snapshot::Taken;
 
 /// A deadline is slept for no longer than this at once: a clock that was put forward meanwhile, or
 /// a machine that was suspended, makes it come earlier.
 pub(crate) const CLOCK_LOOK_EVERY: Duration = Duration::from_secs(60);
+/// How often a node looks whether others have confirmed what it came to.
+const WAITING_LOOK_EVERY: Duration = Duration::from_secs(1);
 /// When a tick for which the log had no room is tried again.
 const TICK_AGAIN_AFTER: Duration = Duration::from_millis(100);
 
@@ -38,8 +41,8 @@ pub(crate) trait Proposal: Send {
     fn apply(&mut self, at: Timestamp, entry: u64);
     /// Gives the answer that was kept.
     fn answer(self: Box<Self>);
-    /// Answers that nothing was changed.
-    fn refuse(self: Box<Self>, why: &Refused);
+    /// Answers why there will be no answer. It may still be applied.
+    fn refuse(&mut self, why: &Refused);
 }
 
 /// What the thread is asked besides proposals.
@@ -48,13 +51,25 @@ pub(crate) enum Request {
     Check(oneshot::Sender<Result<(), Refused>>),
     /// A deadline may have moved.
     Look,
+    /// That everything acknowledged anywhere before is applied.
+    Barrier(oneshot::Sender<Result<(), Refused>>),
+    /// What everything comes to: position, entries, digest.
+    Digest(oneshot::Sender<(u64, u64, u128)>),
     /// A snapshot is sealed and can be written.
-    Sealed(Position, std::io::Result<Vec<u8>>),
+    Sealed(Sealed),
+}
+
+/// A snapshot out of the thread that sealed it.
+pub(crate) struct Sealed {
+    position: Position,
+    /// What it came to, and whether this node had asked all for it, when it was taken at a checkpoint.
+    checkpoint: Option<(u128, bool)>,
+    body: std::io::Result<Vec<u8>>,
 }
 
 /// The queue in front of the thread. Holds one proposal for each who waits for an
-/// answer; one whose proposer has gone stays until its commit, so a stuck log and impatient clients
-/// can make it long: it has no bound of its own.
+/// answer; one whose proposer has gone stays until its commit. When a commit takes too long all are
+/// refused, and no more are taken until it is done.
 #[derive(Default)]
 pub(crate) struct Queue {
     waiting: Mutex<Waiting>,
@@ -78,6 +93,10 @@ struct Waiting {
     committing: usize,
     /// How many were under way when the last commit was done: in it, or behind it.
     proposing: usize,
+    /// Others have appended something.
+    news: bool,
+    /// The log does not answer: no proposals are taken until it does.
+    stalled: Option<Refused>,
     /// No more proposals are taken; the thread ends when it has dealt with what is there.
     closed: Option<Refused>,
 }
@@ -123,7 +142,7 @@ impl Queue {
     /// Queues a proposal.
     pub(crate) fn push(&self, proposal: Box<dyn Proposal>) -> Result<(), Refused> {
         let mut waiting = self.lock();
-        if let Some(why) = &waiting.closed {
+        if let Some(why) = waiting.closed.as_ref().or(waiting.stalled.as_ref()) {
             return Err(why.clone());
         }
         waiting.proposals.push_back(proposal);
@@ -152,6 +171,43 @@ impl Queue {
         Ok(())
     }
 
+    /// Others have appended something.
+    fn news(&self) {
+        self.lock().news = true;
+        self.wake.notify_one();
+    }
+
+    /// A commit takes too long (`why`), or is done after all. Returns whether it is worth going on.
+    fn stalled(&self, why: Option<&str>) -> bool {
+        let why = why.map(|why| Refused::Silent(why.to_owned()));
+        let (left, requests, open) = {
+            let mut waiting = self.lock();
+            waiting.stalled.clone_from(&why);
+            let open = waiting.closed.is_none();
+            if why.is_none() {
+                return open;
+            }
+            let answerable = |request: &mut Request| {
+                matches!(request, Request::Check(_) | Request::Barrier(_) | Request::Digest(_))
+            };
+            let requests: Vec<_> = waiting.requests.extract_if(.., answerable).collect();
+            (std::mem::take(&mut waiting.proposals), requests, open)
+        };
+        let why = why.unwrap_or(Refused::Stopping);
+        left.into_iter().for_each(|mut proposal| proposal.refuse(&why));
+        for request in requests {
+            if let Request::Check(reply) | Request::Barrier(reply) = request {
+                drop(reply.send(Err(why.clone())));
+            }
+        }
+        open
+    }
+
+    /// Why no proposals are taken, if the log does not answer.
+    pub(crate) fn why_stalled(&self) -> Option<Refused> {
+        self.lock().stalled.clone()
+    }
+
     /// Takes no more proposals and lets the thread end.
     pub(crate) fn close(&self, why: Refused) {
         self.lock().closed.get_or_insert(why);
@@ -166,7 +222,7 @@ impl Queue {
             let mut waiting = self.lock();
             (std::mem::take(&mut waiting.proposals), std::mem::take(&mut waiting.requests))
         };
-        left.into_iter().for_each(|proposal| proposal.refuse(why));
+        left.into_iter().for_each(|mut proposal| proposal.refuse(why));
         // Whoever waits for one is told so by its end.
         drop(requests);
     }
@@ -238,7 +294,8 @@ impl Queue {
     ) -> (Vec<Request>, bool) {
         let mut waiting = self.lock();
         let idle = |waiting: &Waiting| {
-            !waiting.go && waiting.requests.is_empty() && waiting.closed.is_none()
+            let calm = !waiting.go && !waiting.news;
+            calm && waiting.requests.is_empty() && waiting.closed.is_none()
         };
         if idle(&waiting) {
             waiting = match timeout {
@@ -249,7 +306,7 @@ impl Queue {
                 None => self.wake.wait(waiting).unwrap_or_else(PoisonError::into_inner),
             };
         }
-        waiting.go = false;
+        (waiting.go, waiting.news) = (false, false);
         debug_assert!(proposals.is_empty());
         std::mem::swap(proposals, &mut waiting.proposals);
         if !proposals.is_empty() {
@@ -260,7 +317,11 @@ impl Queue {
 }
 
 /// Drives an engine until the queue is closed or the log has failed.
-pub(crate) fn run(engine: Engine, shared: &Arc<Shared>) -> Result<(), Fatal> {
+pub(crate) fn run(mut engine: Engine, shared: &Arc<Shared>) -> Result<(), Fatal> {
+    let queue = Arc::clone(&shared.queue);
+    engine.on_news(Box::new(move || queue.news()));
+    let queue = Arc::clone(&shared.queue);
+    engine.on_stall(Box::new(move |why| queue.stalled(why)));
     let (proposals, applied) = (VecDeque::new(), Vec::new());
     let mut writer = Writer { engine, shared, proposals, applied, sealing: false };
     let outcome = writer.run();
@@ -268,9 +329,13 @@ pub(crate) fn run(engine: Engine, shared: &Arc<Shared>) -> Result<(), Fatal> {
         Ok(()) => Refused::Stopping,
         Err(fatal) => Refused::Failed(fatal.to_string()),
     };
-    std::mem::take(&mut writer.proposals).into_iter().for_each(|left| left.refuse(&why));
+    std::mem::take(&mut writer.proposals).into_iter().for_each(|mut left| left.refuse(&why));
     shared.queue.end(&why);
     outcome
+}
+
+fn is_barrier(request: &Request) -> bool {
+    matches!(request, Request::Barrier(_))
 }
 
 struct Writer<'a> {
@@ -291,19 +356,30 @@ impl Writer<'_> {
             let timeout =
                 if more_work { Some(Duration::ZERO) } else { self.until_deadline(ticked) };
             let (requests, closed) = self.shared.queue.take(&mut self.proposals, timeout);
+            // Asked for before the commits below, which are as good as one of their own.
+            let barriers = self.barriers(requests.iter().any(is_barrier))?;
             while !self.proposals.is_empty() {
                 let now = self.shared.clock.now();
                 let committed = self.engine.commit(&mut self.proposals, &mut self.applied, now);
                 self.shared.queue.answer(&mut self.applied);
                 committed?;
             }
-            ticked = self.engine.tick(self.shared.clock.now())?;
-            requests.into_iter().for_each(|request| self.answer(request));
-            if !self.sealing && self.engine.snapshot_is_due(self.shared.settings.snapshot_log_bytes)
-            {
-                self.seal();
+            let news = self.engine.follow()?;
+            let now = self.shared.clock.now();
+            ticked = self.engine.tick(now)?;
+            for request in requests {
+                self.answer(request, &barriers)?;
             }
-            more_work = self.engine.work();
+            let log_bytes = self.shared.settings.snapshot_log_bytes;
+            self.engine.look(now)?;
+            self.engine.ask_for_checkpoint(log_bytes, now)?;
+            if let Some((taken, asked)) = self.engine.taken_at_checkpoint() {
+                self.seal(taken, Some(asked));
+            } else if !self.sealing && self.engine.snapshot_is_due(log_bytes) {
+                let taken = self.engine.take_snapshot();
+                self.seal(taken, None);
+            }
+            more_work = self.engine.work(now) || news;
             self.shared.publish(self.engine.applied(), self.engine.stats);
             if closed {
                 self.finish();
@@ -315,6 +391,12 @@ impl Writer<'_> {
     /// How long there is nothing to do unless someone proposes. A tick that found no room is tried
     /// again after a while.
     fn until_deadline(&self, ticked: bool) -> Option<Duration> {
+        let waiting = self.engine.is_waiting().then_some(WAITING_LOOK_EVERY);
+        let deadline = self.until_tick(ticked);
+        deadline.into_iter().chain(waiting).min()
+    }
+
+    fn until_tick(&self, ticked: bool) -> Option<Duration> {
         let due = self.engine.next_deadline()?;
         if !ticked {
             return Some(TICK_AGAIN_AFTER);
@@ -323,30 +405,46 @@ impl Writer<'_> {
         Some(Duration::from_millis(wait_ms).min(CLOCK_LOOK_EVERY))
     }
 
-    fn answer(&mut self, request: Request) {
+    /// A commit of its own for those who wait for a barrier, unless one is about to be made.
+    fn barriers(&mut self, wanted: bool) -> Result<Result<(), Refused>, Fatal> {
+        if !wanted || !self.proposals.is_empty() {
+            return Ok(Ok(()));
+        }
+        self.engine.barrier(self.shared.clock.now())
+    }
+
+    fn answer(&mut self, request: Request, barriers: &Result<(), Refused>) -> Result<(), Fatal> {
         match request {
             // The next round looks at all deadlines.
             Request::Look => {}
             Request::Check(reply) => drop(reply.send(self.engine.check())),
-            Request::Sealed(position, sealed) => {
+            Request::Barrier(reply) => drop(reply.send(barriers.clone())),
+            Request::Digest(reply) => drop(reply.send(self.engine.digest())),
+            Request::Sealed(Sealed { position, checkpoint, body }) => {
                 self.sealing = false;
-                match sealed {
-                    Ok(sealed) => self.engine.write_snapshot(position, sealed),
+                match body {
+                    Ok(body) => self.engine.write_snapshot(position, body),
                     Err(why) => self.engine.snapshot_failed(&why),
+                }
+                if let Some((digest, asked)) = checkpoint {
+                    let now = self.shared.clock.now();
+                    self.engine.sealed_at_checkpoint(position, digest, asked, now)?;
                 }
             }
         }
+        Ok(())
     }
 
-    /// Takes a snapshot and has it sealed on a thread of its own, while commits go on.
-    fn seal(&mut self) {
-        let taken = self.engine.take_snapshot();
+    /// Has a snapshot sealed on a thread of its own, while commits go on. One that was taken at a
+    /// checkpoint says whether this node had asked for it.
+    fn seal(&mut self, taken: Taken, checkpoint: Option<bool>) {
         let position = Position(taken.applied.position);
         let queue = Arc::clone(&self.shared.queue);
         let sealing = std::thread::Builder::new().name("tidings-seal".into()).spawn(move || {
-            let sealed = taken.seal();
+            let checkpoint = checkpoint.map(|asked| (taken.digest(), asked));
+            let sealed = Sealed { position, checkpoint, body: taken.seal() };
             // Who has closed the queue meanwhile takes a snapshot of its own.
-            drop(queue.request(Request::Sealed(position, sealed)));
+            drop(queue.request(Request::Sealed(sealed)));
         });
         match sealing {
             Ok(_) => self.sealing = true,
@@ -365,7 +463,7 @@ impl Writer<'_> {
                 Err(why) => self.engine.snapshot_failed(&why),
             }
         }
-        while self.engine.work() {}
+        while self.engine.work(self.shared.clock.now()) {}
         self.shared.publish(self.engine.applied(), self.engine.stats);
     }
 }

@@ -37,15 +37,20 @@ impl Life {
         let mut builder = Builder::new(Settings { events_kept_max: 50, ..Settings::default() });
         let ledger = builder.add(1, "ledger", Ledger::default());
         let total = builder.add(2, "total", Total::default());
-        Ok(Self { engine: Engine::recover(log, builder.slots, |_| {})?, ledger, total })
+        let mut engine = Engine::recover(log, builder.slots, |_| {})?;
+        engine.begin_now();
+        Ok(Self { engine, ledger, total })
     }
 
     /// Everything that must be the same on every node and after every restart: the states, the
     /// deadlines, the kept events, and how far it has come.
     fn state(&self) -> (Vec<u8>, Option<Timestamp>, Applied) {
         let mut bytes = Vec::new();
-        self.engine.slots.iter().for_each(|slot| slot.snapshot(&mut bytes));
-        (bytes, self.engine.next_deadline(), self.engine.applied.clone())
+        for slot in &self.engine.slots {
+            slot.snapshot(&mut bytes);
+        }
+        let deadline = self.engine.slots.iter().filter_map(|slot| slot.next_deadline()).min();
+        (bytes, deadline, self.engine.applied.clone())
     }
 }
 
@@ -109,7 +114,7 @@ fn a_snapshot_that_was_taken_and_never_written_covers_nothing() {
     assert!(life.engine.has_news(), "or a node that stops now would leave the log as it is");
     life.engine.write_snapshot(Position(taken.applied.position), taken.seal().unwrap());
     assert!(!life.engine.has_news(), "it is being written");
-    while life.engine.work() {}
+    while life.engine.work(Timestamp(1)) {}
     assert!(!life.engine.has_news());
     assert!(!Life::over(Box::new(log.reopen())).unwrap().engine.has_news());
     let mut proposals = VecDeque::from([life.ledger.proposal((2, 0)).0]);
