@@ -7,6 +7,7 @@
 //! comfortable one, which asks for one thing and tries until it is answered. No TLS, no
 //! redirects, no compression.
 
+mod caller;
 mod client;
 mod head;
 
@@ -17,6 +18,7 @@ use std::sync::Arc;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpStream, lookup_host};
 
+pub(crate) use caller::Caller;
 pub use client::{Answer, Client};
 pub use head::Head;
 use head::{Framing, Seen};

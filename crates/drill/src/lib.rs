@@ -27,6 +27,8 @@
 //! - [`chat`]: the drill of the chat: racing readers, expiry, leases; its [judge](chat::judge) works
 //!   without the rest.
 //! - [`maze`]: the drill of the maze: events in disorder, and what every client must receive.
+//! - [`traffic`]: the drill of the traffic: an upstream server of its own.
+//! - [`tracker`]: the drill of the tracker: peers that relay the same messages all at once.
 //! - [`verdict`]: the table, and the latencies in it.
 //! - [`progress`]: how far a drill is, for the person who waits.
 //! - [`http`]: a client that costs little enough to load a server from one core.
@@ -54,6 +56,7 @@ pub mod options;
 pub mod progress;
 pub mod random;
 pub mod rockets;
+pub mod tracker;
 pub mod traffic;
 pub mod verdict;
 

@@ -187,6 +187,12 @@ impl Latency {
         self.histogram.saturating_record(u64::try_from(took.as_nanos()).unwrap_or(u64::MAX));
     }
 
+    /// Takes over what another has recorded.
+    pub fn add(&mut self, other: &Self) {
+        // Both have the same range.
+        self.histogram.add(&other.histogram).unwrap_or_default();
+    }
+
     /// How many were counted.
     pub fn count(&self) -> u64 {
         self.histogram.len()

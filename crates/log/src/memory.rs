@@ -121,7 +121,8 @@ impl Shared {
 
     /// The last position that the snapshot of every origin covers, or the one that is shared.
     fn covered(&self) -> Position {
-        let of = |snapshot: &Option<Snapshot>| snapshot.as_ref().map_or(Position(0), |s| s.position);
+        let of =
+            |snapshot: &Option<Snapshot>| snapshot.as_ref().map_or(Position(0), |s| s.position);
         let oldest = self.owners.values().map(|owner| of(&owner.snapshot)).min();
         oldest.unwrap_or_default().max(of(&self.snapshot))
     }

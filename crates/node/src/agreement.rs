@@ -65,7 +65,13 @@ impl Agreement {
     }
 
     /// A node has said what it came to.
-    pub(crate) fn said(&mut self, at: Timestamp, origin: u64, position: u64, digest: u128) -> Judged {
+    pub(crate) fn said(
+        &mut self,
+        at: Timestamp,
+        origin: u64,
+        position: u64,
+        digest: u128,
+    ) -> Judged {
         let checkpoint = self.checkpoints.entry(position).or_default();
         checkpoint.digests.entry(origin).or_insert(digest);
         if origin == self.origin {

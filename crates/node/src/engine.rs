@@ -417,9 +417,7 @@ impl Engine {
                 }
                 // A refusal means that nothing was written, unless an earlier try may have been.
                 Err(AppendError::Full(why)) if tries == 0 => return Err(AppendFailed::Room(why)),
-                Err(AppendError::Unknown(why) | AppendError::Full(why))
-                    if tries < tries_max =>
-                {
+                Err(AppendError::Unknown(why) | AppendError::Full(why)) if tries < tries_max => {
                     tries += 1;
                     if !told && begun.elapsed() >= STALLED_AFTER {
                         told = true;

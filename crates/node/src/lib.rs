@@ -70,7 +70,7 @@ mod writer;
 
 mod node;
 
-pub use engine::{Fatal, Progress};
 pub use agreement::Disagreement;
+pub use engine::{Fatal, Progress};
 pub use node::{Builder, Digest, Node, Settings, Stats};
 pub use slot::{Handle, Refused, Tap, Watched, Watcher, When};

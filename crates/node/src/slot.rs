@@ -323,7 +323,10 @@ impl<M: Machine> Handle<M> {
     ) -> (Box<dyn Proposal>, Awaited<Vec<M::Reply>>) {
         let (reply, receiver) = oneshot::channel();
         let (slot, entries) = (Arc::clone(&self.slot), commands.len() as u64);
-        (Box::new(Bulk { slot, entries, stage: Stage::Waiting(commands), reply: Some(reply) }), receiver)
+        (
+            Box::new(Bulk { slot, entries, stage: Stage::Waiting(commands), reply: Some(reply) }),
+            receiver,
+        )
     }
 
     fn after_direct(&self) {

@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use super::{Connection, Error, Target};
+use super::{Connection, Error, Target, head};
 
 /// An answer on its own.
 #[derive(Debug, Clone)]
@@ -17,17 +17,9 @@ pub struct Answer {
 }
 
 impl Answer {
-    /// The address of the next page, if there is one: `Link: <address>; rel="next"` (RFC 8288).
+    /// The address of the next page, if there is one.
     pub fn next_page(&self) -> Option<&str> {
-        let links = self.link.as_deref()?.split(',');
-        links.into_iter().find_map(|link| {
-            let (address, parameters) = link.trim().strip_prefix('<')?.split_once('>')?;
-            let is_next = parameters.split(';').any(|p| {
-                let p = p.trim();
-                p == "rel=\"next\"" || p == "rel=next"
-            });
-            is_next.then_some(address)
-        })
+        head::next_page(self.link.as_deref()?)
     }
 }
 

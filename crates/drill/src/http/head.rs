@@ -22,6 +22,15 @@ pub struct Head {
     raw: Vec<u8>,
 }
 
+/// The address of the next page in a `Link` field.
+pub(super) fn next_page(link: &str) -> Option<&str> {
+    link.split(',').find_map(|link| {
+        let (address, parameters) = link.trim().strip_prefix('<')?.split_once('>')?;
+        let mut parameters = parameters.split(';').map(str::trim);
+        parameters.any(|p| p == "rel=\"next\"" || p == "rel=next").then_some(address)
+    })
+}
+
 /// How the end of the body is found (RFC 9112, section 6.3).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Framing {
@@ -45,6 +54,11 @@ impl Head {
     pub fn field(&self, name: &str) -> Option<&str> {
         let found = self.fields.iter().find(|(known, _)| known.eq_ignore_ascii_case(name));
         found.map(|(_, value)| value.as_str())
+    }
+
+    /// The address of the next page, if there is one: `Link: <address>; rel="next"` (RFC 8288).
+    pub fn next_page(&self) -> Option<&str> {
+        next_page(self.field("link")?)
     }
 
     /// Whether the server will take another request on this connection.

@@ -130,14 +130,17 @@ impl Engine {
 
     /// Whether to [`Engine::look`] and [`Engine::work`] now and then though nothing comes.
     pub(crate) fn is_waiting(&self) -> bool {
-        let waits = |sharing: &super::Sharing| {
-            sharing.to_share.is_some() || sharing.agreement.is_open()
-        };
+        let waits =
+            |sharing: &super::Sharing| sharing.to_share.is_some() || sharing.agreement.is_open();
         self.sharing.as_ref().is_some_and(waits)
     }
 
     /// Asks all nodes for a snapshot when it is time for one. They do not ask all at once.
-    pub(crate) fn ask_for_checkpoint(&mut self, log_bytes: u64, now: Timestamp) -> Result<(), Fatal> {
+    pub(crate) fn ask_for_checkpoint(
+        &mut self,
+        log_bytes: u64,
+        now: Timestamp,
+    ) -> Result<(), Fatal> {
         let later = log_bytes / 16 * (self.origin() % 8);
         let Some(sharing) = &self.sharing else { return Ok(()) };
         if sharing.busy || self.since_snapshot_bytes < log_bytes.saturating_add(later) {

@@ -6,7 +6,7 @@ use std::process::ExitCode;
 
 use anyhow::Context;
 use clap::{Arg, ArgMatches, Args, Command, FromArgMatches};
-use tidings_drill::{Progress, Target, Verdict, chat, maze, rockets, traffic};
+use tidings_drill::{Progress, Target, Verdict, chat, maze, rockets, tracker, traffic};
 
 use super::{runtime, say, telemetry};
 use crate::config::Settings;
@@ -47,7 +47,8 @@ pub(super) fn command() -> Command {
             ),
             Service::Maze => maze_command(service.name()),
             Service::Traffic => traffic_command(service.name()),
-            Service::Tracker => Command::new(service.name()),
+            Service::Tracker => tracker::Options::augment_args(Command::new(service.name()))
+                .about("Messages relayed by many peers at once, and what is left of them"),
         })
     })
 }
@@ -85,7 +86,8 @@ pub(super) fn run(matches: &ArgMatches) -> anyhow::Result<ExitCode> {
     let target = matches.get_one::<String>(TARGET);
     let upstream = upstream(&drills, target.is_some())?;
     let inside = if target.is_none() {
-        Some(Inside::start(matches.get_flag(DURABLE), upstream.as_ref())?)
+        let capacity = tracker_capacity(&drills)?;
+        Some(Inside::start(matches.get_flag(DURABLE), &capacity, upstream.as_ref())?)
     } else {
         None
     };
@@ -149,7 +151,14 @@ async fn drill_all(
                 let http = Some(target.clone());
                 traffic::run(upstream, http, &options, Progress::shown()).await?
             }
-            Service::Tracker => continue,
+            Service::Tracker => {
+                let options = match matches {
+                    Some(matches) => tracker::Options::from_arg_matches(matches)?,
+                    None => tracker::Options::default(),
+                };
+                let targets = std::slice::from_ref(&target);
+                tracker::run(targets, &options, Progress::shown()).await?
+            }
         };
         say(format_args!("{verdict}"))?;
         passed &= verdict.passed();
@@ -173,6 +182,13 @@ fn upstream(
     let listen = listen.filter(|_| has_target).map_or("127.0.0.1:0", String::as_str);
     let listen = listen.parse().with_context(|| format!("--{LISTEN} {listen}"))?;
     Ok(Some((traffic::Upstream::bind(listen)?, options)))
+}
+
+/// How many messages the drill of the tracker expects to be tracked.
+fn tracker_capacity(drills: &[(Service, Option<&ArgMatches>)]) -> anyhow::Result<String> {
+    let found = drills.iter().find(|(service, _)| *service == Service::Tracker);
+    let options = found.and_then(|(_, matches)| *matches).map(tracker::Options::from_arg_matches);
+    Ok(options.transpose()?.unwrap_or_default().capacity.to_string())
 }
 
 /// Where a port of the maze is: as a flag says, or its usual number.
@@ -200,6 +216,7 @@ struct Inside {
 impl Inside {
     fn start(
         durable: bool,
+        tracker_capacity: &str,
         upstream: Option<&(traffic::Upstream, traffic::Options)>,
     ) -> anyhow::Result<Self> {
         let folder = durable.then(tempfile::tempdir).transpose()?;
@@ -209,6 +226,7 @@ impl Inside {
             ("maze.source", "127.0.0.1:0"),
             ("maze.clients", "127.0.0.1:0"),
             ("log_level", "warn"),
+            ("tracker.capacity", tracker_capacity),
         ];
         let traffic = upstream.map(|(upstream, options)| {
             Ok::<_, std::io::Error>((upstream.url()?, format!("{}ms", options.window_ms)))
