@@ -194,7 +194,7 @@ impl Drill<'_> {
         let calls = self.add_all(work).await;
         judge::once("added", &calls, self.differences());
         let mut lane = self.lane(0);
-        for limit in [self.options.capacity.min(10_000), 997, 10_000] {
+        for limit in [10_000, (self.options.capacity / 3 + 1).min(10_000), 97] {
             let listed = lane.list(limit).await;
             let ours = listed.iter().filter(|listed| listed.message >= first);
             let ours: Vec<_> = ours.copied().collect();

@@ -48,7 +48,10 @@ struct Shared {
 
 impl fmt::Debug for Shared {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Shared").field("first", &self.first).field("next", &self.next()).finish()
+        f.debug_struct("Shared")
+            .field("first", &self.first)
+            .field("next", &self.next())
+            .finish_non_exhaustive()
     }
 }
 

@@ -90,6 +90,9 @@ pub struct Progress {
     pub elapsed: Duration,
 }
 
+/// Is told why an append takes too long, or that it is done; says whether to go on trying.
+type Stalled = Box<dyn FnMut(Option<&str>) -> bool + Send>;
+
 /// A log, the machines over it, and how far they have come.
 pub(crate) struct Engine {
     log: Box<dyn Log>,
@@ -109,8 +112,7 @@ pub(crate) struct Engine {
     truncate_before: Option<Position>,
     /// What there is when others share the log.
     sharing: Option<Sharing>,
-    /// Told when an append takes too long, and when it is done; says whether to go on trying.
-    on_stall: Box<dyn FnMut(Option<&str>) -> bool + Send>,
+    on_stall: Stalled,
     pub(crate) stats: EngineStats,
 }
 
@@ -522,7 +524,7 @@ impl Engine {
 
     /// Tells of appends that take too long, with the reason, and of their end. What it returns says
     /// whether to go on trying.
-    pub(crate) fn on_stall(&mut self, tell: Box<dyn FnMut(Option<&str>) -> bool + Send>) {
+    pub(crate) fn on_stall(&mut self, tell: Stalled) {
         self.on_stall = tell;
     }
 

@@ -82,7 +82,7 @@ pub(crate) struct Shared {
     in_memory: OnceLock<InMemory>,
     history: OnceLock<u64>,
     /// Whether others share the log.
-    is_shared: AtomicBool,
+    with_others: AtomicBool,
     stats: Mutex<Stats>,
 }
 
@@ -161,7 +161,7 @@ impl Shared {
     }
 
     pub(crate) fn is_shared(&self) -> bool {
-        self.is_shared.load(Ordering::Relaxed)
+        self.with_others.load(Ordering::Relaxed)
     }
 
     pub(crate) fn history(&self) -> u64 {
@@ -202,7 +202,7 @@ impl Builder {
             settings,
             in_memory: OnceLock::new(),
             history: OnceLock::new(),
-            is_shared: AtomicBool::new(false),
+            with_others: AtomicBool::new(false),
             stats: Mutex::default(),
         };
         Self { shared: Arc::new(shared), slots: Vec::new() }
@@ -282,7 +282,7 @@ impl Builder {
         })?;
         engine.begin_now();
         let _first_time = shared.history.set(engine.origin());
-        shared.is_shared.store(engine.is_shared(), Ordering::Relaxed);
+        shared.with_others.store(engine.is_shared(), Ordering::Relaxed);
         shared.publish(engine.applied(), engine.stats);
         if let Ok(runtime) = tokio::runtime::Handle::try_current() {
             runtime.spawn(Arc::clone(&shared.queue).gather());

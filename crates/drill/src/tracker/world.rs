@@ -70,7 +70,8 @@ impl World {
             if byte.is_ascii_alphanumeric() {
                 path.push(byte.into());
             } else {
-                path.push_str(&format!("%{byte:02X}"));
+                let digit = |half: u8| char::from_digit(half.into(), 16).unwrap_or('0');
+                path.extend(['%', digit(byte >> 4), digit(byte & 15)]);
             }
         }
         path
