@@ -116,6 +116,10 @@ impl<L: Log> Log for Faulty<L> {
         }
     }
 
+    fn batch_bytes(&self) -> usize {
+        self.inner.batch_bytes()
+    }
+
     fn read(&mut self, from: Position, bytes_max: usize) -> Result<Vec<Batch>, Error> {
         self.whole()?;
         self.inner.read(from, bytes_max)

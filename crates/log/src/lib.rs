@@ -58,11 +58,17 @@ use core::fmt;
 pub mod conformance;
 #[cfg(feature = "conformance")]
 pub mod faulty;
+#[cfg(feature = "jetstream")]
+pub mod jetstream;
 mod memory;
+#[cfg(feature = "nats-server")]
+pub mod nats_server;
 #[cfg(feature = "sqlite")]
 pub mod sqlite;
 mod turn;
 
+#[cfg(feature = "jetstream")]
+pub use jetstream::JetStream;
 pub use memory::Memory;
 #[cfg(feature = "sqlite")]
 pub use sqlite::Sqlite;
@@ -181,6 +187,9 @@ pub enum Error {
     /// There is no room for it (a snapshot, say). The log is as it was.
     #[error("the log has no room: {0}")]
     Full(String),
+    /// What is known to be there has not come for a while. Ask again.
+    #[error("the log does not answer: {0}")]
+    Unanswered(String),
     /// The store said no.
     #[error("{0}")]
     Store(String),
@@ -210,12 +219,19 @@ pub trait Log: Send {
     /// See [`AppendError`]: each variant says whether something was written and what to do.
     fn append(&mut self, number: u64, body: &[u8]) -> Result<Position, AppendError>;
 
+    /// How large a batch had better be: one that has as much should be closed. A larger one is taken
+    /// all the same, and costs more.
+    fn batch_bytes(&self) -> usize {
+        1 << 20
+    }
+
     /// Reads batches in order from `from` on: at least one if there is one, and no further one
     /// once their bodies add up to `bytes_max`. Empty at the end of the log.
     ///
     /// # Errors
     /// [`Error::Damaged`] when the first batch asked for is damaged (batches before a damaged one
-    /// are given out first, by themselves); [`Error::Truncated`]; [`Error::Store`].
+    /// are given out first, by themselves); [`Error::Truncated`]; [`Error::Unanswered`] when what is
+    /// there cannot be had at this moment; [`Error::Store`].
     fn read(&mut self, from: Position, bytes_max: usize) -> Result<Vec<Batch>, Error>;
 
     /// Writes one chunk of a snapshot that covers everything up to `position`, durably. Chunks

@@ -29,6 +29,8 @@
 //! Litestream out: not worth it. fdatasync instead of fsync (`LIBSQLITE3_FLAGS=-DHAVE_FDATASYNC`)
 //! changed nothing on this disk.
 
+#[cfg(feature = "jetstream")]
+pub(crate) mod beside;
 mod directory;
 mod envelope;
 mod fault;
@@ -114,6 +116,19 @@ impl Sqlite {
     /// the file cannot be made, is somebody else's or was written by a newer version;
     /// [`Error::Full`].
     pub fn open(directory: &Path, options: Options) -> Result<Self, Error> {
+        let log = Self::open_any(directory, options)?;
+        if schema::number(&log.conn, schema::ELSEWHERE)?.is_some() {
+            return Err(Error::Store(format!(
+                "{} belongs to a node of a cluster, whose log is in NATS: start it with the servers \
+                 (--nats), or choose another data directory",
+                directory.display()
+            )));
+        }
+        Ok(log)
+    }
+
+    /// As [`Sqlite::open`], whatever the directory is for.
+    fn open_any(directory: &Path, options: Options) -> Result<Self, Error> {
         let directory = Directory::hold(directory)?;
         let path = directory.database();
         let conn = schema::open(&path)?;
@@ -222,6 +237,37 @@ impl Sqlite {
         })
     }
 
+    /// Writes a chunk of a snapshot of a log that ends before `next`.
+    fn write_snapshot_before(
+        &mut self,
+        next: Position,
+        position: Position,
+        chunk: u32,
+        body: &[u8],
+        last: bool,
+    ) -> Result<(), Error> {
+        self.whole()?;
+        snapshot_allowed(position, self.snapshot.map(|s| s.position), next)?;
+        let writing = if chunk == 0 {
+            let id = self.snapshot_id_next;
+            self.snapshot_id_next += 1;
+            Writing { id, position, chunk_next: 0, bytes: 0 }
+        } else {
+            match self.writing {
+                Some(w) if (w.position, w.chunk_next) == (position, chunk) => w,
+                other => {
+                    let turn = other.map(|w| (w.position, w.chunk_next));
+                    return Err(chunk_out_of_turn(position, chunk, turn));
+                }
+            }
+        };
+        let doing = "the bound of the file cannot be set";
+        self.bound(SNAPSHOT_SHARE).map_err(|e| store_error(doing, &e))?;
+        let done = self.write_chunk(writing, body, last);
+        self.bound(SNAPSHOT_SHARE - 1).map_err(|e| store_error(doing, &e))?;
+        done
+    }
+
     fn write_chunk(&mut self, writing: Writing, body: &[u8], last: bool) -> Result<(), Error> {
         let complete = self.snapshot;
         let done = self.write("the snapshot cannot be written", |tx| {
@@ -311,26 +357,7 @@ impl Log for Sqlite {
         body: &[u8],
         last: bool,
     ) -> Result<(), Error> {
-        self.whole()?;
-        snapshot_allowed(position, self.snapshot.map(|s| s.position), self.next)?;
-        let writing = if chunk == 0 {
-            let id = self.snapshot_id_next;
-            self.snapshot_id_next += 1;
-            Writing { id, position, chunk_next: 0, bytes: 0 }
-        } else {
-            match self.writing {
-                Some(w) if (w.position, w.chunk_next) == (position, chunk) => w,
-                other => {
-                    let turn = other.map(|w| (w.position, w.chunk_next));
-                    return Err(chunk_out_of_turn(position, chunk, turn));
-                }
-            }
-        };
-        let doing = "the bound of the file cannot be set";
-        self.bound(SNAPSHOT_SHARE).map_err(|e| store_error(doing, &e))?;
-        let done = self.write_chunk(writing, body, last);
-        self.bound(SNAPSHOT_SHARE - 1).map_err(|e| store_error(doing, &e))?;
-        done
+        self.write_snapshot_before(self.next, position, chunk, body, last)
     }
 
     fn read_snapshot(&mut self) -> Result<Option<Snapshot>, Error> {

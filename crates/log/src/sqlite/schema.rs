@@ -11,6 +11,8 @@ use crate::{Error, Origin, Position};
 
 /// Says in the file's own header whose it is: "tdng".
 const APPLICATION_ID: i64 = 0x7464_6e67;
+/// The key of the number that says which log elsewhere a directory belongs to.
+pub(super) const ELSEWHERE: &str = "elsewhere";
 /// Bytes of a page. See the table of measurements in `mod.rs`.
 pub(super) const PAGE_BYTES: u64 = 8192;
 /// Bytes of pages that the connection keeps in memory.
@@ -133,11 +135,7 @@ fn create(conn: &mut Connection) -> rusqlite::Result<()> {
 
 /// Reads what the meta table says, and refuses a file of a newer version.
 pub(super) fn meta(conn: &Connection, path: &Path) -> Result<Meta, Error> {
-    let get = |key: &str| -> Result<Option<i64>, Error> {
-        conn.query_row("SELECT value FROM meta WHERE key = ?1", [key], |row| row.get(0))
-            .optional()
-            .map_err(|error| store_error(&format!("{} cannot be read", path.display()), &error))
-    };
+    let get = |key: &str| number(conn, key);
     let need = |key: &str| -> Result<u64, Error> {
         get(key)?
             .map(i64::cast_unsigned)
@@ -160,6 +158,13 @@ pub(super) fn meta(conn: &Connection, path: &Path) -> Result<Meta, Error> {
         },
         last_crc: get("last_crc")?.and_then(|crc| u32::try_from(crc).ok()),
     })
+}
+
+/// What the meta table says under a key.
+pub(super) fn number(conn: &Connection, key: &str) -> Result<Option<i64>, Error> {
+    conn.query_row("SELECT value FROM meta WHERE key = ?1", [key], |row| row.get(0))
+        .optional()
+        .map_err(|error| store_error("the table of numbers cannot be read", &error))
 }
 
 /// Writes one number, in whatever transaction is under way.

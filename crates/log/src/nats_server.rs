@@ -1,0 +1,242 @@
+//! NATS servers as processes on this machine, alone or as a cluster, for trying and for tests: started
+//! in a folder of their own, killed, paused, started again, and gone when this is dropped. Not part of
+//! the log; behind the feature `nats-server`.
+
+use std::fs::{self, File};
+use std::io::{self, BufRead as _, BufReader};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use rustix::process::{Pid, Signal, WaitOptions, kill_process, waitpid};
+
+/// The release that everything is tested with.
+pub const VERSION: &str = "2.15.1";
+/// The oldest release that one run of the tests goes against.
+pub const VERSION_FLOOR: &str = "2.10.25";
+/// Names a `nats-server` to take instead of looking for one.
+pub const BINARY_VARIABLE: &str = "TIDINGS_NATS_SERVER";
+
+/// How long a server may take to answer after its start.
+const UP_WITHIN: Duration = Duration::from_secs(15);
+/// How often it is looked whether it does.
+const LOOK_EVERY: Duration = Duration::from_millis(20);
+/// How much of a server's log is shown when it does not start.
+const LOG_LINES_SHOWN: usize = 5;
+
+/// Where a `nats-server` of this version is: what [`BINARY_VARIABLE`] names, what
+/// `crates/log/nats-server` has put under `target`, or else (for any version) one on the `PATH`.
+pub fn find(version: &str) -> Option<PathBuf> {
+    if let Some(binary) = std::env::var_os(BINARY_VARIABLE) {
+        return Some(binary.into());
+    }
+    let fetched = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../target/nats-server");
+    let fetched = fetched.join(version).join("nats-server");
+    if fetched.is_file() {
+        return Some(fetched);
+    }
+    let path = std::env::var_os("PATH")?;
+    std::env::split_paths(&path).map(|folder| folder.join("nats-server")).find(|p| p.is_file())
+}
+
+/// One server, running or not.
+#[derive(Debug)]
+pub struct Server {
+    binary: PathBuf,
+    folder: PathBuf,
+    /// Where clients connect.
+    address: SocketAddr,
+    child: Option<Child>,
+}
+
+impl Server {
+    /// Writes its configuration and starts it.
+    fn start(
+        binary: &Path,
+        folder: PathBuf,
+        name: &str,
+        address: SocketAddr,
+        cluster: &str,
+        sync: &str,
+    ) -> io::Result<Self> {
+        fs::create_dir_all(&folder)?;
+        let config = format!(
+            "server_name: {name}\nlisten: \"{address}\"\nlog_file: {:?}\n\
+             jetstream {{ store_dir: {:?}, sync_interval: {sync} }}\n{cluster}",
+            folder.join("server.log"),
+            folder.join("store"),
+        );
+        fs::write(folder.join("server.conf"), config)?;
+        let mut server = Self { binary: binary.to_owned(), folder, address, child: None };
+        server.start_again()?;
+        Ok(server)
+    }
+
+    /// Starts it again on what it had stored, if it is not running. Returns when it answers.
+    ///
+    /// # Errors
+    /// When it cannot be started, or does not answer within 15 s: with the end of its log.
+    pub fn start_again(&mut self) -> io::Result<()> {
+        if self.child.is_some() {
+            return Ok(());
+        }
+        let child = Command::new(&self.binary)
+            .arg("--config")
+            .arg(self.folder.join("server.conf"))
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(File::create(self.folder.join("server.err"))?)
+            .spawn()
+            .map_err(|why| {
+                io::Error::new(why.kind(), format!("{}: {why}", self.binary.display()))
+            })?;
+        self.child = Some(child);
+        let until = Instant::now() + UP_WITHIN;
+        while !self.answers() {
+            let ended = self.child.as_mut().is_none_or(|c| matches!(c.try_wait(), Ok(Some(_))));
+            if ended || Instant::now() > until {
+                self.kill();
+                return Err(io::Error::other(format!(
+                    "the NATS server at {} does not answer; the end of its log:\n{}",
+                    self.address,
+                    self.log_end()
+                )));
+            }
+            std::thread::sleep(LOOK_EVERY);
+        }
+        Ok(())
+    }
+
+    /// Whether it says who it is.
+    fn answers(&self) -> bool {
+        let Ok(stream) = TcpStream::connect_timeout(&self.address, LOOK_EVERY) else {
+            return false;
+        };
+        let mut line = String::new();
+        let read = stream.set_read_timeout(Some(UP_WITHIN)).and_then(|()| {
+            // A server that is asked for its name waits for no more.
+            BufReader::new(&stream).read_line(&mut line)
+        });
+        read.is_ok() && line.starts_with("INFO")
+    }
+
+    fn log_end(&self) -> String {
+        // What is wrong with its configuration it tells before it has a log.
+        let read = |name: &str| fs::read_to_string(self.folder.join(name)).unwrap_or_default();
+        let log = read("server.log") + &read("server.err");
+        let lines: Vec<&str> = log.lines().collect();
+        let from = lines.len().saturating_sub(LOG_LINES_SHOWN);
+        lines.get(from..).unwrap_or_default().join("\n")
+    }
+
+    /// Where clients connect: `nats://127.0.0.1:PORT`.
+    pub fn url(&self) -> String {
+        format!("nats://{}", self.address)
+    }
+
+    /// What it is called among its kind: `s1`, `s2`, ...
+    pub fn name(&self) -> String {
+        let name = self.folder.file_name().unwrap_or_default();
+        name.to_string_lossy().into_owned()
+    }
+
+    /// Its process id, if it is running.
+    pub fn id(&self) -> Option<u32> {
+        self.child.as_ref().map(Child::id)
+    }
+
+    /// Kills it, as a power cut does that leaves what the kernel had taken (SIGKILL).
+    pub fn kill(&mut self) {
+        if let Some(mut child) = self.child.take() {
+            // It may have ended by itself.
+            drop(child.kill());
+            drop(child.wait());
+        }
+    }
+
+    /// Stops it where it is (SIGSTOP), until [`Server::resume`].
+    ///
+    /// # Errors
+    /// When it is not running.
+    pub fn pause(&self) -> io::Result<()> {
+        self.signal(Signal::STOP)
+    }
+
+    /// Lets it go on (SIGCONT).
+    ///
+    /// # Errors
+    /// When it is not running.
+    pub fn resume(&self) -> io::Result<()> {
+        self.signal(Signal::CONT)
+    }
+
+    fn signal(&self, signal: Signal) -> io::Result<()> {
+        let id = self.id().and_then(|id| i32::try_from(id).ok()).and_then(Pid::from_raw);
+        let id = id.ok_or_else(|| io::Error::other("the server is not running"))?;
+        kill_process(id, signal)?;
+        if signal == Signal::STOP {
+            // It goes on until the kernel gets there.
+            waitpid(Some(id), WaitOptions::UNTRACED)?;
+        }
+        Ok(())
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        self.kill();
+    }
+}
+
+/// One server, or several that are a cluster.
+#[derive(Debug)]
+pub struct Servers {
+    /// The servers, in the order of their names.
+    pub servers: Vec<Server>,
+}
+
+impl Servers {
+    /// Starts so many on free ports, with what they store in folders `s1`, `s2` ... of `folder`.
+    /// `sync` is their `sync_interval`: `always`, or a time such as `2m`.
+    ///
+    /// # Errors
+    /// When one cannot be started.
+    pub fn start(binary: &Path, folder: &Path, count: usize, sync: &str) -> io::Result<Self> {
+        // A relative folder would be looked for from another one by the server.
+        fs::create_dir_all(folder)?;
+        let folder = folder.canonicalize()?;
+        let addresses = free_addresses(2 * count)?;
+        let (clients, routes) = addresses.split_at(count);
+        let all: Vec<String> = routes.iter().map(|route| format!("\"nats://{route}\"")).collect();
+        let all = all.join(", ");
+        let mut servers = Vec::with_capacity(count);
+        for ((address, route), number) in clients.iter().zip(routes).zip(1_usize..) {
+            let cluster = if count == 1 {
+                String::new()
+            } else {
+                format!("cluster {{ name: tidings, listen: \"{route}\", routes: [ {all}] }}\n")
+            };
+            let name = format!("s{number}");
+            let at = folder.join(&name);
+            servers.push(Server::start(binary, at, &name, *address, &cluster, sync)?);
+        }
+        Ok(Self { servers })
+    }
+
+    /// Where clients connect, one for each server.
+    pub fn urls(&self) -> Vec<String> {
+        self.servers.iter().map(Server::url).collect()
+    }
+}
+
+/// Addresses on loopback that are free at this moment.
+///
+/// # Errors
+/// When there are none.
+pub fn free_addresses(count: usize) -> io::Result<Vec<SocketAddr>> {
+    let bind = |_| TcpListener::bind((Ipv4Addr::LOCALHOST, 0));
+    // All at once, so that they differ.
+    let listeners = (0..count).map(bind).collect::<io::Result<Vec<_>>>()?;
+    listeners.iter().map(TcpListener::local_addr).collect()
+}

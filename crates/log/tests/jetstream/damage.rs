@@ -1,0 +1,86 @@
+//! What is not as it was written.
+
+use tidings_log::{AppendError, Error, JetStream, Log, Position};
+
+use crate::World;
+
+fn damaged(log: &mut impl Log, from: u64) -> (u64, String) {
+    loop {
+        match log.read(Position(from), 1 << 20) {
+            Err(Error::Damaged { position, what, .. }) => return (position.0, what),
+            Err(Error::Unanswered(_)) => {}
+            other => panic!("{other:?}"),
+        }
+    }
+}
+
+#[test]
+fn a_message_that_is_no_batch_is_named_and_what_is_before_it_is_given_out() {
+    let Some(world) = World::start(1) else { return };
+    let mut a = world.open("a");
+    a.append(1, b"good").unwrap();
+    world.by_hand(async |context| {
+        context.publish("tidings.log.stranger", "hello".into()).await.unwrap().await.unwrap();
+    });
+    a.append(2, b"behind").unwrap();
+    assert_eq!(a.read(Position(1), 1).unwrap()[0].body, b"good");
+    let (position, what) = damaged(&mut a, 2);
+    assert_eq!(position, 2);
+    assert!(what.contains("names no origin"), "{what}");
+    assert_eq!(a.read(Position(3), 1).unwrap()[0].body, b"behind", "if one asks for it");
+}
+
+#[test]
+fn a_batch_with_other_bytes_is_damaged() {
+    let Some(world) = World::start(1) else { return };
+    let mut a = world.open("a");
+    let subject = format!("tidings.log.{:016x}", a.origin().0 ^ 1);
+    a.append(1, b"good").unwrap();
+    world.by_hand(async |context| {
+        let mut headers = async_nats::HeaderMap::new();
+        headers.insert("Tidings-Number", "1");
+        headers.insert("Tidings-Crc", "00000000");
+        let sent = context.publish_with_headers(subject, headers, "bad".into()).await.unwrap();
+        sent.await.unwrap();
+    });
+    a.append(2, b"").unwrap();
+    assert_eq!(damaged(&mut a, 2), (2, "its checksum does not match its bytes".to_owned()));
+}
+
+#[test]
+fn a_stream_that_has_lost_what_was_read_is_not_opened() {
+    let Some(world) = World::start(1) else { return };
+    let mut a = world.open("a");
+    for number in 1..=3 {
+        a.append(number, b"x").unwrap();
+    }
+    a.write_snapshot(Position(3), 0, b"state", true).unwrap();
+    drop(a);
+    // The same stream, as far as can be told, with less in it.
+    let mut copy = world.open("b");
+    copy.append(1, b"of another").unwrap();
+    drop(copy);
+    world.by_hand(async |context| context.delete_stream("tidings").await.map(drop).unwrap());
+    let opened = JetStream::open(world.options("a"));
+    let why = opened.err().unwrap().to_string();
+    assert!(why.contains("made anew"), "{why}");
+}
+
+#[test]
+fn a_second_process_with_a_copy_of_the_directory_is_found_out() {
+    let Some(world) = World::start(1) else { return };
+    drop(world.open("a"));
+    let (from, to) = (world.folder.path().join("a"), world.folder.path().join("copy"));
+    std::fs::create_dir(&to).unwrap();
+    std::fs::copy(from.join("tidings.db"), to.join("tidings.db")).unwrap();
+    let (mut a, mut copy) = (world.open("a"), world.open("copy"));
+    assert_eq!(a.origin(), copy.origin());
+    a.append(1, b"one").unwrap();
+    a.append(2, b"two").unwrap();
+    let refused = copy.append(1, b"other");
+    assert!(
+        matches!(&refused, Err(AppendError::Broken(why)) if why.contains("copy of this node")),
+        "{refused:?}"
+    );
+    assert_eq!(a.append(3, b"three").unwrap(), Position(3), "nothing of it was stored");
+}

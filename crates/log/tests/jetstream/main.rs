@@ -1,0 +1,71 @@
+//! The log in JetStream, against real servers: the law, several nodes on one stream, servers that
+//! die, streams that do not fit, and what is damaged.
+//!
+//! Needs a `nats-server` (`crates/log/nats-server` fetches it). Without one these tests say so and
+//! prove nothing, except in CI, where they fail.
+#![expect(clippy::unwrap_used, reason = "helpers of tests fail as tests do")]
+
+mod damage;
+mod faults;
+mod nodes;
+mod refusals;
+
+use tempfile::TempDir;
+use tidings_log::jetstream::Options;
+use tidings_log::nats_server::{Servers, VERSION, find};
+use tidings_log::{JetStream, conformance};
+
+/// Servers with a folder of their own.
+struct World {
+    folder: TempDir,
+    servers: Servers,
+}
+
+impl World {
+    /// `None` where there is no `nats-server`.
+    fn start(count: usize) -> Option<Self> {
+        let Some(binary) = find(VERSION) else {
+            assert!(std::env::var_os("CI").is_none(), "no nats-server: run crates/log/nats-server");
+            eprintln!("SKIPPED: there is no nats-server; crates/log/nats-server fetches it");
+            return None;
+        };
+        let folder = tempfile::tempdir().unwrap();
+        // Power is not cut here, and the default makes a run of one server ten times as quick.
+        let servers = Servers::start(&binary, folder.path(), count, "2m").unwrap();
+        Some(Self { folder, servers })
+    }
+
+    fn options(&self, node: &str) -> Options {
+        Options::new(self.servers.urls(), &self.folder.path().join(node))
+    }
+
+    fn open(&self, node: &str) -> JetStream {
+        JetStream::open(self.options(node)).unwrap()
+    }
+
+    /// Something with which to do what a log would not.
+    fn by_hand(&self, work: impl AsyncFnOnce(async_nats::jetstream::Context)) {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(async {
+            let client = async_nats::connect(self.servers.servers[0].url()).await.unwrap();
+            work(async_nats::jetstream::new(client)).await;
+        });
+    }
+}
+
+#[test]
+fn the_law_holds() {
+    let Some(world) = World::start(1) else { return };
+    let mut stores = 0;
+    conformance::all(|| {
+        stores += 1;
+        let mut options = world.options(&format!("store-{stores}"));
+        options.stream = format!("store-{stores}");
+        options.share_every_snapshot = true;
+        move || JetStream::open(options.clone()).unwrap()
+    });
+}
+
+fn body(number: u64, bytes: usize) -> Vec<u8> {
+    number.to_le_bytes().into_iter().cycle().take(bytes).collect()
+}

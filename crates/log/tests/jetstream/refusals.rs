@@ -1,0 +1,89 @@
+//! What is not opened, and why.
+
+use std::time::Duration;
+
+use async_nats::jetstream::stream::{Config, StorageType};
+use tidings_log::jetstream::Options;
+use tidings_log::{AppendError, Error, JetStream, Log as _, Sqlite, sqlite};
+
+use crate::{World, body};
+
+fn refused(options: Options) -> String {
+    match JetStream::open(options) {
+        Ok(_) => panic!("it was opened"),
+        Err(why) => why.to_string(),
+    }
+}
+
+#[test]
+fn servers_that_do_not_answer_are_named() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut options = Options::new(["nats://127.0.0.1:1"], folder.path());
+    options.connect_within = Duration::from_millis(300);
+    let why = refused(options.clone());
+    assert!(why.contains("no NATS server can be reached at nats://127.0.0.1:1"), "{why}");
+    options.servers = vec!["http://127.0.0.1:1".to_owned()];
+    let why = refused(options.clone());
+    assert!(why.contains("http://127.0.0.1:1"), "{why}");
+    options.stream = "a.b".to_owned();
+    assert!(refused(options).contains("\"a.b\" cannot be the name of a stream"));
+}
+
+#[test]
+fn a_stream_that_would_lose_data_is_refused_and_left_as_it_is() {
+    let Some(world) = World::start(1) else { return };
+    world.by_hand(async |context| {
+        let config = Config {
+            name: "tidings".to_owned(),
+            subjects: vec!["tidings.log.*".to_owned()],
+            storage: StorageType::Memory,
+            ..Config::default()
+        };
+        context.create_stream(config).await.unwrap();
+    });
+    let why = refused(world.options("a"));
+    assert!(why.contains("its storage is memory, needed is file"), "{why}");
+}
+
+#[test]
+fn a_directory_belongs_to_one_log() {
+    let Some(world) = World::start(1) else { return };
+    let options = world.options("a");
+    drop(JetStream::open(options.clone()).unwrap());
+    let why = Sqlite::open(&options.directory, sqlite::Options::default()).unwrap_err().to_string();
+    assert!(why.contains("node of a cluster"), "{why}");
+    let mut other = options.clone();
+    other.stream = "other".to_owned();
+    assert!(refused(other).contains("belongs to another log than the stream other"));
+    let own = world.options("own");
+    let mut single = Sqlite::open(&own.directory, sqlite::Options::default()).unwrap();
+    single.append(1, b"x").unwrap();
+    drop(single);
+    assert!(refused(own).contains("tidings log copy"));
+    let held = JetStream::open(options.clone()).unwrap();
+    assert!(matches!(JetStream::open(options), Err(Error::InUse(_))));
+    drop(held);
+}
+
+#[test]
+fn a_stream_that_is_full_refuses_and_takes_the_same_batch_when_there_is_room() {
+    let Some(world) = World::start(1) else { return };
+    let mut options = world.options("a");
+    options.bytes_max = Some(200_000);
+    let mut log = JetStream::open(options).unwrap();
+    let mut number = 0;
+    let why = loop {
+        number += 1;
+        match log.append(number, &body(number, 30_000)) {
+            Ok(_) => assert!(number < 10),
+            Err(AppendError::Full(why)) => break why,
+            Err(other) => panic!("{other}"),
+        }
+    };
+    assert!(why.contains("maximum bytes"), "{why}");
+    let end = log.bounds().unwrap().next;
+    log.write_snapshot(tidings_log::Position(end.0 - 1), 0, b"", true).unwrap();
+    log.share_snapshot().unwrap();
+    assert!(log.truncate(end).unwrap() > 0);
+    assert_eq!(log.append(number, &body(number, 30_000)).unwrap(), end);
+}
