@@ -64,8 +64,8 @@ impl Server {
         let config = format!(
             "server_name: {name}\nlisten: \"{address}\"\nlog_file: {:?}\n\
              jetstream {{ store_dir: {:?}, sync_interval: {sync} }}\n{cluster}",
-            folder.join("server.log"),
-            folder.join("store"),
+            folder.join("server.log").display().to_string(),
+            folder.join("store").display().to_string(),
         );
         fs::write(folder.join("server.conf"), config)?;
         let mut server = Self { binary: binary.to_owned(), folder, address, child: None };

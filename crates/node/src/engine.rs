@@ -14,9 +14,8 @@ use crate::slot::{Erased, Refused};
 use crate::snapshot::{Applied, Taken};
 use crate::writer::Proposal;
 
-/// A batch is closed when its entries take this much; what a single proposal brings is never
-/// torn apart.
-const BATCH_BYTES: usize = 1 << 20;
+/// What is kept of a batch's memory for the next one.
+const BUFFER_BYTES_KEPT: usize = 4 << 20;
 /// How much of a snapshot is written between two commits.
 const SNAPSHOT_CHUNK_BYTES: usize = 1 << 20;
 /// How much of the log is read at once when recovering.
@@ -60,6 +59,30 @@ pub enum Fatal {
         position: Position,
         /// The number of the machine.
         machine: u8,
+    },
+    /// A node's batches are not all there.
+    #[error(
+        "at position {position} stands batch {number} of origin {origin:016x}, and its batch {missing} \
+         stands nowhere before: the log has lost it"
+    )]
+    Missing {
+        /// Where it was noticed.
+        position: Position,
+        /// Whose batch it is.
+        origin: u64,
+        /// The first one that is not there.
+        missing: u64,
+        /// The one that is.
+        number: u64,
+    },
+    /// The log gave a place that was taken.
+    #[error(
+        "the log gave position {position} to a new batch, and another one had been read there: it has \
+         lost what it had acknowledged"
+    )]
+    GivenAgain {
+        /// The place.
+        position: Position,
     },
     /// This node is not what the others are.
     #[error(
@@ -210,9 +233,34 @@ impl Engine {
         }
     }
 
+    /// The next batches of the log. Asks until they come.
+    fn read(&mut self) -> Result<Vec<Batch>, Fatal> {
+        let from = Position(self.applied.position).next();
+        let (begun, mut told) = (Instant::now(), false);
+        loop {
+            match self.log.read(from, READ_BYTES) {
+                Err(tidings_log::Error::Unanswered(why)) => {
+                    if !told && begun.elapsed() >= STALLED_AFTER {
+                        told = true;
+                        tracing::warn!(why, "the log does not answer");
+                    }
+                    if told && !(self.on_stall)(Some(&why)) {
+                        return Err(Fatal::Unanswered(why));
+                    }
+                }
+                read => {
+                    if told {
+                        (self.on_stall)(None);
+                    }
+                    return Ok(read?);
+                }
+            }
+        }
+    }
+
     /// Applies the next batches of the log. Returns how many.
     fn catch_up(&mut self) -> Result<usize, Fatal> {
-        let batches = self.log.read(Position(self.applied.position).next(), READ_BYTES)?;
+        let batches = self.read()?;
         for batch in &batches {
             self.apply_stored(batch)?;
             self.since_snapshot_bytes += batch.body.len() as u64;
@@ -227,11 +275,13 @@ impl Engine {
     fn catch_up_before(&mut self, position: Position) -> Result<Position, Fatal> {
         loop {
             let from = Position(self.applied.position).next();
-            debug_assert!(from <= position, "a batch stands behind all that were read before it");
-            if from >= position {
+            if from > position {
+                return Err(Fatal::GivenAgain { position });
+            }
+            if from == position {
                 return Ok(position);
             }
-            for batch in self.log.read(from, READ_BYTES)? {
+            for batch in self.read()? {
                 let same = batch.origin == self.log.origin() && batch.number == self.number;
                 if same || batch.position >= position {
                     self.tell_watchers();
@@ -254,6 +304,10 @@ impl Engine {
         let last = self.applied.origins.entry(batch.origin.0).or_default();
         if batch.number <= *last {
             return Ok(());
+        }
+        if batch.number > *last + 1 {
+            let (origin, missing) = (batch.origin.0, *last + 1);
+            return Err(Fatal::Missing { position, origin, missing, number: batch.number });
         }
         *last = batch.number;
         let mut bytes = batch.body.as_slice();
@@ -296,11 +350,13 @@ impl Engine {
     ) -> Result<(), Fatal> {
         let (mut count, mut entries) = (0, 0);
         let mut body = self.new_body();
+        // What a single proposal brings is never torn apart.
+        let batch_bytes = self.log.batch_bytes();
         for proposal in proposals.iter() {
             proposal.encode(&mut body);
             count += 1;
             entries += proposal.entries();
-            if body.len() >= BATCH_BYTES {
+            if body.len() >= batch_bytes {
                 break;
             }
         }
@@ -370,7 +426,7 @@ impl Engine {
         let mut body = std::mem::take(&mut self.buffer);
         body.clear();
         // One huge batch does not keep its memory for ever.
-        body.shrink_to(4 * BATCH_BYTES);
+        body.shrink_to(BUFFER_BYTES_KEPT);
         body.resize(Header::BYTES, 0);
         body
     }
@@ -428,12 +484,14 @@ impl Engine {
                     if told && !(self.on_stall)(Some(&why)) {
                         return Err(AppendFailed::Fatal(Fatal::Unanswered(why)));
                     }
-                    tracing::warn!(
-                        number,
-                        why,
-                        tries,
-                        "an append of unknown outcome is tried again"
-                    );
+                    if tries.is_power_of_two() {
+                        tracing::warn!(
+                            number,
+                            why,
+                            tries,
+                            "an append of unknown outcome is tried again"
+                        );
+                    }
                 }
                 Err(other) => return Err(AppendFailed::Fatal(other.into())),
             }

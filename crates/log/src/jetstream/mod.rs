@@ -33,6 +33,7 @@ mod options;
 mod reader;
 
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use async_nats::jetstream;
 use async_nats::jetstream::context::{PublishError, PublishErrorKind};
@@ -47,6 +48,9 @@ use message::{HEAD_BYTES_MAX, Head, read_object_name, subject};
 use objects::Bucket;
 pub use options::Options;
 use reader::Reader;
+
+/// The shortest time that a try of unknown outcome takes.
+const AGAIN_AFTER: Duration = Duration::from_millis(100);
 
 /// A log in a JetStream stream. See [the module](self).
 pub struct JetStream {
@@ -68,8 +72,9 @@ pub struct JetStream {
 enum Outcome {
     Stored(Position),
     Failed(AppendError),
-    /// The last batch of this origin is not the one that was expected.
-    OutOfChain,
+    /// The last batch of this origin is not the one that was expected; or the id is known, which
+    /// says neither that the bytes are the same nor, with servers up to 2.10, that they are stored.
+    Look,
 }
 
 impl JetStream {
@@ -167,6 +172,44 @@ impl JetStream {
         }
     }
 
+    fn append_once(&mut self, number: u64, body: &[u8]) -> Result<Position, AppendError> {
+        if let Some(why) = &self.broken {
+            return Err(AppendError::Broken(why.clone()));
+        }
+        let head = Head::of(self.beside.origin(), number, body);
+        let expected = self.last.number + 1;
+        if number == self.last.number && number > 0 && head.crc == self.last.crc {
+            return Ok(self.last.position);
+        }
+        if number < expected || (number > expected && !self.last_is_gone()) {
+            return Err(AppendError::OutOfTurn { number, expected });
+        }
+        let unknown = |why: Error| AppendError::Unknown(why.to_string());
+        let position = match self.publish(head, body).map_err(unknown)? {
+            Outcome::Stored(position) => position,
+            Outcome::Failed(why) => return Err(why),
+            Outcome::Look => match self.look(&head)? {
+                Some(position) => position,
+                None => match self.publish(head, body).map_err(unknown)? {
+                    Outcome::Stored(position) => position,
+                    Outcome::Failed(why) => return Err(why),
+                    Outcome::Look => {
+                        let why = "the servers know of the batch and do not have it yet";
+                        return Err(AppendError::Unknown(why.to_owned()));
+                    }
+                },
+            },
+        };
+        if position <= self.last.position {
+            return Err(self.break_for(format!(
+                "the stream has given position {position} again: it has lost what it acknowledged"
+            )));
+        }
+        self.last = Last { number, position, crc: head.crc };
+        self.reader.knows(position);
+        Ok(position)
+    }
+
     /// Tries once to store a batch behind the last one.
     fn publish(&self, mut head: Head, body: &[u8]) -> Result<Outcome, Error> {
         let link = self.link.clone();
@@ -187,6 +230,7 @@ impl JetStream {
             let acknowledged =
                 async { link.context.publish_with_headers(subject, headers, payload).await?.await };
             match tokio::time::timeout(2 * ANSWER_WITHIN, acknowledged).await {
+                Ok(Ok(ack)) if ack.duplicate => Outcome::Look,
                 Ok(Ok(ack)) => Outcome::Stored(Position(ack.sequence)),
                 Ok(Err(why)) => failed(&why),
                 Err(_) => Outcome::Failed(AppendError::Unknown("no answer".to_owned())),
@@ -194,8 +238,8 @@ impl JetStream {
         })
     }
 
-    /// The last batch of this origin is not where it was expected. Returns the position of the batch
-    /// if it is in the stream already, and `None` when it is to be tried again.
+    /// Looks at the last batch of this origin in the stream. Returns the position of the batch if it is
+    /// that one, and `None` when it is to be tried again.
     fn look(&mut self, head: &Head) -> Result<Option<Position>, AppendError> {
         let unknown = |why: Error| AppendError::Unknown(why.to_string());
         let stored = self.last_stored().map_err(unknown)?;
@@ -271,12 +315,12 @@ impl JetStream {
 fn failed(why: &PublishError) -> Outcome {
     let text = chain(why);
     if why.kind() == PublishErrorKind::WrongLastSequence {
-        return Outcome::OutOfChain;
+        return Outcome::Look;
     }
     let source = std::error::Error::source(why);
     let refused = source.and_then(|source| source.downcast_ref::<jetstream::Error>());
     match refused.map(jetstream::Error::error_code) {
-        Some(jetstream::ErrorCode::STREAM_WRONG_LAST_SEQUENCE_CONSTANT) => Outcome::OutOfChain,
+        Some(jetstream::ErrorCode::STREAM_WRONG_LAST_SEQUENCE_CONSTANT) => Outcome::Look,
         // The store's own words: "maximum bytes exceeded", "maximum messages exceeded".
         Some(jetstream::ErrorCode::STREAM_STORE_FAILED) if text.contains("maximum") => {
             Outcome::Failed(AppendError::Full(text))
@@ -305,40 +349,13 @@ impl Log for JetStream {
     }
 
     fn append(&mut self, number: u64, body: &[u8]) -> Result<Position, AppendError> {
-        if let Some(why) = &self.broken {
-            return Err(AppendError::Broken(why.clone()));
+        let begun = Instant::now();
+        let outcome = self.append_once(number, body);
+        if matches!(outcome, Err(AppendError::Unknown(_))) {
+            // A server without a leader says so at once; whoever tries again need not be as quick.
+            std::thread::sleep(AGAIN_AFTER.saturating_sub(begun.elapsed()));
         }
-        let head = Head::of(self.beside.origin(), number, body);
-        let expected = self.last.number + 1;
-        if number == self.last.number && number > 0 && head.crc == self.last.crc {
-            return Ok(self.last.position);
-        }
-        if number < expected || (number > expected && !self.last_is_gone()) {
-            return Err(AppendError::OutOfTurn { number, expected });
-        }
-        let unknown = |why: Error| AppendError::Unknown(why.to_string());
-        let position = match self.publish(head, body).map_err(unknown)? {
-            Outcome::Stored(position) => position,
-            Outcome::Failed(why) => return Err(why),
-            Outcome::OutOfChain => match self.look(&head)? {
-                Some(position) => position,
-                None => match self.publish(head, body).map_err(unknown)? {
-                    Outcome::Stored(position) => position,
-                    Outcome::Failed(why) => return Err(why),
-                    Outcome::OutOfChain => {
-                        return Err(AppendError::Unknown("the chain was broken twice".to_owned()));
-                    }
-                },
-            },
-        };
-        if position <= self.last.position {
-            return Err(self.break_for(format!(
-                "the stream has given position {position} again: it has lost what it acknowledged"
-            )));
-        }
-        self.last = Last { number, position, crc: head.crc };
-        self.reader.knows(position);
-        Ok(position)
+        outcome
     }
 
     fn batch_bytes(&self) -> usize {

@@ -47,7 +47,7 @@ impl World {
     fn by_hand(&self, work: impl AsyncFnOnce(async_nats::jetstream::Context)) {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         runtime.block_on(async {
-            let client = async_nats::connect(self.servers.servers[0].url()).await.unwrap();
+            let client = async_nats::connect(self.servers.urls().swap_remove(0)).await.unwrap();
             work(async_nats::jetstream::new(client)).await;
         });
     }

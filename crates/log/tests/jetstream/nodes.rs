@@ -43,7 +43,7 @@ fn all_nodes_read_the_batches_of_all_in_the_same_order() {
 fn a_node_is_told_of_what_others_append_and_not_of_its_own() {
     let Some(world) = World::start(1) else { return };
     let (mut a, mut b) = (world.open("a"), world.open("b"));
-    let (sender, news) = mpsc::channel();
+    let (sender, news) = mpsc::sync_channel(8);
     b.on_news(Box::new(move || sender.send(()).unwrap()));
     assert!(b.read(Position(1), 1).unwrap().is_empty());
     b.append(1, b"own").unwrap();

@@ -124,7 +124,7 @@ impl Known {
         }
         life.total.read(|total| {
             assert!(total.seen.is_subset(&self.tried), "a refusal changes nothing");
-            assert_eq!(total.sum, total.seen.iter().copied().map(worth).sum());
+            assert_eq!(total.sum, total.seen.iter().copied().map(worth).sum::<u64>());
         });
         life.check_numbers();
     }
