@@ -85,13 +85,6 @@ impl Leases {
             changed: watch::Sender::new(()),
         }))
     }
-
-    /// Whether somebody has the lease of this name, as far as this node has come: one that has run out
-    /// counts as free. O(log leases).
-    pub fn is_taken(&self, name: &str) -> bool {
-        let now = self.shared.clock.now();
-        self.table.read(|table| table.get(name).is_some_and(|held| now.0 < held.until))
-    }
 }
 
 /// How a [`Lease::take`] went.
@@ -183,6 +176,14 @@ impl Lease {
     /// Whether it is held at this moment, and under this token: nobody else has had it since.
     pub fn is_held_as(&self, token: u64) -> bool {
         self.token() == Some(token)
+    }
+
+    /// Whether anybody has it, as far as this node has come: one that has run out counts as free. O(log
+    /// leases).
+    pub fn is_taken(&self) -> bool {
+        let now = self.shared().clock.now();
+        let table = &self.0.leases.table;
+        table.read(|table| table.get(self.0.name).is_some_and(|held| now.0 < held.until))
     }
 
     /// Takes it, or renews it. Costs a commit; nothing where nobody shares the log.
