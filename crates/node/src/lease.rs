@@ -67,6 +67,11 @@ impl Leases {
         Self { table, shared, life: Arc::new((life, AtomicU64::new(0))) }
     }
 
+    /// Whether others could hold any.
+    pub fn is_shared(&self) -> bool {
+        self.shared.is_shared()
+    }
+
     /// A handle on the lease of this name. Nothing is asked for yet. Each handle, and its clones, is a
     /// holder of its own: not even another one of the same node holds the lease beside it.
     ///
@@ -178,12 +183,18 @@ impl Lease {
         self.token() == Some(token)
     }
 
-    /// Whether anybody has it, as far as this node has come: one that has run out counts as free. O(log
+    /// Until when anybody has it, as far as this node has come: one that has run out counts as free. O(log
     /// leases).
-    pub fn is_taken(&self) -> bool {
+    pub fn taken_until(&self) -> Option<Timestamp> {
         let now = self.shared().clock.now();
         let table = &self.0.leases.table;
-        table.read(|table| table.get(self.0.name).is_some_and(|held| now.0 < held.until))
+        let until = table.read(|table| table.get(self.0.name).map(|held| held.until))?;
+        Some(Timestamp(until)).filter(|until| now < *until)
+    }
+
+    /// Whether anybody has it, as far as this node has come.
+    pub fn is_taken(&self) -> bool {
+        self.taken_until().is_some()
     }
 
     /// Takes it, or renews it. Costs a commit; nothing where nobody shares the log.

@@ -227,11 +227,12 @@ impl Bound {
         let adapter = adapter.context("the settings cannot be stored")?;
         let chats = server.parts.chat.get_or_init(|| adapter);
         let stop = server.stop.subscribe();
-        let data = settings.data.as_deref();
-        let adapter = maze::Adapter::start(mazes, &outside, settings.maze, data, stop).await;
+        let adapter =
+            maze::Adapter::start(mazes, &outside, leases.clone(), settings.maze, durable, stop);
+        let adapter = adapter.await;
         let adapter = adapter.context("the settings cannot be stored")?;
         let mazes = server.parts.maze.get_or_init(|| adapter);
-        server.serving.extend(maze.map(|listeners| mazes.serve(listeners, outside.more)));
+        server.serving.extend(maze.map(|listeners| mazes.serve(listeners)));
         let (lease, stop) = (leases.lease(traffic::LEASE), server.stop.subscribe());
         let adapter = traffic::Adapter::start(traffics, lease, settings.traffic, durable, stop);
         let adapter = adapter.await;

@@ -14,7 +14,7 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use super::Parts;
-use crate::adapter::traffic;
+use crate::adapter::{maze, traffic};
 use crate::telemetry::Process;
 use crate::wire::http::Problem;
 use crate::wire::metrics::Text;
@@ -100,7 +100,8 @@ async fn metrics(State(parts): State<Arc<Parts>>) -> Response {
     if parts.node.get().is_some_and(Node::is_shared) {
         let traffic = parts.traffic.get().is_some_and(traffic::Adapter::is_holder);
         let help = "Whether this node holds what only one of the nodes may.";
-        let leases = [(traffic::LEASE, u64::from(traffic))];
+        let source = parts.maze.get().is_some_and(maze::Adapter::is_holder);
+        let leases = [(traffic::LEASE, u64::from(traffic)), (maze::LEASE, u64::from(source))];
         text.gauges("tidings_lease_held", help, "lease", &leases);
     }
     if let Some(rockets) = parts.rockets.get() {

@@ -8,5 +8,6 @@
     reason = "a test ends where it does not go on"
 )]
 
+mod maze;
 mod support;
 mod traffic;
