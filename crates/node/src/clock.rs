@@ -1,7 +1,8 @@
 //! Where the time of an entry comes from: given to a node, so that a test can give another.
 
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use tidings_core::machine::Timestamp;
 
@@ -9,6 +10,12 @@ use tidings_core::machine::Timestamp;
 pub trait Clock: Send + Sync + 'static {
     /// Milliseconds since 1970-01-01T00:00:00Z.
     fn now(&self) -> Timestamp;
+
+    /// Since some moment in the life of this process. It never jumps and never runs backwards.
+    fn steady(&self) -> Duration {
+        static BEGUN: OnceLock<Instant> = OnceLock::new();
+        BEGUN.get_or_init(Instant::now).elapsed()
+    }
 }
 
 /// The clock of the operating system.
@@ -36,5 +43,10 @@ impl Manual {
 impl Clock for Manual {
     fn now(&self) -> Timestamp {
         Timestamp(self.0.load(Ordering::Relaxed))
+    }
+
+    /// What it was set to, since 1970.
+    fn steady(&self) -> Duration {
+        Duration::from_millis(self.now().0)
     }
 }

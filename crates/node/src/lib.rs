@@ -56,7 +56,7 @@
 //! # In reading order
 //! [`clock`], `entry` (what a batch looks like inside), [`slot`] (a machine, its watchers), `engine`
 //! (commit, apply, snapshot, recover: no threads, no clock), `writer` (the thread that drives the
-//! engine), [`Node`].
+//! engine), [`lease`] (what only one of several nodes may do at a time), [`Node`].
 
 #![forbid(unsafe_code)]
 
@@ -64,6 +64,7 @@ mod agreement;
 pub mod clock;
 mod engine;
 mod entry;
+pub mod lease;
 pub mod slot;
 mod snapshot;
 mod writer;
@@ -72,5 +73,6 @@ mod node;
 
 pub use agreement::Disagreement;
 pub use engine::{Fatal, Progress};
+pub use lease::{Keeper, Lease, Leases, Taken};
 pub use node::{Builder, Digest, Node, Settings, Stats};
 pub use slot::{Handle, Refused, Tap, Watched, Watcher, When};

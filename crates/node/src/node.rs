@@ -12,9 +12,13 @@ use tokio::sync::{oneshot, watch};
 
 use crate::clock::{self, Clock};
 use crate::engine::{Engine, EngineStats, Fatal, Progress};
+use crate::lease::{self, Lease, Leases};
 use crate::slot::{Bounds, Erased, Handle, Refused, Slot, Tap};
 use crate::snapshot::Applied;
 use crate::writer::{self, CLOCK_LOOK_EVERY, Queue, Request};
+
+/// How many changes of leases are kept for those who wait for one.
+const LEASE_EVENTS_KEPT: usize = 64;
 
 /// The bounds of a node.
 #[derive(Clone, Copy, Debug)]
@@ -186,6 +190,7 @@ impl Shared {
 pub struct Builder {
     shared: Arc<Shared>,
     pub(crate) slots: Vec<Arc<dyn Erased>>,
+    leases: Leases,
 }
 
 impl Builder {
@@ -205,13 +210,20 @@ impl Builder {
             with_others: AtomicBool::new(false),
             stats: Mutex::default(),
         };
-        Self { shared: Arc::new(shared), slots: Vec::new() }
+        let shared = Arc::new(shared);
+        let Settings { events_kept_bytes_max, .. } = settings;
+        let bounds = Bounds { events: LEASE_EVENTS_KEPT, bytes: events_kept_bytes_max };
+        let (id, table) = (lease::machine::ID, lease::machine::Table::default());
+        let slot = Arc::new(Slot::new(id, lease::machine::NAME, table, None, bounds));
+        let slots = vec![Arc::clone(&slot) as Arc<dyn Erased>];
+        let leases = Leases::new(Handle::new(slot, Arc::clone(&shared)), Arc::clone(&shared));
+        Self { shared, slots, leases }
     }
 
     /// Adds a machine. Its number stands in the log: it is never given to another one.
     ///
     /// # Panics
-    /// When the number is 0, above 127 or taken: a mistake in the program.
+    /// When the number is 0, above 126 or taken: a mistake in the program. (127 is that of the leases.)
     pub fn add<M: Machine>(&mut self, id: u8, name: &'static str, machine: M) -> Handle<M> {
         self.add_slot(id, name, machine, None)
     }
@@ -238,7 +250,7 @@ impl Builder {
         machine: M,
         tap: Option<Box<dyn Tap<M>>>,
     ) -> Handle<M> {
-        assert!((1..=127).contains(&id), "machine {name}: numbers are 1 to 127");
+        assert!((1..=126).contains(&id), "machine {name}: numbers are 1 to 126");
         assert!(self.slots.iter().all(|slot| slot.id() != id), "machine {name}: {id} is taken");
         let Settings { events_kept_max, events_kept_bytes_max, .. } = self.shared.settings;
         let bounds = Bounds { events: events_kept_max, bytes: events_kept_bytes_max };
@@ -263,7 +275,8 @@ impl Builder {
         let (failed, _) = watch::channel(None);
         let (shared, slots) = (Arc::clone(&self.shared), self.slots);
         let thread = std::thread::spawn(move || tick_in_memory(&shared, &slots));
-        Node { shared: self.shared, thread: Mutex::new(Some(thread)), failed }
+        let leases = self.leases;
+        Node { shared: self.shared, leases, thread: Mutex::new(Some(thread)), failed }
     }
 
     /// Recovers from the log and starts. Blocks until every entry of the log is applied;
@@ -275,7 +288,7 @@ impl Builder {
     /// # Errors
     /// [`Fatal`]: what is stored cannot be read or understood. Nothing was written.
     pub fn start(self, log: Box<dyn Log>, progress: impl FnMut(Progress)) -> Result<Node, Fatal> {
-        let Self { shared, slots } = self;
+        let Self { shared, slots, leases } = self;
         let mut engine = Engine::recover(log, slots, progress).inspect_err(|fatal| {
             // Who has proposed already would wait for ever.
             shared.queue.end(&Refused::Failed(fatal.to_string()));
@@ -304,7 +317,7 @@ impl Builder {
                 }
             }
         })?;
-        Ok(Node { shared, thread: Mutex::new(Some(thread)), failed })
+        Ok(Node { shared, leases, thread: Mutex::new(Some(thread)), failed })
     }
 }
 
@@ -312,6 +325,7 @@ impl Builder {
 /// snapshot being waited for.
 pub struct Node {
     shared: Arc<Shared>,
+    leases: Leases,
     thread: Mutex<Option<JoinHandle<()>>>,
     failed: watch::Sender<Option<String>>,
 }
@@ -345,6 +359,19 @@ impl Node {
     /// Whether others share the log: what they append is applied here a little later.
     pub fn is_shared(&self) -> bool {
         self.shared.is_shared()
+    }
+
+    /// What only one of the nodes that share the log may do at a time.
+    pub const fn leases(&self) -> &Leases {
+        &self.leases
+    }
+
+    /// A handle on the lease of this name. See [`Leases::lease`].
+    ///
+    /// # Panics
+    /// When the name has more than 64 bytes: a mistake in the program.
+    pub fn lease(&self, name: &'static str) -> Lease {
+        self.leases.lease(name)
     }
 
     /// Waits until everything that was acknowledged by any node before this call is applied here.

@@ -70,6 +70,13 @@ pub trait Tap<M: Machine>: Send + 'static {
 
     /// Ticks the machine.
     fn tick(&mut self, machine: &mut M, at: Timestamp, when: When);
+
+    /// Whether it is this node's business that a deadline is ticked. What is ticked by another node that
+    /// shares the log comes all the same.
+    fn may_tick(&self, machine: &M) -> bool {
+        let (_, may) = (machine, true);
+        may
+    }
 }
 
 /// When a [`Tap`] is called.
@@ -201,7 +208,8 @@ impl<M: Machine> Erased for Slot<M> {
 
     fn next_deadline(&self) -> Option<Timestamp> {
         let state = self.lock();
-        state.machine.next_deadline().filter(|_| state.ticking)
+        let may_tick = || state.tap.as_ref().is_none_or(|tap| tap.may_tick(&state.machine));
+        state.machine.next_deadline().filter(|_| state.ticking && may_tick())
     }
 
     fn snapshot(&self, out: &mut Vec<u8>) -> usize {

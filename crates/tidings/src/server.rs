@@ -12,6 +12,7 @@ use tidings_core::machine::maze::Maze;
 use tidings_core::machine::rockets::Rockets;
 use tidings_core::machine::tracker::Tracker;
 use tidings_core::machine::traffic::Traffic;
+use tidings_log::Log;
 use tidings_log::sqlite::{Options, Sqlite};
 use tidings_node::{Builder, Node, Progress};
 use tokio::sync::watch;
@@ -102,6 +103,14 @@ impl Server {
         Self::bind(settings)?.recover().await
     }
 
+    /// The same over a log that is there already, in the place of the one in the settings.
+    ///
+    /// # Errors
+    /// As [`Server::bind`] and [`Bound::recover`].
+    pub async fn start_over(settings: Settings, log: Box<dyn Log>) -> anyhow::Result<Self> {
+        Self::bind(settings)?.recover_from(Some(log)).await
+    }
+
     /// Where HTTP is served.
     pub const fn http(&self) -> SocketAddr {
         self.http
@@ -165,6 +174,11 @@ impl Bound {
     /// # Errors
     /// When the log cannot be opened or read; the message says where it is damaged.
     pub async fn recover(self) -> anyhow::Result<Server> {
+        self.recover_from(None).await
+    }
+
+    async fn recover_from(self, log: Option<Box<dyn Log>>) -> anyhow::Result<Server> {
+        let durable = log.is_some() || self.settings.data.is_some();
         let Self { mut server, settings, gate, maze } = self;
         let begun = Instant::now();
         let mut builder = Builder::new(settings.node);
@@ -182,14 +196,19 @@ impl Bound {
         let traffics = builder.add(id, name, Traffic::new(settings.traffic.limits));
         let (id, name) = (Service::Tracker.machine(), Service::Tracker.name());
         let trackers = builder.add(id, name, Tracker::new(settings.tracker.limits));
-        let node = match settings.data.clone() {
-            None => builder.start_in_memory(),
-            Some(data) => {
+        let node = match (log, settings.data.clone()) {
+            (Some(log), _) => {
+                let start = move || builder.start(log, progress);
+                tokio::task::spawn_blocking(start).await?.context("cannot recover from the log")?
+            }
+            (None, None) => builder.start_in_memory(),
+            (None, Some(data)) => {
                 let bytes_max = settings.log_bytes_max;
                 let open = move || open(builder, &data, bytes_max);
                 tokio::task::spawn_blocking(open).await??
             }
         };
+        let leases = node.leases().clone();
         let stats = node.stats();
         let replayed = stats.replayed;
         server.parts.node.get_or_init(|| node);
@@ -208,13 +227,15 @@ impl Bound {
         let adapter = adapter.context("the settings cannot be stored")?;
         let chats = server.parts.chat.get_or_init(|| adapter);
         let stop = server.stop.subscribe();
-        let data = settings.data.as_deref();
-        let adapter = maze::Adapter::start(mazes, &outside, settings.maze, data, stop).await;
+        let adapter =
+            maze::Adapter::start(mazes, &outside, leases.clone(), settings.maze, durable, stop);
+        let adapter = adapter.await;
         let adapter = adapter.context("the settings cannot be stored")?;
         let mazes = server.parts.maze.get_or_init(|| adapter);
-        server.serving.extend(maze.map(|listeners| mazes.serve(listeners, outside.more)));
-        let (durable, stop) = (settings.data.is_some(), server.stop.subscribe());
-        let adapter = traffic::Adapter::start(traffics, settings.traffic, durable, stop).await;
+        server.serving.extend(maze.map(|listeners| mazes.serve(listeners)));
+        let (lease, stop) = (leases.lease(traffic::LEASE), server.stop.subscribe());
+        let adapter = traffic::Adapter::start(traffics, lease, settings.traffic, durable, stop);
+        let adapter = adapter.await;
         let adapter = adapter.context("the settings cannot be stored")?;
         let traffics = server.parts.traffic.get_or_init(|| adapter);
         let adapter = tracker::Adapter::start(trackers, settings.tracker, bounds).await;
@@ -255,14 +276,16 @@ fn open(builder: Builder, data: &Path, bytes_max: Option<u64>) -> anyhow::Result
     let options = bytes_max.map_or_else(Options::default, |max| Options::default().bytes_max(max));
     let opened = Sqlite::open(data, options);
     let log = opened.with_context(|| format!("cannot open the log in {}", data.display()))?;
-    let node = builder.start(Box::new(log), |progress: Progress| {
-        let Progress { done, total, entries, elapsed } = progress;
-        tracing::info!("recovering: {done} of {total} batches, {entries} messages, {elapsed:.1?}");
-    });
+    let node = builder.start(Box::new(log), progress);
     node.with_context(|| {
         let data = data.display();
         format!(
             "cannot recover from the log in {data}; `tidings log check --data {data}` says more"
         )
     })
+}
+
+fn progress(progress: Progress) {
+    let Progress { done, total, entries, elapsed } = progress;
+    tracing::info!("recovering: {done} of {total} batches, {entries} messages, {elapsed:.1?}");
 }

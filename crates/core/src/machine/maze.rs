@@ -26,7 +26,7 @@ mod held;
 pub mod parse;
 mod sink;
 
-pub use command::{Command, Counters, Limits, Reply, SourceId};
+pub use command::{Command, Counters, HOLD_MS, HOLDS_MAX, Limits, Reply, SourceId};
 use held::Held;
 use parse::{Event, Read};
 pub use sink::{Audience, Notification, Nowhere, Sink, To};
@@ -48,6 +48,8 @@ pub struct Maze {
     /// is ready.
     gap_since: Option<Timestamp>,
     graph: Graph,
+    /// The nodes that hold the source, each with the time until which it does.
+    holds: Vec<(u64, u64)>,
     counters: Counters,
 }
 
@@ -84,6 +86,7 @@ impl Maze {
             sequencer: Sequencer::with_window(limits.held_max, WINDOW),
             gap_since: None,
             graph: Graph::new(limits.users_max, limits.follows_max),
+            holds: Vec::new(),
             counters: Counters::default(),
         }
     }
@@ -111,6 +114,16 @@ impl Maze {
     /// The source that is not yet closed and flushed, if any.
     pub fn source(&self) -> Option<SourceId> {
         self.source.map(|source| source.id)
+    }
+
+    /// The source whose events count at this moment: neither closed nor given up.
+    pub fn connected(&self) -> Option<SourceId> {
+        self.source.filter(|source| source.stage == Stage::Connected).map(|source| source.id)
+    }
+
+    /// Until when some node holds the source, if any does. O(nodes).
+    pub fn held_until(&self) -> Option<Timestamp> {
+        self.holds.iter().map(|(_, until)| Timestamp(*until)).max()
     }
 
     /// Who follows whom.
@@ -150,6 +163,11 @@ impl Maze {
             Command::Release { bytes_max } => self.release(bytes_max as usize, sink),
             Command::Abandon { source } => self.abandon(at, source),
             Command::HeldUp { source, ms } => self.held_up(at, source, ms),
+            Command::Hold { by } => self.hold(at, by),
+            Command::Resume { by } => {
+                self.holds.retain(|(node, _)| *node != by);
+                Reply::Done
+            }
         };
         self.look_at_gap(at, next);
         reply
@@ -371,6 +389,14 @@ impl Maze {
         self.reply()
     }
 
+    fn hold(&mut self, at: Timestamp, by: u64) -> Reply {
+        self.holds.retain(|(node, until)| *node != by && at.0 < *until);
+        if self.holds.len() < HOLDS_MAX {
+            self.holds.push((by, at.0.saturating_add(HOLD_MS)));
+        }
+        Reply::Done
+    }
+
     /// After every change: a gap that has become the oldest is waited for from now on.
     fn look_at_gap(&mut self, at: Timestamp, next_before: u64) {
         if self.sequencer.held() == 0 || self.has_more() {
@@ -417,7 +443,13 @@ impl Machine for Maze {
 
     fn snapshot(&self, out: &mut Vec<u8>) {
         let gap_since = self.gap_since.map(|since| since.0);
-        encode(&Stored::V1(self.limits, self.source, gap_since, self.counters), out);
+        let (limits, source, counters) = (self.limits, self.source, self.counters);
+        let stored = if self.holds.is_empty() {
+            Stored::V1(limits, source, gap_since, counters)
+        } else {
+            Stored::V2(limits, source, gap_since, counters, self.holds.clone())
+        };
+        encode(&stored, out);
         encode(&self.graph.to_parts(), out);
         let Parts { next, lost, given_up, last, held } = self.sequencer.to_parts();
         encode(&(next, lost, given_up, last, held.len() as u64), out);
@@ -429,7 +461,14 @@ impl Machine for Maze {
     fn restore(mut bytes: &[u8]) -> Result<Self, Malformed> {
         const WHAT: &str = "a snapshot of the maze";
         let wrong = || Malformed { what: WHAT };
-        let Stored::V1(limits, source, gap_since, counters) = decode(WHAT, &mut bytes)?;
+        let (limits, source, gap_since, counters, holds) = match decode(WHAT, &mut bytes)? {
+            Stored::V1(limits, source, gap_since, counters) => {
+                (limits, source, gap_since, counters, Vec::new())
+            }
+            Stored::V2(limits, source, gap_since, counters, holds) => {
+                (limits, source, gap_since, counters, holds)
+            }
+        };
         let parts: graph::Parts = decode(WHAT, &mut bytes)?;
         let graph = Graph::from_parts(parts, limits.users_max, limits.follows_max);
         let (next, lost, given_up, last, count): (_, _, _, _, u64) = decode(WHAT, &mut bytes)?;
@@ -438,7 +477,7 @@ impl Machine for Maze {
             let (number, line): (u64, Vec<u8>) = decode(WHAT, &mut bytes)?;
             held.push((number, Held::of_line(number, &line).ok_or_else(wrong)?));
         }
-        if !bytes.is_empty() {
+        if !bytes.is_empty() || holds.len() > HOLDS_MAX {
             return Err(wrong());
         }
         let parts = Parts { next, lost, given_up, last, held };
@@ -446,7 +485,8 @@ impl Machine for Maze {
         let mut sequencer = sequencer.ok_or_else(wrong)?;
         sequencer.keep_window(WINDOW);
         let gap_since = gap_since.map(Timestamp);
-        Ok(Self { limits, source, sequencer, gap_since, graph: graph.ok_or_else(wrong)?, counters })
+        let graph = graph.ok_or_else(wrong)?;
+        Ok(Self { limits, source, sequencer, gap_since, graph, holds, counters })
     }
 }
 
@@ -454,7 +494,10 @@ impl Machine for Maze {
 /// variant never changes.
 #[derive(Serialize, Deserialize)]
 enum Stored {
+    /// Of a machine whose source nobody holds.
     V1(Limits, Option<Source>, Option<u64>, Counters),
+    /// With the nodes that do.
+    V2(Limits, Option<Source>, Option<u64>, Counters, Vec<(u64, u64)>),
 }
 
 #[cfg(test)]

@@ -9,6 +9,8 @@
 //!   only calls of unknown children makes a report without rows, that need not be sent.
 //! - A report is unsent until [`Command::Delivered`] says otherwise. The last [`Limits::reports_max`]
 //!   are kept, sent or not.
+//! - Of several nodes the one that sends a report claims it first ([`Command::Claim`]). So each is sent at
+//!   most once when the one who sends changes, whatever became of the one before.
 //!
 //! What is logged is not JSON but [`record`]s: what a frame said, 32 or 33 bytes for each element.
 
@@ -52,6 +54,8 @@ pub struct Traffic {
     last_end: u64,
     /// Closed windows, oldest first.
     reports: VecDeque<Report>,
+    /// The window whose report was claimed last, and the token of who claimed it.
+    claimed: Option<(u64, u64)>,
     counters: Counters,
 }
 
@@ -70,6 +74,7 @@ impl Traffic {
             window: None,
             last_end: 0,
             reports: VecDeque::new(),
+            claimed: None,
             counters: Counters::default(),
         }
     }
@@ -146,6 +151,28 @@ impl Traffic {
         }
     }
 
+    fn unsent_of(&mut self, start: u64) -> Option<&mut Report> {
+        self.reports.iter_mut().find(|report| report.start == start && !report.sent)
+    }
+
+    fn claim(&mut self, start: u64, token: u64) -> Reply {
+        let before = self.claimed;
+        if before.is_some_and(|(_, by)| token < by) {
+            return Reply::NotUnsent;
+        }
+        self.claimed = Some((start, token));
+        if let Some((claimed, by)) = before
+            && by < token
+            && let Some(report) = self.unsent_of(claimed)
+        {
+            report.sent = true;
+            if claimed == start {
+                return Reply::GivenUp;
+            }
+        }
+        if self.unsent_of(start).is_some() { Reply::Done } else { Reply::NotUnsent }
+    }
+
     fn feed(&mut self, mut bytes: &[u8]) {
         while !bytes.is_empty() {
             let Some((record, rest)) = record::read(bytes) else {
@@ -204,13 +231,16 @@ impl Machine for Traffic {
             }
             Command::Delivered { start } => {
                 self.turn(at, false, emit);
-                let report = self.reports.iter_mut().find(|report| report.start == start);
-                let Some(report) = report.filter(|report| !report.sent) else {
+                let Some(report) = self.unsent_of(start) else {
                     return Reply::NotUnsent;
                 };
                 report.sent = true;
                 self.counters.delivered += 1;
                 Reply::Done
+            }
+            Command::Claim { start, token } => {
+                self.turn(at, false, emit);
+                self.claim(start, token)
             }
         }
     }
@@ -229,7 +259,12 @@ impl Machine for Traffic {
 
     fn snapshot(&self, out: &mut Vec<u8>) {
         let Self { limits, window, last_end, counters, .. } = self;
-        encode(&Stored::V1(*limits, *window, *last_end, *counters), out);
+        let (limits, window, last_end, counters) = (*limits, *window, *last_end, *counters);
+        let stored = match self.claimed {
+            None => Stored::V1(limits, window, last_end, counters),
+            Some(claimed) => Stored::V2(limits, window, last_end, counters, claimed),
+        };
+        encode(&stored, out);
         encode(&self.tally.to_parts(), out);
         encode(&(self.reports.len() as u64), out);
         self.reports.iter().for_each(|report| encode(report, out));
@@ -238,7 +273,14 @@ impl Machine for Traffic {
     fn restore(mut bytes: &[u8]) -> Result<Self, Malformed> {
         const WHAT: &str = "a snapshot of the traffic";
         let wrong = || Malformed { what: WHAT };
-        let Stored::V1(limits, window, last_end, counters) = decode(WHAT, &mut bytes)?;
+        let (limits, window, last_end, counters, claimed) = match decode(WHAT, &mut bytes)? {
+            Stored::V1(limits, window, last_end, counters) => {
+                (limits, window, last_end, counters, None)
+            }
+            Stored::V2(limits, window, last_end, counters, claimed) => {
+                (limits, window, last_end, counters, Some(claimed))
+            }
+        };
         let parts: tally::Parts = decode(WHAT, &mut bytes)?;
         let tally = Tally::from_parts(parts, limits.bounds()).ok_or_else(wrong)?;
         let parents = tally.parents().len();
@@ -256,14 +298,17 @@ impl Machine for Traffic {
         if !bytes.is_empty() || !has_window || window.is_some_and(|(start, end)| start >= end) {
             return Err(wrong());
         }
-        Ok(Self { limits, tally, window, last_end, reports, counters })
+        Ok(Self { limits, tally, window, last_end, reports, claimed, counters })
     }
 }
 
 /// What a snapshot begins with; the tally and the reports follow. A published variant never changes.
 #[derive(Serialize, Deserialize)]
 enum Stored {
+    /// Of a machine of which no report was ever claimed.
     V1(Limits, Option<(u64, u64)>, u64, Counters),
+    /// With what was claimed last.
+    V2(Limits, Option<(u64, u64)>, u64, Counters, (u64, u64)),
 }
 
 #[cfg(test)]

@@ -10,16 +10,16 @@
 //! client that is connected (`registry`), and `client` swaps such a queue out whole and writes it.
 //! So the work for an event is a few copies, and everything else is done once for thousands.
 
+use std::hash::{BuildHasher, RandomState};
 use std::net::SocketAddr;
-use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 
 use anyhow::Context;
 use tidings_core::machine::maze::{Command, Maze};
-use tidings_node::{Handle, Refused};
+use tidings_node::{Handle, Leases, Refused};
 use tokio::net::TcpListener;
-use tokio::sync::{Notify, watch};
+use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
 use crate::config;
@@ -29,10 +29,12 @@ use registry::{Bounds, Registry};
 
 mod client;
 mod http;
+mod nodes;
 mod registry;
 mod source;
 mod tap;
 
+pub(crate) use nodes::LEASE;
 pub(crate) use tap::Outlet;
 
 /// The ports, taken before the log is read: clients wait in the listen queue meanwhile.
@@ -65,6 +67,10 @@ struct Shared {
     settings: config::Maze,
     machine: Handle<Maze>,
     registry: Arc<Registry>,
+    outside: tap::Outside,
+    leases: Leases,
+    /// Names this life of the node, where it holds the source.
+    name: u64,
     /// Whether there is a log, that can be full.
     durable: bool,
     /// Take nothing new.
@@ -96,27 +102,39 @@ pub(crate) fn outlet(settings: &config::Maze) -> Outlet {
 }
 
 impl Adapter {
+    /// Whether the source is connected to this node.
+    pub(crate) fn is_holder(&self) -> bool {
+        self.0.source_connected.load(Ordering::Relaxed)
+    }
+
     /// Brings the machine's bounds in line with the settings, and gives up a source that was
     /// connected when the last process ended.
     pub(crate) async fn start(
         machine: Handle<Maze>,
-        outlet: &tap::Outside,
+        outside: &tap::Outside,
+        leases: Leases,
         settings: config::Maze,
-        data: Option<&Path>,
+        durable: bool,
         stop: watch::Receiver<bool>,
     ) -> Result<Self, Refused> {
         if machine.read(|machine| machine.limits() != settings.limits) {
             machine.propose(Command::Configure(settings.limits)).await?;
         }
-        if let Some(source) = machine.read(Maze::source) {
+        if leases.is_shared() {
+            // A source may be connected to another node: see `nodes`.
+            outside.elsewhere.store(true, Ordering::Relaxed);
+        } else if let Some(source) = machine.read(Maze::source) {
             machine.propose(Command::Abandon { source }).await?;
         }
         machine.begin_ticking();
         Ok(Self(Arc::new(Shared {
             settings,
             machine,
-            registry: Arc::clone(&outlet.registry),
-            durable: data.is_some(),
+            registry: Arc::clone(&outside.registry),
+            outside: outside.clone(),
+            leases,
+            name: RandomState::new().hash_one(0),
+            durable,
             stop,
             ending: watch::Sender::new(false),
             source_connected: AtomicBool::new(false),
@@ -125,22 +143,22 @@ impl Adapter {
             refused: AtomicU64::new(0),
             rates: http::Rates::default(),
             accept_complaint: Complaint::new("connections cannot be accepted"),
-            room_complaint: Complaint::new("the source waits: the log has no room"),
+            room_complaint: Complaint::new("the source waits: the log takes nothing"),
         })))
     }
 
     /// Serves until told to stop. The task ends when the last source is closed and flushed and
     /// every client has been written what was for it.
-    pub(crate) fn serve(&self, listeners: Listeners, more: Arc<Notify>) -> JoinHandle<()> {
+    pub(crate) fn serve(&self, listeners: Listeners) -> JoinHandle<()> {
         raise_descriptors();
         let shared = Arc::clone(&self.0);
         tokio::spawn(async move {
             let clients = tokio::spawn(client::serve(listeners.clients, Arc::clone(&shared)));
-            let pacing = tokio::spawn(pace(Arc::clone(&shared), more));
+            let beside = tokio::spawn(beside(Arc::clone(&shared)));
             let rating = tokio::spawn(http::rate(Arc::clone(&shared)));
             source::serve(listeners.source, Arc::clone(&shared)).await;
             shared.ending.send_replace(true);
-            pacing.abort();
+            beside.abort();
             rating.abort();
             // It panics with the task, which is told elsewhere.
             drop(clients.await);
@@ -148,13 +166,26 @@ impl Adapter {
     }
 }
 
+/// What there is to do beside the source and the clients.
+async fn beside(shared: Arc<Shared>) {
+    let failed = if shared.leases.is_shared() {
+        tokio::try_join!(pace(&shared), nodes::care(&shared), nodes::hold_back(&shared)).map(drop)
+    } else {
+        pace(&shared).await
+    };
+    if let Err(why) = failed {
+        tracing::error!(%why, "what is due cannot be released");
+    }
+}
+
 /// Releases, as the clients have room, what a tick had to leave.
-async fn pace(shared: Arc<Shared>, more: Arc<Notify>) {
+async fn pace(shared: &Shared) -> Result<(), Refused> {
     loop {
-        more.notified().await;
-        if let Err(why) = source::release(&shared).await {
-            tracing::error!(%why, "what is due cannot be released");
-            return;
+        shared.outside.more.notified().await;
+        // While a source is connected its node does this.
+        let elsewhere = shared.outside.elsewhere.load(Ordering::Relaxed);
+        if !elsewhere || shared.machine.read(|machine| machine.connected().is_none()) {
+            source::release(shared).await?;
         }
     }
 }

@@ -9,7 +9,7 @@ use axum::http::{HeaderMap, HeaderValue, Uri, header};
 use axum::response::{IntoResponse, Response};
 use tidings_core::machine::traffic::{Command, Counters, Event, Report, Traffic};
 use tidings_core::structure::tally::{Id, Row};
-use tidings_node::{Handle, Refused};
+use tidings_node::{Handle, Lease, Refused};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use utoipa_axum::router::OpenApiRouter;
@@ -38,6 +38,11 @@ const CHILDREN_SHOWN: usize = 10_000;
 struct Shared {
     settings: config::Traffic,
     machine: Handle<Traffic>,
+    /// Held by the one node that is connected upstream.
+    lease: Lease,
+    /// The window whose report was written last; 0 for none. Where the log does not answer it may not
+    /// say so yet.
+    written: AtomicU64,
     /// Whether there is a log, that can be full.
     durable: bool,
     stop: watch::Receiver<bool>,
@@ -51,6 +56,9 @@ struct Shared {
     room_complaint: Complaint,
 }
 
+/// The name of the lease on the connection upstream.
+pub(crate) const LEASE: &str = "traffic";
+
 /// The adapter, for its routes and metrics.
 pub(crate) struct Adapter(Arc<Shared>);
 
@@ -58,6 +66,7 @@ impl Adapter {
     /// Brings the machine's bounds in line with the settings.
     pub(crate) async fn start(
         machine: Handle<Traffic>,
+        lease: Lease,
         settings: config::Traffic,
         durable: bool,
         stop: watch::Receiver<bool>,
@@ -68,6 +77,8 @@ impl Adapter {
         Ok(Self(Arc::new(Shared {
             settings,
             machine,
+            lease,
+            written: AtomicU64::new(0),
             durable,
             stop,
             connected: AtomicBool::new(false),
@@ -76,7 +87,7 @@ impl Adapter {
             reconnects: AtomicU64::new(0),
             frame_complaint: Complaint::new("frames from upstream cannot be read and are skipped"),
             reconnect_complaint: Complaint::new("the connection upstream is made again"),
-            room_complaint: Complaint::new("upstream waits: the log has no room"),
+            room_complaint: Complaint::new("upstream waits: the log takes nothing"),
         })))
     }
 
@@ -85,6 +96,11 @@ impl Adapter {
     pub(crate) fn serve(&self) -> Option<JoinHandle<()>> {
         let url = self.0.settings.url.clone()?;
         Some(tokio::spawn(upstream::run(Arc::clone(&self.0), url)))
+    }
+
+    /// Whether this node holds the lease on the connection upstream.
+    pub(crate) fn is_holder(&self) -> bool {
+        self.0.lease.is_held()
     }
 
     /// Its routes, with their description.
@@ -236,6 +252,7 @@ async fn get_traffic(State(shared): Handler, uri: Uri) -> Result<Response, Probl
     });
     let status = schema::Status {
         connected: shared.connected.load(Ordering::Relaxed),
+        upstream: schema::Upstream::of(&shared.lease),
         window: window.map(|window| window.shown(&parents)),
         reports: reports.iter().rev().map(|window| window.shown(&parents)).collect(),
         children,

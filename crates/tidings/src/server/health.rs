@@ -8,11 +8,13 @@ use axum::extract::State;
 use axum::http::{HeaderValue, header};
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
+use tidings_node::Node;
 use utoipa::ToSchema;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use super::Parts;
+use crate::adapter::{maze, traffic};
 use crate::telemetry::Process;
 use crate::wire::http::Problem;
 use crate::wire::metrics::Text;
@@ -94,6 +96,13 @@ async fn metrics(State(parts): State<Arc<Parts>>) -> Response {
         text.counter("tidings_log_snapshots_total", "Snapshots written.", stats.snapshots);
         let help = "Snapshots that could not be written.";
         text.counter("tidings_log_snapshots_failed_total", help, stats.snapshots_failed);
+    }
+    if parts.node.get().is_some_and(Node::is_shared) {
+        let traffic = parts.traffic.get().is_some_and(traffic::Adapter::is_holder);
+        let help = "Whether this node holds what only one of the nodes may.";
+        let source = parts.maze.get().is_some_and(maze::Adapter::is_holder);
+        let leases = [(traffic::LEASE, u64::from(traffic)), (maze::LEASE, u64::from(source))];
+        text.gauges("tidings_lease_held", help, "lease", &leases);
     }
     if let Some(rockets) = parts.rockets.get() {
         rockets.metrics(&mut text);

@@ -38,6 +38,14 @@ impl Text {
         self.line(format_args!("{name} {value}"));
     }
 
+    /// The same for each value of a label.
+    pub(crate) fn gauges(&mut self, name: &str, help: &str, label: &str, values: &[(&str, u64)]) {
+        self.head(name, help, "gauge");
+        for (which, value) in values {
+            self.line(format_args!("{name}{{{label}=\"{which}\"}} {value}"));
+        }
+    }
+
     pub(crate) fn into_string(self) -> String {
         self.0
     }

@@ -82,7 +82,24 @@ pub enum Command {
         /// For how long.
         ms: u64,
     },
+    /// A node without the source has a client whose queue is full: the node with the source is to read
+    /// nothing more, for [`HOLD_MS`] or until [`Command::Resume`]. Of more than [`HOLDS_MAX`] nodes the
+    /// others are not heeded.
+    Hold {
+        /// The node: drawn at random when it started.
+        by: u64,
+    },
+    /// The clients of that node have room again.
+    Resume {
+        /// The node.
+        by: u64,
+    },
 }
+
+/// How long a [`Command::Hold`] stands if it is not renewed.
+pub const HOLD_MS: u64 = 5_000;
+/// How many nodes can hold the source at once.
+pub const HOLDS_MAX: usize = 64;
 
 /// What the one who asked gets back.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -389,6 +389,8 @@ fn command() -> impl Strategy<Value = Command> {
             bytes: lines.concat().into_bytes(),
         }),
         1 => source().prop_map(|source| Command::Close { source }),
+        1 => (0u64..4).prop_map(|by| Command::Hold { by }),
+        1 => (0u64..4).prop_map(|by| Command::Resume { by }),
         1 => (0u32..500).prop_map(|bytes_max| Command::Release { bytes_max }),
         1 => source().prop_map(|source| Command::Abandon { source }),
         1 => (source(), 0u64..9000).prop_map(|(source, ms)| Command::HeldUp { source, ms }),
@@ -420,7 +422,7 @@ fn golden_commands() -> Vec<Command> {
 }
 
 #[test]
-fn stored_commands_and_snapshots_of_the_first_version_can_be_read() {
+fn stored_commands_and_snapshots_of_every_version_can_be_read() {
     let (mut commands, mut machine) = (Vec::new(), Maze::default());
     for command in golden_commands() {
         encode(&command, &mut commands);
@@ -440,4 +442,42 @@ fn stored_commands_and_snapshots_of_the_first_version_can_be_read() {
     let mut again = Vec::new();
     Maze::restore(&stored).unwrap().snapshot(&mut again);
     assert_eq!(again, stored);
+    let later =
+        [Command::Hold { by: 3 }, Command::Hold { by: u64::MAX }, Command::Resume { by: 3 }];
+    let mut commands = Vec::new();
+    for command in later.clone() {
+        encode(&command, &mut commands);
+        machine.apply(Timestamp(2), command, &mut |_| {});
+    }
+    let stored = golden("maze.commands.v2", &commands);
+    assert_eq!(commands, stored);
+    let mut stored = stored.as_slice();
+    for expected in later {
+        assert_eq!(decode::<Command>("a command", &mut stored).unwrap(), expected);
+    }
+    let mut snapshot = Vec::new();
+    machine.snapshot(&mut snapshot);
+    let stored = golden("maze.snapshot.v2", &snapshot);
+    assert_eq!(snapshot, stored);
+    let mut again = Vec::new();
+    Maze::restore(&stored).unwrap().snapshot(&mut again);
+    assert_eq!(again, stored);
+}
+
+#[test]
+fn a_node_holds_the_source_until_it_resumes_or_its_hold_has_run_out() {
+    let mut driver = Driver::new(Limits::default());
+    assert_eq!(driver.maze.held_until(), None);
+    driver.apply(10, Command::Hold { by: 1 });
+    driver.apply(20, Command::Hold { by: 2 });
+    driver.apply(30, Command::Hold { by: 1 });
+    assert_eq!(driver.maze.held_until(), Some(Timestamp(30 + HOLD_MS)));
+    driver.apply(40, Command::Resume { by: 1 });
+    assert_eq!(driver.maze.held_until(), Some(Timestamp(20 + HOLD_MS)));
+    driver.apply(20 + HOLD_MS, Command::Hold { by: 1 });
+    assert_eq!(driver.maze.holds.len(), 1, "the other one has run out");
+    for by in 2..1000 {
+        driver.apply(20 + HOLD_MS, Command::Hold { by });
+    }
+    assert_eq!(driver.maze.holds.len(), HOLDS_MAX);
 }

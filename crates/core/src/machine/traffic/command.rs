@@ -69,6 +69,16 @@ pub enum Command {
         /// The first millisecond of its window.
         start: u64,
     },
+    /// A node is about to send a report, where several could. From here on no other one sends it: what a
+    /// node with a lower token had claimed, and not told to be delivered, may have been sent, and counts
+    /// as sent.
+    Claim {
+        /// The first millisecond of its window.
+        start: u64,
+        /// The fencing token of the lease under which it is sent. One that is lower than any before is
+        /// refused.
+        token: u64,
+    },
 }
 
 /// What the one who asked gets back.
@@ -76,8 +86,12 @@ pub enum Command {
 pub enum Reply {
     /// Done.
     Done,
-    /// There is no unsent report of this window: it was sent before, or dropped. Nothing has changed.
+    /// There is no unsent report of this window: it was sent before, or dropped, or the token is a
+    /// deposed one's. Nothing is to be sent.
     NotUnsent,
+    /// Somebody with a lower token had claimed this report, and may have sent it: it counts as sent from
+    /// here on, and is not sent again.
+    GivenUp,
 }
 
 /// What watchers are told.

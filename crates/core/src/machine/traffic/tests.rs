@@ -143,6 +143,43 @@ fn a_report_is_unsent_until_it_is_delivered_and_delivered_once() {
     assert_eq!(machine.counters().delivered, 1);
 }
 
+fn claim(machine: &mut Traffic, start: u64, token: u64) -> Reply {
+    apply(machine, 9 * MINUTE, Command::Claim { start, token }).0
+}
+
+/// With unsent reports of the first windows.
+fn with_reports(count: u64) -> Traffic {
+    let mut machine = Traffic::default();
+    for window in 0..=count {
+        feed(&mut machine, window * MINUTE, &[Element::Belongs(1, 10), served(1, 1)]);
+    }
+    machine
+}
+
+#[test]
+fn a_report_is_claimed_again_and_again_by_whoever_claimed_it_until_it_is_delivered() {
+    let mut machine = with_reports(2);
+    assert_eq!(claim(&mut machine, 0, 3), Reply::Done);
+    assert_eq!(claim(&mut machine, 0, 3), Reply::Done, "its connection broke");
+    apply(&mut machine, 9 * MINUTE, Command::Delivered { start: 0 });
+    assert_eq!(claim(&mut machine, 0, 3), Reply::NotUnsent);
+    assert_eq!(claim(&mut machine, MINUTE, 4), Reply::Done, "nothing was left open");
+    assert_eq!(machine.counters().delivered, 1);
+}
+
+#[test]
+fn what_another_had_claimed_is_given_up_and_a_deposed_one_claims_nothing() {
+    let mut machine = with_reports(3);
+    assert_eq!(claim(&mut machine, 0, 3), Reply::Done);
+    assert_eq!(claim(&mut machine, 0, 4), Reply::GivenUp);
+    assert_eq!(machine.unsent().map(|report| report.start), Some(MINUTE));
+    assert_eq!(claim(&mut machine, MINUTE, 3), Reply::NotUnsent, "it is deposed");
+    assert_eq!(claim(&mut machine, MINUTE, 4), Reply::Done);
+    assert_eq!(claim(&mut machine, 2 * MINUTE, 5), Reply::Done);
+    assert_eq!(machine.unsent().map(|report| report.start), Some(2 * MINUTE));
+    assert_eq!(machine.counters().delivered, 0);
+}
+
 #[test]
 fn the_oldest_report_goes_and_is_counted_if_it_was_not_sent() {
     let limits = Limits { reports_max: 2, ..Limits::default() };
@@ -276,6 +313,7 @@ fn command() -> impl Strategy<Value = Command> {
         1 => limits.prop_map(Command::Configure),
         6 => feed.prop_map(|elements| Command::Feed { bytes: bytes(&elements) }),
         1 => (0u64..30).prop_map(|window| Command::Delivered { start: window * MINUTE }),
+        1 => (0u64..30, 0u64..5).prop_map(|(window, token)| Command::Claim { start: window * MINUTE, token }),
     ]
 }
 
@@ -290,7 +328,7 @@ fn golden(name: &str, first: &[u8]) -> Vec<u8> {
 }
 
 #[test]
-fn stored_commands_and_snapshots_of_the_first_version_can_be_read() {
+fn stored_commands_and_snapshots_of_every_version_can_be_read() {
     let elements = [
         Element::Belongs(1, 10),
         served(1, 1),
@@ -319,6 +357,20 @@ fn stored_commands_and_snapshots_of_the_first_version_can_be_read() {
     let mut snapshot = Vec::new();
     machine.snapshot(&mut snapshot);
     let stored = golden("traffic.snapshot.v1", &snapshot);
+    assert_eq!(snapshot, stored);
+    let mut again = Vec::new();
+    Traffic::restore(&stored).unwrap().snapshot(&mut again);
+    assert_eq!(again, stored);
+    let claim = Command::Claim { start: 0, token: 300 };
+    let mut command = Vec::new();
+    encode(&claim, &mut command);
+    let stored = golden("traffic.commands.v2", &command);
+    assert_eq!(decode::<Command>("a command", &mut stored.as_slice()).unwrap(), claim);
+    assert_eq!(command, stored);
+    apply(&mut machine, MINUTE + 2, claim);
+    let mut snapshot = Vec::new();
+    machine.snapshot(&mut snapshot);
+    let stored = golden("traffic.snapshot.v2", &snapshot);
     assert_eq!(snapshot, stored);
     let mut again = Vec::new();
     Traffic::restore(&stored).unwrap().snapshot(&mut again);

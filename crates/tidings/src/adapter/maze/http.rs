@@ -25,7 +25,7 @@ const NOTES: usize = 5;
 /// How the maze is.
 #[derive(Serialize, ToSchema)]
 pub(super) struct Status {
-    /// Whether a source is connected.
+    /// Whether a source is connected, to whichever node.
     source: bool,
     /// Connections of user clients that have said who they are.
     clients: usize,
@@ -112,6 +112,7 @@ impl Adapter {
     /// Appends its counters and gauges.
     pub(crate) fn metrics(&self, out: &mut Text) {
         let status = self.0.status();
+        let overflowed = self.0.registry.lock().overflowed;
         let limits = self.0.machine.read(|machine| *machine.counters());
         out.counter("tidings_maze_events_total", "Events that had their turn.", status.events);
         let help = "Notifications to clients that were connected.";
@@ -131,8 +132,12 @@ impl Adapter {
             ("gap_wait", limits.gap_wait),
             ("users_max", limits.users_max),
             ("follows_max", limits.follows_max),
-            ("slow_client_wait", status.slow_clients_cut),
+            ("slow_client_wait", status.slow_clients_cut - overflowed),
         ];
+        // Only where the source can be another node's.
+        let queues = [("client_queue_bytes_max", overflowed)];
+        let queues = if self.0.leases.is_shared() { &queues[..] } else { &[] };
+        let bounds = [&bounds[..], queues].concat();
         let name = "tidings_maze_bounds_total";
         out.counters(name, "How often a bound was reached.", "bound", &bounds);
         out.counter("tidings_maze_sources_total", "Sources that connected.", status.sources);
@@ -149,13 +154,17 @@ impl Adapter {
 
 impl Shared {
     fn status(&self) -> Status {
-        let (counters, next, held, follows) = self.machine.read(|machine| {
-            (*machine.counters(), machine.next(), machine.held(), machine.graph().follows())
+        let (counters, next, held, follows, connected) = self.machine.read(|machine| {
+            let (next, held) = (machine.next(), machine.held());
+            let (follows, connected) = (machine.graph().follows(), machine.connected().is_some());
+            (*machine.counters(), next, held, follows, connected)
         });
+        let connected = connected && self.leases.is_shared();
+        let overflowed = self.registry.lock().overflowed;
         let (clients, notifications) = self.registry.counts();
         let (events_per_second, notifications_per_second) = self.rates.per_second();
         Status {
-            source: self.source_connected.load(Ordering::Relaxed),
+            source: connected || self.source_connected.load(Ordering::Relaxed),
             clients,
             handshakes: self.handshakes.load(Ordering::Relaxed),
             next,
@@ -173,7 +182,7 @@ impl Shared {
             sources: counters.sources,
             sources_refused: self.sources_refused.load(Ordering::Relaxed),
             clients_refused: self.refused.load(Ordering::Relaxed),
-            slow_clients_cut: self.registry.cut_off.load(Ordering::Relaxed),
+            slow_clients_cut: overflowed + self.registry.cut_off.load(Ordering::Relaxed),
         }
     }
 }

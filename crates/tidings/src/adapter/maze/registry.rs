@@ -22,6 +22,8 @@ const SHARE_BYTES_MIN: usize = 4 << 10;
 /// Every client whose queue is full is waited for so long, even one that has stood still for long:
 /// maybe it was this process that did.
 const PATIENCE_MIN: Duration = Duration::from_millis(50);
+/// While the source is another node's, a client is given up when so many times its share waits for it.
+const SLACK: usize = 2;
 /// A queue that was larger than this for once gives its memory back.
 const QUEUE_BYTES_KEPT: usize = 64 << 10;
 
@@ -61,6 +63,14 @@ pub(super) struct Inner {
     fed: Fed,
     /// How many bytes all queues have grown by for each byte fed.
     growth: usize,
+    /// While the source is another node's: a queue with more than this presses ...
+    press_over: usize,
+    /// ... and one with more than this is given up at once.
+    cut_over: usize,
+    /// A queue has pressed.
+    pressed: bool,
+    /// Clients that were cut off because their queue was over what may be in it at all.
+    pub(super) overflowed: u64,
 }
 
 /// What was fed, and what came of it.
@@ -109,6 +119,15 @@ impl Client {
         self.queue.len() + self.writing
     }
 
+    /// It counts as gone from here on, although its task removes it. Returns whether it was there.
+    fn cut_off(&mut self) -> bool {
+        let Some(link) = self.link.take() else { return false };
+        link.cut.notify_one();
+        self.writing = 0;
+        self.queue = Vec::new();
+        true
+    }
+
     /// For how much longer it may slow the source. One that takes nothing uses this up even while
     /// it slows nobody, so that many who have stopped cost no more than one.
     fn patience(&self, slow_wait: Duration) -> Duration {
@@ -132,6 +151,25 @@ impl Inner {
             client.dirty = true;
             self.dirty.push(which);
         }
+        if client.waiting() > self.press_over {
+            self.press(which);
+        }
+    }
+
+    /// The source is another node's, which does not know of this queue.
+    #[cold]
+    fn press(&mut self, which: u32) {
+        self.pressed = true;
+        let Some(client) = self.clients.get_mut(which as usize) else { return };
+        if client.waiting() > self.cut_over && client.cut_off() {
+            self.overflowed += 1;
+            let user = client.user;
+            tracing::warn!(user, "the queue of a client is over its bound: it is cut off");
+        }
+    }
+
+    pub(super) fn take_pressed(&mut self) -> bool {
+        std::mem::take(&mut self.pressed)
     }
 
     /// To all connections of one user, given the first.
@@ -225,6 +263,10 @@ impl Registry {
             notifications: 0,
             fed: Fed::default(),
             growth: 0,
+            press_over: usize::MAX,
+            cut_over: usize::MAX,
+            pressed: false,
+            overflowed: 0,
         };
         Self { inner: Mutex::new(inner), bounds, room: Notify::new(), cut_off: AtomicU64::new(0) }
     }
@@ -326,6 +368,20 @@ impl Registry {
         share.min(self.bounds.queue_bytes_max)
     }
 
+    /// Before something is delivered: whether the source is another node's. Then a client may hold that up
+    /// only by way of the log, and until that has been heard of, as much again as its share comes.
+    pub(super) fn watch_queues(&self, inner: &mut Inner, elsewhere: bool) {
+        let share = if elsewhere { self.share(inner.all.len()) } else { usize::MAX };
+        inner.press_over = share;
+        inner.cut_over = share.saturating_mul(SLACK);
+    }
+
+    /// A source is about to feed: what others have fed does not count.
+    pub(super) fn begin_feeding(&self) {
+        let mut inner = self.lock();
+        (inner.fed, inner.growth) = (Fed::default(), 0);
+    }
+
     /// How much may be fed at once, such that all queues together grow by no more than a quarter of
     /// their bound if it goes on as lately. O(1).
     pub(super) fn feed_bytes(&self, bytes_max: usize) -> usize {
@@ -344,18 +400,23 @@ impl Registry {
     /// Waits until every queue has room. A client that has held this up for too long in all is cut
     /// off. O(clients), and more only while one of them is full.
     pub(super) async fn wait_for_room(&self) {
-        loop {
-            let mut room = std::pin::pin!(self.room.notified());
-            room.as_mut().enable();
-            let (full, patience) = self.full();
-            if full.is_empty() {
-                return;
-            }
-            let begun = Instant::now();
-            // Whichever comes first.
-            drop(tokio::time::timeout(patience, room).await);
-            self.charge(&full, begun.elapsed());
+        while !self.wait_a_while(Duration::MAX).await {}
+    }
+
+    /// Waits until something has changed, at most so long. Returns true, at once, when every queue has
+    /// room.
+    pub(super) async fn wait_a_while(&self, at_most: Duration) -> bool {
+        let mut room = std::pin::pin!(self.room.notified());
+        room.as_mut().enable();
+        let (full, patience) = self.full();
+        if full.is_empty() {
+            return true;
         }
+        let begun = Instant::now();
+        // Whichever comes first.
+        drop(tokio::time::timeout(patience.min(at_most), room).await);
+        self.charge(&full, begun.elapsed());
+        false
     }
 
     /// Whose queues are full, and how long the most impatient of them may be waited for.
@@ -379,14 +440,8 @@ impl Registry {
         for which in full {
             let Some(client) = inner.clients.get_mut(*which as usize) else { continue };
             client.slowed += time;
-            if client.patience(self.bounds.slow_wait).is_zero()
-                && let Some(link) = client.link.take()
-            {
+            if client.patience(self.bounds.slow_wait).is_zero() && client.cut_off() {
                 self.cut_off.fetch_add(1, Ordering::Relaxed);
-                link.cut.notify_one();
-                // It counts as gone from here on, although its task removes it.
-                client.writing = 0;
-                client.queue = Vec::new();
                 let user = client.user;
                 tracing::warn!(user, "a client held up the source for too long: it is cut off");
             }

@@ -8,13 +8,13 @@ use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
 use futures_util::FutureExt;
-use tidings_core::machine::maze::{Command, Reply, SourceId, parse};
-use tidings_node::Refused;
+use tidings_core::machine::maze::{Command, Maze, Reply, SourceId, parse};
+use tidings_node::{Lease, Refused};
 use tokio::io::Interest;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinHandle;
 
-use super::Shared;
+use super::{Shared, nodes};
 use crate::wire::lines::{self, Lines};
 
 /// How long a log that has no room is given to get some.
@@ -83,7 +83,8 @@ pub(super) async fn serve(listener: TcpListener, shared: Arc<Shared>) {
 
 /// A feed under way.
 struct Feeding {
-    done: Pin<Box<dyn Future<Output = Result<(), Refused>> + Send>>,
+    /// Whether the source still is the one whose events count.
+    done: Pin<Box<dyn Future<Output = Result<bool, Refused>> + Send>>,
     begun: Instant,
     holds_up: bool,
 }
@@ -103,30 +104,63 @@ impl Source {
     }
 
     async fn run(mut self) {
-        self.shared.source_connected.store(true, Ordering::Relaxed);
         match self.serve().await {
-            Ok(why) => tracing::info!(why, "the source is closed, and all it sent is delivered"),
+            Ok(Some(why)) => {
+                tracing::info!(why, "the source is closed, and all it sent is delivered");
+            }
+            Ok(None) => {
+                tracing::warn!("a second source is refused: one is connected to another node");
+                self.shared.sources_refused.fetch_add(1, Ordering::Relaxed);
+            }
             Err(why) => tracing::error!(%why, "the source cannot be served"),
         }
-        self.shared.source_connected.store(false, Ordering::Relaxed);
     }
 
-    /// Returns why it is closed.
-    async fn serve(&mut self) -> Result<&'static str, Refused> {
+    /// Returns why it is closed; nothing when another node has one.
+    async fn serve(&mut self) -> Result<Option<&'static str>, Refused> {
         if let Err(why) = lines::keep_alive(&self.stream) {
             tracing::warn!(%why, "a source that is gone without a word will not be found");
         }
-        let open = Command::Open { source: self.id };
-        // What the last one left comes first.
-        while propose(&self.shared, open.clone()).await? == Reply::More {
-            release(&self.shared).await?;
+        let lease = self.shared.leases.lease(nodes::LEASE);
+        if !nodes::obtain(&self.shared, &lease).await? {
+            return Ok(None);
+        }
+        // Given back when everything it sent is applied, or when that fails.
+        let _keeper = lease.keep();
+        self.shared.set_here(true);
+        let ended = self.talk(&lease).await;
+        self.shared.set_here(false);
+        ended
+    }
+
+    /// Opens, and returns whether that could be done: what the last one left comes first.
+    async fn open(&self, lease: &Lease) -> Result<bool, Refused> {
+        loop {
+            match propose(&self.shared, Command::Open { source: self.id }).await? {
+                Reply::Done => return Ok(true),
+                Reply::More => release(&self.shared).await?,
+                // The node of the one that is connected has lost the lease.
+                Reply::NotTheSource => match self.shared.machine.read(Maze::connected) {
+                    Some(source) if lease.is_held() => {
+                        propose(&self.shared, Command::Abandon { source }).await?;
+                    }
+                    Some(_) => return Ok(false),
+                    None => {}
+                },
+            }
+        }
+    }
+
+    async fn talk(&mut self, lease: &Lease) -> Result<Option<&'static str>, Refused> {
+        if !self.open(lease).await? {
+            return Ok(None);
         }
         let ended = self.read_all().await;
         self.shared.machine.begin_ticking();
         if propose(&self.shared, Command::Close { source: self.id }).await? == Reply::More {
             release(&self.shared).await?;
         }
-        ended
+        ended.map(Some)
     }
 
     /// Feeds what comes until there is no more. Returns why.
@@ -135,7 +169,8 @@ impl Source {
         let mut lines = Lines::new(parse::LINE_BYTES_MAX);
         let mut feeding: Option<Feeding> = None;
         let mut ended = None;
-        let mut bytes_max = self.shared.settings.feed_bytes_max;
+        let feed_bytes_max = self.shared.piece(self.shared.settings.feed_bytes_max);
+        let mut bytes_max = feed_bytes_max;
         loop {
             if feeding.is_none() {
                 if lines.has_whole() {
@@ -151,9 +186,11 @@ impl Source {
             tokio::select! {
                 biased;
                 Some(fed) = async { Some(feeding.as_mut()?.wait(&self.shared).await) } => {
-                    fed?;
+                    if !fed? {
+                        return Ok("another node took it for gone");
+                    }
                     self.let_go(feeding.take()).await?;
-                    bytes_max = self.shared.registry.feed_bytes(self.shared.settings.feed_bytes_max);
+                    bytes_max = self.shared.registry.feed_bytes(feed_bytes_max);
                     // Those for whom something has come get their turn.
                     tokio::task::yield_now().await;
                 }
@@ -180,10 +217,12 @@ impl Source {
         self.part += 1;
         let done = Box::pin(async move {
             shared.registry.wait_for_room().await;
+            nodes::wait_for_holds(&shared).await;
             shared.registry.feeding(bytes.len());
             match propose(&shared, Command::Feed { source, part, bytes }).await? {
-                Reply::Done | Reply::NotTheSource => Ok(()),
-                Reply::More => release(&shared).await,
+                Reply::Done => Ok(true),
+                Reply::NotTheSource => Ok(false),
+                Reply::More => release(&shared).await.map(|()| true),
             }
         });
         Feeding { done, begun: Instant::now(), holds_up: false }
@@ -203,7 +242,7 @@ impl Source {
 impl Feeding {
     /// Waits until it is done. No gap is skipped from when it holds the source up. Can be dropped
     /// and called again.
-    async fn wait(&mut self, shared: &Shared) -> Result<(), Refused> {
+    async fn wait(&mut self, shared: &Shared) -> Result<bool, Refused> {
         if !self.holds_up {
             let patience = HOLD_UP.saturating_sub(self.begun.elapsed());
             if let Ok(done) = tokio::time::timeout(patience, &mut self.done).await {
@@ -216,14 +255,14 @@ impl Feeding {
     }
 }
 
-/// Proposes until the log has room.
-async fn propose(shared: &Shared, command: Command) -> Result<Reply, Refused> {
+/// Proposes until the log takes it. What is proposed here can stand in the log twice and counts once.
+pub(super) async fn propose(shared: &Shared, command: Command) -> Result<Reply, Refused> {
     if !shared.durable {
         return shared.machine.propose(command).await;
     }
     loop {
         match shared.machine.propose(command.clone()).await {
-            Err(Refused::NoRoom(why)) => {
+            Err(Refused::NoRoom(why) | Refused::Silent(why) | Refused::Unknown(why)) => {
                 shared.room_complaint.warn(&why);
                 tokio::time::sleep(ROOM_WAIT).await;
             }
@@ -236,7 +275,8 @@ async fn propose(shared: &Shared, command: Command) -> Result<Reply, Refused> {
 pub(super) async fn release(shared: &Shared) -> Result<(), Refused> {
     loop {
         shared.registry.wait_for_room().await;
-        let bytes = shared.registry.feed_bytes(RELEASE_BYTES);
+        nodes::wait_for_holds(shared).await;
+        let bytes = shared.registry.feed_bytes(shared.piece(RELEASE_BYTES));
         shared.registry.feeding(bytes);
         let bytes_max = u32::try_from(bytes).unwrap_or(u32::MAX);
         if propose(shared, Command::Release { bytes_max }).await? != Reply::More {

@@ -1,6 +1,7 @@
 //! The machine's tap: where what is due goes straight to who is connected.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use tidings_core::machine::Timestamp;
 use tidings_core::machine::maze::{Command, Counters, Maze, Nowhere, Reply};
@@ -22,13 +23,26 @@ pub(crate) struct Outlet {
 pub(crate) struct Outside {
     pub(super) registry: Arc<Registry>,
     /// Told when a tick had to leave something.
-    pub(crate) more: Arc<Notify>,
+    pub(super) more: Arc<Notify>,
+    /// The source is another node's, or may be: its gaps are that one's business, and clients that are
+    /// slow are to be told of.
+    pub(super) elsewhere: Arc<AtomicBool>,
+    /// Told when a client of this node is slow and the source is another node's.
+    pub(super) pressed: Arc<Notify>,
+    /// Told when a node holds the source, or no longer does.
+    pub(super) holds: Arc<Notify>,
 }
 
 impl Outlet {
     pub(super) fn new(registry: Arc<Registry>) -> Self {
         Self {
-            outside: Outside { registry, more: Arc::default() },
+            outside: Outside {
+                registry,
+                more: Arc::default(),
+                elsewhere: Arc::default(),
+                pressed: Arc::default(),
+                holds: Arc::default(),
+            },
             gap_complaint: Complaint::new("numbers never came and are skipped"),
             line_complaint: Complaint::new("lines of the source are malformed and skipped"),
         }
@@ -46,10 +60,16 @@ impl Outlet {
         act: impl FnOnce(&mut Maze, &mut super::registry::Inner) -> R,
     ) -> R {
         let before = *machine.counters();
+        let elsewhere = self.outside.elsewhere.load(Ordering::Relaxed);
         let mut inner = self.outside.registry.lock();
+        self.outside.registry.watch_queues(&mut inner, elsewhere);
         let done = act(machine, &mut inner);
         inner.wake();
+        let pressed = inner.take_pressed();
         drop(inner);
+        if pressed {
+            self.outside.pressed.notify_one();
+        }
         let Counters { gaps, lost, malformed, .. } = *machine.counters();
         if gaps > before.gaps {
             let why = format!("{} gaps, {} numbers", gaps - before.gaps, lost - before.lost);
@@ -65,7 +85,14 @@ impl Outlet {
 impl Tap<Maze> for Outlet {
     fn apply(&mut self, machine: &mut Maze, at: Timestamp, command: Command, when: When) -> Reply {
         match when {
-            When::Now => self.deliver(machine, |machine, to| machine.apply_to(at, command, to)),
+            When::Now => {
+                let about_holds = matches!(command, Command::Hold { .. } | Command::Resume { .. });
+                let reply = self.deliver(machine, |machine, to| machine.apply_to(at, command, to));
+                if about_holds {
+                    self.outside.holds.notify_waiters();
+                }
+                reply
+            }
             When::Again => machine.apply_to(at, command, &mut Nowhere),
         }
     }
@@ -80,5 +107,10 @@ impl Tap<Maze> for Outlet {
             }
             When::Again => machine.tick_to(at, &mut Nowhere),
         }
+    }
+
+    /// Only the node with the source knows whether it was held up, so that a gap is no gap.
+    fn may_tick(&self, machine: &Maze) -> bool {
+        !self.outside.elsewhere.load(Ordering::Relaxed) || machine.connected().is_none()
     }
 }

@@ -2,6 +2,7 @@
 
 use serde::Serialize;
 use tidings_core::structure::tally::Id;
+use tidings_node::Lease;
 use utoipa::ToSchema;
 use uuid::Uuid;
 
@@ -12,6 +13,9 @@ use super::report::Named;
 pub(super) struct Status {
     /// Whether upstream is connected.
     pub(super) connected: bool,
+    /// Which node may connect upstream, as far as this one knows; not there where there is only one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) upstream: Option<Upstream>,
     /// The open window so far; nothing while there is none.
     pub(super) window: Option<Window>,
     /// The windows that have closed, newest first.
@@ -34,6 +38,28 @@ pub(super) struct Status {
     pub(super) delivered: u64,
     /// Reports that went unsent because newer ones came.
     pub(super) dropped: u64,
+}
+
+/// Which node may connect upstream.
+#[derive(Clone, Copy, Serialize, ToSchema)]
+#[serde(rename_all = "lowercase")]
+pub(super) enum Upstream {
+    /// This one.
+    Here,
+    /// Another one.
+    Elsewhere,
+    /// None at the moment.
+    Nobody,
+}
+
+impl Upstream {
+    pub(super) fn of(lease: &Lease) -> Option<Self> {
+        lease.is_shared().then(|| match lease.is_held() {
+            true => Self::Here,
+            false if lease.is_taken() => Self::Elsewhere,
+            false => Self::Nobody,
+        })
+    }
 }
 
 /// What a window has counted.

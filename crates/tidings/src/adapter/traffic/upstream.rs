@@ -6,6 +6,11 @@
 //! While a feed is being logged more frames are read, up to a bound. A report counts as delivered when
 //! it has been written and flushed; the process can end between that and the entry that says so, and
 //! then it is sent again.
+//!
+//! Of several nodes only the holder of a lease dials. Each report is claimed in the log before it is
+//! written, and written only while the lease is valid; so a holder that comes after another knows what
+//! may have been sent, and does not send it again. A holder that loses the lease closes its connection
+//! at once. What it had read by then is still fed.
 
 use std::hash::{BuildHasher, RandomState};
 use std::pin::Pin;
@@ -52,21 +57,31 @@ enum Ended {
     Gone { why: String, heard: bool },
     /// The log takes nothing more.
     Refused(Refused),
+    /// Another node may be the holder now.
+    Deposed,
 }
 
 /// Dials again and again until the server stops.
 pub(super) async fn run(shared: Arc<Shared>, url: String) {
     let mut stop = shared.stop.clone();
     let mut backoff = BACKOFF_MIN;
+    // Given back when this ends, whatever ends it.
+    let _keeper = shared.lease.keep();
     loop {
+        let token = tokio::select! {
+            biased;
+            () = stopped(&mut stop) => return,
+            token = shared.lease.held() => token,
+        };
         let ended = tokio::select! {
             biased;
             () = stopped(&mut stop) => return,
+            () = shared.lease.lost(token) => Ended::Deposed,
             connected = connect(&shared, &url) => match connected {
                 Ok(socket) => {
                     tracing::info!(url, "connected upstream");
                     shared.connected.store(true, Ordering::Relaxed);
-                    let ended = Connection::new(&shared, socket).talk().await;
+                    let ended = Connection::new(&shared, token, socket).talk().await;
                     shared.connected.store(false, Ordering::Relaxed);
                     ended
                 }
@@ -78,6 +93,10 @@ pub(super) async fn run(shared: Arc<Shared>, url: String) {
             Ended::Refused(why) => {
                 tracing::error!(%why, "what comes from upstream cannot be stored");
                 return;
+            }
+            Ended::Deposed => {
+                tracing::warn!("this node lost its lease on the connection upstream: it is closed");
+                continue;
             }
             Ended::Gone { why, heard } => {
                 shared.reconnect_complaint.warn(&format!("{url}: {why}"));
@@ -127,11 +146,14 @@ type Sending = Pin<Box<dyn Future<Output = (Sink, Result<(), Unsent>)> + Send>>;
 enum Unsent {
     Gone(String),
     Refused(Refused),
+    Deposed,
 }
 
 /// A connection, and what is under way on it.
 struct Connection<'a> {
     shared: &'a Arc<Shared>,
+    /// Under which the lease was held when it was made.
+    token: u64,
     stream: SplitStream<Socket>,
     /// `None` while something is being sent.
     sink: Option<Sink>,
@@ -145,22 +167,27 @@ struct Connection<'a> {
 }
 
 impl<'a> Connection<'a> {
-    fn new(shared: &'a Arc<Shared>, socket: Socket) -> Self {
+    fn new(shared: &'a Arc<Shared>, token: u64, socket: Socket) -> Self {
         let (sink, stream) = socket.split();
         let (sink, sending, feeding) = (Some(sink), None, None);
         let (records, heard, begun) = (Vec::new(), None, Instant::now());
-        Self { shared, stream, sink, sending, feeding, records, heard, begun }
+        Self { shared, token, stream, sink, sending, feeding, records, heard, begun }
     }
 
     /// Serves the connection until it ends.
     async fn talk(mut self) -> Ended {
         let ended = self.serve().await;
+        let Self { shared, stream, mut sink, sending, feeding, records, .. } = self;
+        if matches!(ended, Ended::Deposed) {
+            // At once, before anything is waited for.
+            drop((stream, sink.take(), sending));
+        }
         // What has come is not lost.
-        if let Err(why) = self.finish().await {
+        if let Err(why) = finish(shared, feeding, records).await {
             return Ended::Refused(why);
         }
         if matches!(ended, Ended::Stopping)
-            && let Some(mut sink) = self.sink.take()
+            && let Some(mut sink) = sink.take()
         {
             // Whoever does not answer is left.
             let close = async { drop(sink.send(Message::close(None, "")).await) };
@@ -181,11 +208,13 @@ impl<'a> Connection<'a> {
                 self.feeding = Some(self.feed());
             }
             if self.sending.is_none() && self.has_unsent() {
-                self.sending = self.sink.take().map(|sink| deliver(Arc::clone(self.shared), sink));
+                let (shared, token) = (Arc::clone(self.shared), self.token);
+                self.sending = self.sink.take().map(|sink| deliver(shared, token, sink));
             }
             tokio::select! {
                 biased;
                 () = stopped(&mut stop) => return Ended::Stopping,
+                () = self.shared.lease.lost(self.token) => return Ended::Deposed,
                 Some(fed) = async { Some(self.feeding.as_mut()?.await) } => {
                     self.feeding = None;
                     if let Err(why) = fed {
@@ -200,6 +229,7 @@ impl<'a> Connection<'a> {
                         Ok(()) => {}
                         Err(Unsent::Gone(why)) => return gone(self.heard, why),
                         Err(Unsent::Refused(why)) => return Ended::Refused(why),
+                        Err(Unsent::Deposed) => return Ended::Deposed,
                     }
                 }
                 // What has closed is looked for above.
@@ -262,20 +292,24 @@ impl<'a> Connection<'a> {
         self.records.reserve(bytes.len());
         propose(Arc::clone(self.shared), Command::Feed { bytes })
     }
-
-    /// Has everything logged that has come.
-    async fn finish(&mut self) -> Result<(), Refused> {
-        if let Some(feeding) = self.feeding.take() {
-            feeding.await?;
-        }
-        if !self.records.is_empty() {
-            self.feed().await?;
-        }
-        Ok(())
-    }
 }
 
-/// Proposes until the log has room.
+/// Has everything logged that has come.
+async fn finish(
+    shared: &Arc<Shared>,
+    feeding: Option<Feeding>,
+    bytes: Vec<u8>,
+) -> Result<(), Refused> {
+    if let Some(feeding) = feeding {
+        feeding.await?;
+    }
+    if !bytes.is_empty() {
+        propose(Arc::clone(shared), Command::Feed { bytes }).await?;
+    }
+    Ok(())
+}
+
+/// Proposes until the log takes it.
 fn propose(shared: Arc<Shared>, command: Command) -> Feeding {
     Box::pin(async move {
         if !shared.durable {
@@ -283,9 +317,14 @@ fn propose(shared: Arc<Shared>, command: Command) -> Feeding {
         }
         loop {
             match shared.machine.propose(command.clone()).await {
-                Err(Refused::NoRoom(why)) => {
+                Err(Refused::NoRoom(why) | Refused::Silent(why)) => {
                     shared.room_complaint.warn(&why);
                     tokio::time::sleep(ROOM_WAIT).await;
+                }
+                // It is tried until it stands in the log: proposed again it would stand there twice.
+                Err(Refused::Unknown(why)) => {
+                    shared.room_complaint.warn(&why);
+                    return Ok(Reply::Done);
                 }
                 done => return done,
             }
@@ -293,19 +332,60 @@ fn propose(shared: Arc<Shared>, command: Command) -> Feeding {
     })
 }
 
+/// Claims a report for this node. Returns whether it is to be sent.
+async fn claim(shared: &Shared, start: u64, token: u64) -> Result<bool, Unsent> {
+    if !shared.lease.is_shared() {
+        return Ok(true);
+    }
+    loop {
+        match shared.machine.propose(Command::Claim { start, token }).await {
+            Ok(Reply::Done) => return Ok(true),
+            Ok(Reply::NotUnsent) => return Ok(false),
+            Ok(Reply::GivenUp) => {
+                let start = report::time(start);
+                tracing::warn!(
+                    start,
+                    "the node that was connected upstream before may have sent the report of this \
+                     window: it is not sent again"
+                );
+                return Ok(false);
+            }
+            // It changes nothing to claim it again.
+            Err(Refused::NoRoom(why) | Refused::Silent(why) | Refused::Unknown(why)) => {
+                shared.room_complaint.warn(&why);
+                tokio::time::sleep(ROOM_WAIT).await;
+            }
+            Err(why @ (Refused::Stopping | Refused::Failed(_))) => {
+                return Err(Unsent::Refused(why));
+            }
+        }
+    }
+}
+
 /// Sends the oldest report that is unsent, and says so.
-fn deliver(shared: Arc<Shared>, mut sink: Sink) -> Sending {
+fn deliver(shared: Arc<Shared>, token: u64, mut sink: Sink) -> Sending {
     Box::pin(async move {
-        let sent = async {
-            let Some((start, text)) = report::oldest_unsent(&shared).await else { return Ok(()) };
-            let sent = sink.send(Message::text(text)).await;
-            sent.map_err(|why| Unsent::Gone(why.to_string()))?;
-            let delivered = propose(shared, Command::Delivered { start }).await;
-            delivered.map(drop).map_err(Unsent::Refused)
-        };
-        let sent = sent.await;
+        let sent = send_oldest(shared, token, &mut sink).await;
         (sink, sent)
     })
+}
+
+async fn send_oldest(shared: Arc<Shared>, token: u64, sink: &mut Sink) -> Result<(), Unsent> {
+    let Some((start, text)) = report::oldest_unsent(&shared).await else { return Ok(()) };
+    // The log that does not answer may not know yet that it was sent.
+    if start == 0 || shared.written.load(Ordering::Relaxed) != start {
+        if !claim(&shared, start, token).await? {
+            return Ok(());
+        }
+        if !shared.lease.is_held_as(token) {
+            return Err(Unsent::Deposed);
+        }
+        let sent = sink.send(Message::text(text)).await;
+        sent.map_err(|why| Unsent::Gone(why.to_string()))?;
+        shared.written.store(start, Ordering::Relaxed);
+    }
+    let delivered = propose(shared, Command::Delivered { start }).await;
+    delivered.map(drop).map_err(Unsent::Refused)
 }
 
 fn ping(mut sink: Sink) -> Sending {

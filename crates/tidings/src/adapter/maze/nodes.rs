@@ -1,0 +1,143 @@
+//! What there is to do because several nodes share the log of the maze.
+//!
+//! A source connects to any node, which takes a lease for it; user clients connect to any. Every node
+//! applies every feed, so each delivers to its own clients, in order: a client gets all that is applied
+//! on its node after its id was read. Nothing that was sent after that is missing; on a node that is
+//! behind, something that was sent a little before may come too.
+//!
+//! When the node with the source is gone its lease runs out. Then another one takes the lease, and says
+//! that the source has ended. A source is named by its connection, so that happens to it once, whoever
+//! says it and how often, and what a node that was only silent feeds afterwards is refused.
+//!
+//! A node with a slow client has the source held by way of the log. What is under way until the source's
+//! node hears of it must fit beside the client's share: as much again, which is why feeds are small.
+
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+use tidings_core::machine::Timestamp;
+use tidings_core::machine::maze::{Command, HOLD_MS, Maze};
+use tidings_node::clock::{Clock, System};
+use tidings_node::{Lease, Refused, Taken};
+use tokio::time::{sleep, timeout};
+
+use super::{Shared, source};
+
+/// The name of the lease on the source.
+pub(crate) const LEASE: &str = "maze source";
+/// What is fed at once, at most, while others share the log.
+pub(super) const SHARED_FEED_BYTES: usize = 64 << 10;
+/// How often a node looks whether a source was left behind.
+const CARE_EVERY: Duration = Duration::from_millis(500);
+/// How often a source that wants the lease looks for it ...
+const LOOK_EVERY: Duration = Duration::from_millis(50);
+/// ... and for how long, while whoever has it is closing, or gone.
+const OBTAIN_WAIT: Duration = Duration::from_secs(10);
+/// How often a hold is renewed.
+const HOLD_AGAIN: Duration = Duration::from_secs(2);
+
+/// Takes the lease for a source. Returns false when another node has one that is alive.
+pub(super) async fn obtain(shared: &Shared, lease: &Lease) -> Result<bool, Refused> {
+    let begun = Instant::now();
+    let mut seen: Option<Timestamp> = None;
+    while begun.elapsed() < OBTAIN_WAIT && !*shared.stop.borrow() {
+        if let Some(until) = lease.taken_until() {
+            let renewed = seen.is_some_and(|seen| until > seen);
+            if renewed && shared.machine.read(|machine| machine.connected().is_some()) {
+                return Ok(false);
+            }
+            seen.get_or_insert(until);
+        } else {
+            match lease.take().await {
+                Ok(Taken::Held { .. }) => return Ok(true),
+                Ok(Taken::Other { .. } | Taken::Full) => {}
+                Err(Refused::NoRoom(why) | Refused::Silent(why) | Refused::Unknown(why)) => {
+                    shared.room_complaint.warn(&why);
+                }
+                Err(why @ (Refused::Stopping | Refused::Failed(_))) => return Err(why),
+            }
+        }
+        sleep(LOOK_EVERY).await;
+    }
+    Ok(false)
+}
+
+/// Ends a source whose node is gone, for ever.
+pub(super) async fn care(shared: &Shared) -> Result<(), Refused> {
+    let lease = shared.leases.lease(LEASE);
+    loop {
+        sleep(CARE_EVERY).await;
+        let left = shared.machine.read(|machine| machine.connected().is_some() || closing(machine));
+        if !left || lease.is_taken() {
+            continue;
+        }
+        // Behind this everything that the one before could do is applied here.
+        if let Ok(Taken::Held { token }) = lease.take().await {
+            let (source, closing) =
+                shared.machine.read(|machine| (machine.connected(), closing(machine)));
+            if let Some(source) = source.filter(|_| lease.is_held_as(token)) {
+                tracing::warn!("the node with the source is gone: the source counts as closed");
+                source::propose(shared, Command::Abandon { source }).await?;
+            } else if closing {
+                source::release(shared).await?;
+            }
+        }
+        lease.give();
+    }
+}
+
+/// Whether a source has closed, and something of it waits to be released.
+fn closing(machine: &Maze) -> bool {
+    machine.has_more() && machine.connected().is_none()
+}
+
+/// Has the source held while a client of this node is slow and the source is another one's, for ever.
+pub(super) async fn hold_back(shared: &Shared) -> Result<(), Refused> {
+    let by = shared.name;
+    loop {
+        shared.outside.pressed.notified().await;
+        let mut held: Option<Instant> = None;
+        loop {
+            if held.is_none_or(|at| at.elapsed() >= HOLD_AGAIN) {
+                held = Some(Instant::now());
+                source::propose(shared, Command::Hold { by }).await?;
+            }
+            if shared.registry.wait_a_while(HOLD_AGAIN).await {
+                break;
+            }
+        }
+        source::propose(shared, Command::Resume { by }).await?;
+    }
+}
+
+/// Waits while any node holds the source.
+pub(super) async fn wait_for_holds(shared: &Shared) {
+    loop {
+        let mut holds = std::pin::pin!(shared.outside.holds.notified());
+        holds.as_mut().enable();
+        let Some(until) = shared.machine.read(Maze::held_until) else { return };
+        // Whatever the clocks say, no hold stands for longer.
+        let left_ms = until.0.saturating_sub(System.now().0).min(HOLD_MS);
+        if left_ms == 0 {
+            return;
+        }
+        drop(timeout(Duration::from_millis(left_ms), holds).await);
+    }
+}
+
+impl Shared {
+    /// The source is this node's, or no longer is.
+    pub(super) fn set_here(&self, here: bool) {
+        if here {
+            self.registry.begin_feeding();
+        }
+        self.source_connected.store(here, Ordering::Relaxed);
+        let elsewhere = self.leases.is_shared() && !here;
+        self.outside.elsewhere.store(elsewhere, Ordering::Relaxed);
+    }
+
+    /// What is fed or released at once, at most.
+    pub(super) fn piece(&self, usual: usize) -> usize {
+        if self.leases.is_shared() { usual.min(SHARED_FEED_BYTES) } else { usual }
+    }
+}

@@ -1,0 +1,243 @@
+//! The source connects to any node and user clients to any, and nobody loses or doubles an event.
+
+use std::fmt::Write;
+use std::time::{Duration, Instant};
+
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
+use tokio::net::TcpStream;
+
+use crate::support::{Node, run, two};
+
+/// A user client that is registered.
+struct Client(BufReader<TcpStream>);
+
+impl Client {
+    async fn new(node: &Node, user: u64) -> Self {
+        let before = shows(node, "clients").await;
+        let mut stream = TcpStream::connect(node.maze().1).await.unwrap();
+        stream.write_all(format!("{user}\n").as_bytes()).await.unwrap();
+        until(node, "clients", before + 1).await;
+        Self(BufReader::new(stream))
+    }
+
+    /// The next line; nothing when it was closed.
+    async fn line(&mut self) -> Option<String> {
+        let mut line = String::new();
+        (self.0.read_line(&mut line).await.unwrap() > 0).then_some(line)
+    }
+
+    async fn expect(&mut self, lines: &[&str]) {
+        for line in lines {
+            assert_eq!(self.line().await.as_deref(), Some(*line));
+        }
+    }
+
+    /// Reads broadcasts from `first` on, each once and in order, up to `last`.
+    async fn broadcasts(&mut self, first: u64, last: u64) {
+        let mut line = String::new();
+        for number in first..=last {
+            line.clear();
+            self.0.read_line(&mut line).await.unwrap();
+            assert_eq!(line, format!("{number}|B\n"));
+        }
+    }
+}
+
+async fn shows(node: &Node, name: &str) -> u64 {
+    node.json("/maze").await[name].as_u64().unwrap()
+}
+
+async fn until(node: &Node, name: &str, value: u64) {
+    while shows(node, name).await != value {
+        tokio::time::sleep(Duration::from_millis(2)).await;
+    }
+}
+
+async fn source(node: &Node) -> TcpStream {
+    TcpStream::connect(node.maze().0).await.unwrap()
+}
+
+/// Waits until the server has closed a connection on which it says nothing.
+async fn closed(mut stream: TcpStream) {
+    let mut said = Vec::new();
+    // Closed, or reset because something was left to read.
+    drop(stream.read_to_end(&mut said).await);
+    assert!(said.is_empty());
+}
+
+/// Sends broadcasts, shuffled within pieces of a hundred.
+async fn send(source: &mut TcpStream, first: u64, last: u64) {
+    let mut text = String::new();
+    let numbers: Vec<u64> = (first..=last).collect();
+    for piece in numbers.chunks(100) {
+        piece.iter().rev().for_each(|number| writeln!(text, "{number}|B").unwrap());
+        if text.len() > 50_000 {
+            source.write_all(text.as_bytes()).await.unwrap();
+            text.clear();
+        }
+    }
+    source.write_all(text.as_bytes()).await.unwrap();
+}
+
+#[test]
+fn clients_of_every_node_get_every_event_once_and_in_order() {
+    run(async {
+        let (one, other) = two();
+        let (one, other) = (one.start(&[]).await, other.start(&[]).await);
+        let mut here = [Client::new(&one, 1).await, Client::new(&one, 2).await];
+        let mut there = [Client::new(&other, 1).await, Client::new(&other, 2).await];
+        let mut stream = source(&one).await;
+        stream.write_all(b"2|S|2\n1|F|1|2\n3|P|9|1\n4|U|1|2\n5|S|2\n").await.unwrap();
+        for [follower, followed] in [&mut here, &mut there] {
+            follower.expect(&["2|S|2\n", "3|P|9|1\n"]).await;
+            followed.expect(&["1|F|1|2\n"]).await;
+        }
+        assert!(one.holds("maze source").await && !other.holds("maze source").await);
+        let last = 200_000;
+        let [a, b] = &mut here;
+        let [c, d] = &mut there;
+        tokio::join!(
+            send(&mut stream, 6, last),
+            a.broadcasts(6, last),
+            b.broadcasts(6, last),
+            c.broadcasts(6, last),
+            d.broadcasts(6, last),
+        );
+        // One who comes now gets what comes from now on.
+        let mut late = Client::new(&other, 3).await;
+        send(&mut stream, last + 1, last + 10).await;
+        late.broadcasts(last + 1, last + 10).await;
+        for node in [&one, &other] {
+            assert_eq!(shows(node, "lost").await + shows(node, "slow_clients_cut").await, 0);
+        }
+        drop(stream);
+        tokio::join!(one.stop(), other.stop());
+    });
+}
+
+#[test]
+fn one_source_at_a_time_on_whichever_node_and_the_next_starts_where_the_last_has_ended() {
+    run(async {
+        let (one, other) = two();
+        let (one, other) = (one.start(&[]).await, other.start(&[]).await);
+        let (mut here, mut there) = (Client::new(&one, 1).await, Client::new(&other, 1).await);
+        let mut first = source(&one).await;
+        first.write_all(b"1|B\n").await.unwrap();
+        here.expect(&["1|B\n"]).await;
+        closed(source(&other).await).await;
+        assert_eq!(shows(&other, "sources_refused").await, 1);
+        first.write_all(b"3|B\n").await.unwrap();
+        drop(first);
+        for node in [&other, &one, &other] {
+            let begun = Instant::now();
+            let mut next = source(node).await;
+            next.write_all(b"1|P|9|1\n2|B\n").await.unwrap();
+            drop(next);
+            for client in [&mut here, &mut there] {
+                if client.0.buffer().is_empty() && begun.elapsed() > Duration::from_secs(5) {
+                    panic!("a source that has closed holds up the next one");
+                }
+            }
+            for client in [&mut here, &mut there] {
+                let line = client.line().await.unwrap();
+                if line == "3|B\n" {
+                    client.expect(&["1|P|9|1\n", "2|B\n"]).await;
+                } else {
+                    assert_eq!(line, "1|P|9|1\n");
+                    client.expect(&["2|B\n"]).await;
+                }
+            }
+            assert!(begun.elapsed() < Duration::from_secs(3), "{:?}", begun.elapsed());
+        }
+        assert_eq!(shows(&one, "sources_refused").await, 0);
+        tokio::join!(one.stop(), other.stop());
+    });
+}
+
+#[test]
+fn when_the_node_with_the_source_is_gone_what_was_held_is_delivered_once_and_another_source_can_come()
+ {
+    run(async {
+        let (one, other) = two();
+        let settings = [("maze.gap_wait", "500ms")];
+        let (one, other) = (one.start(&settings).await, other.start(&settings).await);
+        let mut there = Client::new(&other, 1).await;
+        let mut first = source(&one).await;
+        // Its own node would skip the gap: it must not, before it is gone.
+        first.write_all(b"1|B\n").await.unwrap();
+        there.expect(&["1|B\n"]).await;
+        one.cut(true);
+        let cut = Instant::now();
+        until(&other, "next", 2).await;
+        let mut second = source(&other).await;
+        second.write_all(b"1|B\n2|B\n").await.unwrap();
+        there.expect(&["1|B\n", "2|B\n"]).await;
+        assert!(cut.elapsed() < Duration::from_secs(9), "{:?}", cut.elapsed());
+        // The one that was only silent finds out, and changes nothing.
+        first.write_all(b"2|B\n3|B\n").await.unwrap();
+        one.cut(false);
+        closed(first).await;
+        second.write_all(b"3|P|9|1\n").await.unwrap();
+        there.expect(&["3|P|9|1\n"]).await;
+        assert_eq!(shows(&one, "sources").await, 2);
+        tokio::join!(one.stop(), other.stop());
+    });
+}
+
+#[test]
+fn events_held_by_a_source_whose_node_is_gone_are_delivered_without_another_one() {
+    run(async {
+        let (one, other) = two();
+        let settings = [("maze.gap_wait", "3s")];
+        let (one, other) = (one.start(&settings).await, other.start(&settings).await);
+        let mut there = Client::new(&other, 1).await;
+        let mut first = source(&one).await;
+        first.write_all(b"1|B\n3|B\n5|B\n").await.unwrap();
+        there.expect(&["1|B\n"]).await;
+        until(&other, "held", 2).await;
+        one.cut(true);
+        let begun = Instant::now();
+        there.expect(&["3|B\n", "5|B\n"]).await;
+        assert!(begun.elapsed() > Duration::from_secs(3), "not while its node may be there");
+        assert!(begun.elapsed() < Duration::from_secs(12), "{:?}", begun.elapsed());
+        until(&other, "lost", 2).await;
+        assert_eq!(shows(&other, "gaps").await, 2);
+        one.cut(false);
+        closed(first).await;
+        until(&one, "lost", 2).await;
+        tokio::join!(one.stop(), other.stop());
+    });
+}
+
+#[test]
+fn a_slow_client_of_another_node_holds_the_source_up_for_a_bounded_time_and_loses_nobody_anything()
+{
+    run(async {
+        let (one, other) = two();
+        let settings = [("maze.slow_client_wait", "2s"), ("maze.client_queue_bytes_max", "512KiB")];
+        let (one, other) = (one.start(&settings).await, other.start(&settings).await);
+        let (mut here, mut there) = (Client::new(&one, 1).await, Client::new(&other, 2).await);
+        let mut pausing = Client::new(&other, 3).await;
+        let stopped = Client::new(&other, 4).await;
+        let mut stream = source(&one).await;
+        let last = 2_000_000;
+        let begun = Instant::now();
+        tokio::join!(
+            send(&mut stream, 1, last),
+            here.broadcasts(1, last),
+            there.broadcasts(1, last),
+            async {
+                pausing.broadcasts(1, 1000).await;
+                tokio::time::sleep(Duration::from_secs(1)).await;
+                pausing.broadcasts(1001, last).await;
+            },
+        );
+        assert!(begun.elapsed() > Duration::from_millis(1500), "the source was held up");
+        until(&other, "slow_clients_cut", 1).await;
+        until(&other, "clients", 2).await;
+        assert_eq!(shows(&one, "slow_clients_cut").await + shows(&other, "lost").await, 0);
+        drop(stopped);
+        drop(stream);
+        tokio::join!(one.stop(), other.stop());
+    });
+}
