@@ -15,9 +15,10 @@ use tokio::sync::{mpsc, watch};
 use crate::net::{Net, Random};
 use crate::{Error, Options};
 
-/// How many messages all peers together may be ahead of what a peer has seen: fewer than the 5,000
-/// that gossipsub has room for in the queue to a neighbour, beyond which it would lose some.
-const AHEAD: usize = 4_000;
+/// How many messages all peers together may be ahead of what a peer has seen. The others may be as far
+/// ahead of that again: together fewer than the 5,000 that gossipsub has room for in the queue to a
+/// neighbour, beyond which it would lose some.
+const AHEAD: usize = 2_000;
 
 /// A message begins with its number, in so many bytes.
 const NUMBER_BYTES: usize = 4;
@@ -82,6 +83,7 @@ impl Peer {
     pub fn new(net: &Net, number: u32, options: &Options) -> Result<Self, Error> {
         let key = net.key(number).ok_or("no such peer")?.clone();
         let neighbours = net.neighbours(number);
+        let within = Duration::from_secs(options.within);
         let config = gossipsub::ConfigBuilder::default()
             .message_id_fn(id_of)
             // What comes goes no further until it was looked at, and nothing is remembered: every copy
@@ -89,6 +91,9 @@ impl Peer {
             .validate_messages()
             .duplicate_cache_time(Duration::ZERO)
             .flood_publish(true)
+            // Nor is anything thrown away for having waited in a queue.
+            .publish_queue_duration(within)
+            .forward_queue_duration(within)
             // Every neighbour belongs to the mesh: what is new goes to all of them.
             .mesh_n_high(neighbours + 1)
             .mesh_n(neighbours + 1)
