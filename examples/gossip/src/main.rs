@@ -2,7 +2,7 @@
 //!
 //! ```sh
 //! cargo run --release --manifest-path examples/gossip/Cargo.toml
-//! cargo run --release --manifest-path examples/gossip/Cargo.toml -- --peers 20 --messages 500 --dials 4
+//! cargo run --release --manifest-path examples/gossip/Cargo.toml -- --peers 20 --messages 100 --dials 3
 //! cargo test --manifest-path examples/gossip/Cargo.toml
 //! ```
 //!
