@@ -42,7 +42,11 @@ fn with_settings(command: Command) -> Command {
     let help = "The file with settings, instead of tidings.toml [env: TIDINGS_CONFIG]";
     let file = Arg::new("config").long("config").value_name("FILE").help(help);
     config::keys().iter().fold(command.arg(file), |command, key| {
-        let default = if key.default.is_empty() { "all" } else { &key.default };
+        let default = match key.default.as_str() {
+            "" if key.name == "only" => "all",
+            "" => "none",
+            default => default,
+        };
         let variable = config::variable(&key.name);
         let help = format!("{} [default: {default}] [env: {variable}]", key.help);
         let mut arg = Arg::new(key.name.as_str()).long(config::flag(&key.name)).help(help);
@@ -62,6 +66,9 @@ fn value_name(key: &config::Key) -> &'static str {
         ("only", _) => "SERVICE,...",
         ("log_format", _) => "FORMAT",
         ("log_level", _) => "LEVEL",
+        ("nats", _) => "URL,...",
+        ("nats_stream", _) => "NAME",
+        ("nats_credentials", _) => "FILE",
         (_, "") => "N",
         (_, "ms" | "s" | "m" | "h") => "TIME",
         (_, "B" | "KiB" | "MiB" | "GiB") => "SIZE",
@@ -136,7 +143,7 @@ fn serve(matches: &ArgMatches) -> anyhow::Result<ExitCode> {
 
 async fn run(settings: Settings) -> anyhow::Result<ExitCode> {
     let mut signals = Signals::new()?;
-    let data = settings.data.clone();
+    let (data, nats) = (settings.data.clone(), settings.nats.clone());
     let bound = Server::bind(settings)?;
     let data = data.as_deref().map_or_else(
         || "in memory only: forgotten when the process ends".to_owned(),
@@ -145,8 +152,12 @@ async fn run(settings: Settings) -> anyhow::Result<ExitCode> {
     let maze = bound.maze().map_or_else(String::new, |(source, clients)| {
         format!("maze     source {source}, clients {clients}\n")
     });
+    let nats = nats.map_or_else(String::new, |nats| {
+        let servers = tidings_log::jetstream::shown(&nats.servers);
+        format!("\nnats     {servers}, stream {}", nats.stream)
+    });
     // A server serves whether or not somebody reads this.
-    drop(say(format_args!("http     http://{}\n{maze}data     {data}", bound.http())));
+    drop(say(format_args!("http     http://{}\n{maze}data     {data}{nats}", bound.http())));
     let server = tokio::select! {
         server = bound.recover() => server?,
         signal = signals.next() => {

@@ -59,6 +59,19 @@ pub struct Http {
     pub bulk_total_bytes_max: usize,
 }
 
+/// The log of a cluster.
+#[derive(Clone, Debug)]
+pub struct Nats {
+    /// Where its servers are.
+    pub servers: Vec<String>,
+    /// The name of its stream.
+    pub stream: String,
+    /// On how many servers it is kept, when it is not for this program to say.
+    pub replicas: Option<usize>,
+    /// A file with the credentials of a user.
+    pub credentials: Option<PathBuf>,
+}
+
 /// The bounds of the chat.
 #[derive(Clone, Copy, Debug)]
 pub struct Chat {
@@ -131,6 +144,8 @@ pub struct Settings {
     pub http: String,
     /// Where everything durable is kept; `None` for nowhere.
     pub data: Option<PathBuf>,
+    /// The log of the cluster that this is a node of, if it is one.
+    pub nats: Option<Nats>,
     /// The services to run.
     pub services: Vec<Service>,
     /// How log lines look.
@@ -179,6 +194,7 @@ impl Settings {
         Ok(Self {
             http: layers.take("http", parse::address)?,
             data: if memory { None } else { Some(layers.take("data", parse::path)?) },
+            nats: Nats::read(layers, memory)?,
             services: layers.take("only", parse::services)?,
             log_format: layers.take("log_format", parse::log_format)?,
             log_level: layers.take("log_level", parse::log_level)?,
@@ -224,6 +240,26 @@ impl Settings {
             layers.set(key, (*value).to_owned(), Source::Code)?;
         }
         Self::read(&layers)
+    }
+}
+
+impl Nats {
+    fn read(layers: &Layers, memory: bool) -> Result<Option<Self>, Unusable> {
+        let servers = layers.take("nats", |text| match parse::nats(text)? {
+            servers if memory && !servers.is_empty() => {
+                Err("allowed is nothing together with memory = true".to_owned())
+            }
+            servers => Ok(servers),
+        })?;
+        let replicas = layers.take("nats_replicas", |text| parse::count(text, 0..=5))?;
+        let credentials = layers.take("nats_credentials", |text| Ok(PathBuf::from(text)))?;
+        let nats = Self {
+            servers,
+            stream: layers.take("nats_stream", parse::stream)?,
+            replicas: usize::try_from(replicas).ok().filter(|replicas| *replicas > 0),
+            credentials: Some(credentials).filter(|path| !path.as_os_str().is_empty()),
+        };
+        Ok(Some(nats).filter(|nats| !nats.servers.is_empty()))
     }
 }
 

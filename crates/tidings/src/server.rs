@@ -2,7 +2,6 @@
 //! that bring their own server, and by tests.
 
 use std::net::SocketAddr;
-use std::path::Path;
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
@@ -13,8 +12,7 @@ use tidings_core::machine::rockets::Rockets;
 use tidings_core::machine::tracker::Tracker;
 use tidings_core::machine::traffic::Traffic;
 use tidings_log::Log;
-use tidings_log::sqlite::{Options, Sqlite};
-use tidings_node::{Builder, Node, Progress};
+use tidings_node::{Builder, Node};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
@@ -25,6 +23,7 @@ use crate::wire::http::accept;
 
 mod health;
 mod routes;
+mod storage;
 
 /// Stopping the node may take this long beyond what the connections were given.
 const FLUSH_TIMEOUT: Duration = Duration::from_millis(1500);
@@ -196,15 +195,14 @@ impl Bound {
         let traffics = builder.add(id, name, Traffic::new(settings.traffic.limits));
         let (id, name) = (Service::Tracker.machine(), Service::Tracker.name());
         let trackers = builder.add(id, name, Tracker::new(settings.tracker.limits));
-        let node = match (log, settings.data.clone()) {
-            (Some(log), _) => {
-                let start = move || builder.start(log, progress);
-                tokio::task::spawn_blocking(start).await?.context("cannot recover from the log")?
-            }
+        let node = match (log, &settings.data) {
             (None, None) => builder.start_in_memory(),
-            (None, Some(data)) => {
-                let bytes_max = settings.log_bytes_max;
-                let open = move || open(builder, &data, bytes_max);
+            (log, _) => {
+                let settings = settings.clone();
+                let open = move || match log {
+                    Some(log) => Ok(builder.start(log, storage::progress)?),
+                    None => storage::open(builder, &settings),
+                };
                 tokio::task::spawn_blocking(open).await??
             }
         };
@@ -270,22 +268,4 @@ impl Bound {
         );
         Ok(server)
     }
-}
-
-fn open(builder: Builder, data: &Path, bytes_max: Option<u64>) -> anyhow::Result<Node> {
-    let options = bytes_max.map_or_else(Options::default, |max| Options::default().bytes_max(max));
-    let opened = Sqlite::open(data, options);
-    let log = opened.with_context(|| format!("cannot open the log in {}", data.display()))?;
-    let node = builder.start(Box::new(log), progress);
-    node.with_context(|| {
-        let data = data.display();
-        format!(
-            "cannot recover from the log in {data}; `tidings log check --data {data}` says more"
-        )
-    })
-}
-
-fn progress(progress: Progress) {
-    let Progress { done, total, entries, elapsed } = progress;
-    tracing::info!("recovering: {done} of {total} batches, {entries} messages, {elapsed:.1?}");
 }

@@ -140,12 +140,21 @@ pub(super) async fn open(options: Options, first: u64) -> Result<(Link, Info), E
                 return Err(Error::Store(format!(
                     "the stream {} can be neither found nor made on {}: {}",
                     options.stream,
-                    options.servers.join(","),
+                    shown(&options.servers),
                     chain(&why)
                 )));
             }
         }
     }
+}
+
+/// Addresses of servers as they are shown to people: without the passwords in them.
+pub fn shown(servers: &[String]) -> String {
+    let without = |url: &String| match (url.split_once("://"), url.rsplit_once('@')) {
+        (Some((scheme, _)), Some((_, host))) => format!("{scheme}://{host}"),
+        _ => url.clone(),
+    };
+    servers.iter().map(without).collect::<Vec<_>>().join(",")
 }
 
 async fn connect(options: &Options, deadline: tokio::time::Instant) -> Result<Client, Error> {
@@ -154,6 +163,7 @@ async fn connect(options: &Options, deadline: tokio::time::Instant) -> Result<Cl
         .iter()
         .map(|url| {
             url.parse().map_err(|why| {
+                let url = shown(std::slice::from_ref(url));
                 Error::Store(format!("{url:?} is not the address of a NATS server: {why}"))
             })
         })
@@ -169,7 +179,7 @@ async fn connect(options: &Options, deadline: tokio::time::Instant) -> Result<Cl
             Err(why) => {
                 return Err(Error::Store(format!(
                     "no NATS server can be reached at {}: {}",
-                    options.servers.join(","),
+                    shown(&options.servers),
                     chain(&why)
                 )));
             }

@@ -43,6 +43,7 @@ use bytes::Bytes;
 use crate::sqlite::beside::{Beside, Last};
 use crate::{AppendError, Batch, Bounds, Error, Log, Origin, Position, Snapshot};
 
+pub use link::shown;
 use link::{ANSWER_WITHIN, Driver, Link, chain};
 use message::{HEAD_BYTES_MAX, Head, read_object_name, subject};
 use objects::Bucket;

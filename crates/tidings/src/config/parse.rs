@@ -65,6 +65,33 @@ pub(super) fn websocket(text: &str) -> Result<Option<String>, String> {
     }
 }
 
+pub(super) fn nats(text: &str) -> Result<Vec<String>, String> {
+    text.split(',')
+        .filter(|url| !text.is_empty() || !url.is_empty())
+        .map(|url| {
+            let url = url.trim();
+            let rest = url.strip_prefix("nats://").or_else(|| url.strip_prefix("tls://"));
+            match rest {
+                Some(host) if !host.is_empty() => Ok(url.to_owned()),
+                Some(_) | None => {
+                    Err("allowed are URLs that begin with nats:// or tls://, separated by \
+                                   commas, such as nats://127.0.0.1:4222"
+                        .to_owned())
+                }
+            }
+        })
+        .collect()
+}
+
+pub(super) fn stream(text: &str) -> Result<String, String> {
+    let fits = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_';
+    if (1..=64).contains(&text.len()) && text.bytes().all(fits) {
+        Ok(text.to_owned())
+    } else {
+        Err("allowed are 1 to 64 letters, digits, - and _".to_owned())
+    }
+}
+
 pub(super) fn traffic_report(text: &str) -> Result<TrafficReport, String> {
     match text {
         "plain" => Ok(TrafficReport::Plain),
