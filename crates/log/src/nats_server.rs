@@ -5,6 +5,7 @@
 use std::fs::{self, File};
 use std::io::{self, BufRead as _, BufReader};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -87,6 +88,8 @@ impl Server {
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(File::create(self.folder.join("server.err"))?)
+            // What is typed at a terminal is for the one who has started it.
+            .process_group(0)
             .spawn()
             .map_err(|why| {
                 io::Error::new(why.kind(), format!("{}: {why}", self.binary.display()))
@@ -94,8 +97,7 @@ impl Server {
         self.child = Some(child);
         let until = Instant::now() + UP_WITHIN;
         while !self.answers() {
-            let ended = self.child.as_mut().is_none_or(|c| matches!(c.try_wait(), Ok(Some(_))));
-            if ended || Instant::now() > until {
+            if self.has_ended() || Instant::now() > until {
                 self.kill();
                 return Err(io::Error::other(format!(
                     "the NATS server at {} does not answer; the end of its log:\n{}",
@@ -144,6 +146,11 @@ impl Server {
     /// Its process id, if it is running.
     pub fn id(&self) -> Option<u32> {
         self.child.as_ref().map(Child::id)
+    }
+
+    /// Whether it is not running, though nobody has killed it.
+    pub fn has_ended(&mut self) -> bool {
+        self.child.as_mut().is_some_and(|child| matches!(child.try_wait(), Ok(Some(_))))
     }
 
     /// Kills it, as a power cut does that leaves what the kernel had taken (SIGKILL).
@@ -215,7 +222,9 @@ impl Servers {
             let cluster = if count == 1 {
                 String::new()
             } else {
-                format!("cluster {{ name: tidings, listen: \"{route}\", routes: [ {all}] }}\n")
+                format!(
+                    "cluster {{ name: tidings, no_advertise: true, listen: \"{route}\", routes: [ {all}] }}\n"
+                )
             };
             let name = format!("s{number}");
             let at = folder.join(&name);

@@ -11,6 +11,7 @@ use crate::server::Server;
 use crate::shutdown::Signals;
 use crate::telemetry;
 
+mod cluster;
 mod drill;
 mod log;
 
@@ -28,6 +29,7 @@ fn command() -> Command {
         .subcommand(serve_command())
         .subcommand(drill::command())
         .subcommand(log::command())
+        .subcommand(cluster::command())
 }
 
 fn serve_command() -> Command {
@@ -110,6 +112,7 @@ pub fn main() -> ExitCode {
         Some(("serve", matches)) => serve(matches),
         Some(("drill", matches)) => drill::run(matches),
         Some(("log", matches)) => log::run(matches),
+        Some(("cluster", matches)) => cluster::run(matches),
         Some(_) | None => Ok(ExitCode::FAILURE),
     };
     ended.unwrap_or_else(|why| {

@@ -3,13 +3,14 @@
 //!
 //! This is the binary as a library, so that tests and drills can start a server in their own
 //! process. In reading order: [`service`] (the one list of what there is), [`config`] (every
-//! setting), [`server`] (puts the parts together), `wire` (protocols), `adapter` (bytes to commands
+//! setting), [`server`] (puts the parts together), [`cluster`] (several of them, as processes), `wire` (protocols), `adapter` (bytes to commands
 //! and back, a module for each service), [`cli`].
 
 #![forbid(unsafe_code)]
 
 mod adapter;
 pub mod cli;
+pub mod cluster;
 pub mod config;
 pub mod server;
 pub mod service;

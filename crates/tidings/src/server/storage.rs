@@ -46,7 +46,7 @@ pub(crate) fn options(nats: &Nats, data: &Path, bytes_max: Option<u64>) -> jetst
     options.stream.clone_from(&nats.stream);
     options.replicas = nats.replicas;
     options.bytes_max = bytes_max;
-    options.credentials = nats.credentials.clone();
+    options.credentials.clone_from(&nats.credentials);
     options
 }
 
