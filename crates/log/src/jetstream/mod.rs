@@ -97,6 +97,7 @@ impl JetStream {
     /// # Errors
     /// As [`JetStream::open`].
     pub fn open_at(options: Options, first: Position) -> Result<Self, Error> {
+        let until = Instant::now() + options.connect_within;
         let driver = Driver::start()?;
         let directory = options.directory.clone();
         let share_every_snapshot = options.share_every_snapshot;
@@ -134,8 +135,18 @@ impl JetStream {
             share_every_snapshot,
             broken: None,
         };
-        if let Some(stored) = log.last_stored()? {
-            log.last = stored;
+        loop {
+            match log.last_stored() {
+                Ok(Some(stored)) => log.last = stored,
+                Ok(None) => {}
+                // A stream that was just made may have no leader yet.
+                Err(Error::Store(_)) if Instant::now() < until => {
+                    std::thread::sleep(AGAIN_AFTER);
+                    continue;
+                }
+                Err(why) => return Err(why),
+            }
+            break;
         }
         log.driver.begin(Arc::clone(&log.reader).run(log.link.clone()));
         Ok(log)
