@@ -12,6 +12,7 @@ use tidings_core::machine::maze::Maze;
 use tidings_core::machine::rockets::Rockets;
 use tidings_core::machine::tracker::Tracker;
 use tidings_core::machine::traffic::Traffic;
+use tidings_log::Log;
 use tidings_log::sqlite::{Options, Sqlite};
 use tidings_node::{Builder, Node, Progress};
 use tokio::sync::watch;
@@ -20,8 +21,9 @@ use tokio::task::JoinHandle;
 use crate::adapter::{chat, maze, rockets, tracker, traffic};
 use crate::config::Settings;
 use crate::service::Service;
-use crate::wire::http::accept;
+use crate::wire::http::{Problem, accept};
 
+mod digest;
 mod health;
 mod routes;
 
@@ -165,6 +167,29 @@ impl Bound {
     /// # Errors
     /// When the log cannot be opened or read; the message says where it is damaged.
     pub async fn recover(self) -> anyhow::Result<Server> {
+        let (data, bytes_max) = (self.settings.data.clone(), self.settings.log_bytes_max);
+        self.recover_as(async move |builder: Builder| match data {
+            None => Ok(builder.start_in_memory()),
+            Some(data) => {
+                let open = move || open(builder, &data, bytes_max);
+                tokio::task::spawn_blocking(open).await?
+            }
+        })
+        .await
+    }
+
+    /// The same from a log that is open already, whatever the settings say of where it is.
+    ///
+    /// # Errors
+    /// As [`Bound::recover`].
+    pub async fn recover_from(self, log: Box<dyn Log>) -> anyhow::Result<Server> {
+        self.recover_as(async move |builder: Builder| Ok(builder.start(log, report)?)).await
+    }
+
+    async fn recover_as(
+        self,
+        start: impl AsyncFnOnce(Builder) -> anyhow::Result<Node>,
+    ) -> anyhow::Result<Server> {
         let Self { mut server, settings, gate, maze } = self;
         let begun = Instant::now();
         let mut builder = Builder::new(settings.node);
@@ -182,14 +207,7 @@ impl Bound {
         let traffics = builder.add(id, name, Traffic::new(settings.traffic.limits));
         let (id, name) = (Service::Tracker.machine(), Service::Tracker.name());
         let trackers = builder.add(id, name, Tracker::new(settings.tracker.limits));
-        let node = match settings.data.clone() {
-            None => builder.start_in_memory(),
-            Some(data) => {
-                let bytes_max = settings.log_bytes_max;
-                let open = move || open(builder, &data, bytes_max);
-                tokio::task::spawn_blocking(open).await??
-            }
-        };
+        let node = start(builder).await?;
         let stats = node.stats();
         let replayed = stats.replayed;
         server.parts.node.get_or_init(|| node);
@@ -242,7 +260,8 @@ impl Bound {
                 }
             }
         }
-        gate.open(accept::Routes { hot, router: routes::finish(api) });
+        let barrier = barrier(&server.parts);
+        gate.open(accept::Routes { hot, router: routes::finish(api), barrier });
         let (elapsed, position) = (begun.elapsed(), stats.position);
         tracing::info!(
             "ready after {elapsed:.1?}: {replayed} messages replayed, log at {position}"
@@ -251,14 +270,31 @@ impl Bound {
     }
 }
 
+/// Says how far a recovery is.
+fn report(progress: Progress) {
+    let Progress { done, total, entries, elapsed } = progress;
+    tracing::info!("recovering: {done} of {total} batches, {entries} messages, {elapsed:.1?}");
+}
+
+/// What a request that asks for a strong answer waits for.
+fn barrier(parts: &Arc<Parts>) -> accept::Barrier {
+    let parts = Arc::clone(parts);
+    Box::new(move || {
+        let parts = Arc::clone(&parts);
+        Box::pin(async move {
+            match parts.node.get() {
+                Some(node) => Ok(node.barrier().await?),
+                None => Err(Problem::unavailable("recovering")),
+            }
+        })
+    })
+}
+
 fn open(builder: Builder, data: &Path, bytes_max: Option<u64>) -> anyhow::Result<Node> {
     let options = bytes_max.map_or_else(Options::default, |max| Options::default().bytes_max(max));
     let opened = Sqlite::open(data, options);
     let log = opened.with_context(|| format!("cannot open the log in {}", data.display()))?;
-    let node = builder.start(Box::new(log), |progress: Progress| {
-        let Progress { done, total, entries, elapsed } = progress;
-        tracing::info!("recovering: {done} of {total} batches, {entries} messages, {elapsed:.1?}");
-    });
+    let node = builder.start(Box::new(log), report);
     node.with_context(|| {
         let data = data.display();
         format!(
