@@ -25,14 +25,14 @@ use tokio::net::TcpListener;
 pub use options::Options;
 
 use crate::Target;
-use crate::http::Client;
+use crate::http::Cluster;
 use crate::metrics::Usage;
 use crate::progress::Progress;
 use crate::verdict::{Verdict, grouped, per_second};
 use load::{Load, Report};
 
-/// How long an answer about the server may take.
-const ANSWER_WAIT: Duration = Duration::from_secs(5);
+/// When a server is asked again that has not answered.
+const ASK_AGAIN: Duration = Duration::from_millis(100);
 
 /// Why a drill was not begun.
 #[derive(Debug, thiserror::Error)]
@@ -76,7 +76,8 @@ impl Upstream {
     }
 }
 
-/// Drills a server that dials to `upstream`, and is asked for its metrics at `http` if it has that.
+/// Drills a server that dials to `upstream`, or several of which one at a time does, and which are asked
+/// over HTTP at `targets`, if they have that.
 ///
 /// The future can run on any tokio runtime with its time and network enabled. Dropping it stops the
 /// drill.
@@ -86,7 +87,7 @@ impl Upstream {
 /// afterwards, running out of time included, is in the verdict.
 pub async fn run(
     upstream: Upstream,
-    http: Option<Target>,
+    targets: &[Target],
     options: &Options,
     progress: Progress,
 ) -> Result<Verdict, Error> {
@@ -95,8 +96,8 @@ pub async fn run(
     let listener =
         TcpListener::from_std(upstream.0).map_err(|error| Error::Listen { address, error })?;
     progress.begin(options.communications);
-    let mut asked = http.map(|target| Client::new(target, Duration::from_millis(100)));
-    let before = usage(&mut asked).await;
+    let cluster = Cluster::new(targets, ASK_AGAIN, options.patience);
+    let before = Usage::ask_all(&cluster).await;
     let mut load = Load::new(options, listener, progress.clone());
     let timeout = Duration::from_secs(options.timeout);
     let failure = tokio::select! {
@@ -107,17 +108,8 @@ pub async fn run(
         },
         never = progress.show() => match never {},
     };
-    let after = usage(&mut asked).await;
+    let after = Usage::ask_all(&cluster).await;
     Ok(verdict(options, load.finish(), failure, before, after))
-}
-
-async fn usage(client: &mut Option<Client>) -> Usage {
-    match client {
-        Some(client) => {
-            tokio::time::timeout(ANSWER_WAIT, Usage::ask(client)).await.unwrap_or_default()
-        }
-        None => Usage::default(),
-    }
 }
 
 /// Writes the table.
