@@ -36,7 +36,8 @@ impl Usage {
         let mut used = Vec::new();
         for client in clients {
             // One that is away may stay away.
-            let asked = tokio::time::timeout(ANSWER_WAIT, Self::ask(client)).await;
+            let wait = ANSWER_WAIT.min(client.answer_within());
+            let asked = tokio::time::timeout(wait, Self::ask(client)).await;
             used.push(asked.unwrap_or_default());
         }
         Self::sum(used)

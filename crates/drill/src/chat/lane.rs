@@ -21,6 +21,8 @@ pub(super) struct Lane {
     board: Arc<Board>,
     caller: Caller,
     request: Vec<u8>,
+    /// The last take was answered, but not in the form that an answer must have.
+    formless: bool,
 }
 
 impl Lane {
@@ -30,6 +32,7 @@ impl Lane {
             board: Arc::clone(board),
             caller: Caller::new(number as usize, cluster),
             request: Vec::new(),
+            formless: false,
         }
     }
 
@@ -61,6 +64,7 @@ impl Lane {
             let mut tries_left = DRAIN_TRIES_MAX;
             while tries_left > 0 {
                 match self.take(Take { user, ..Take::default() }).await {
+                    Answer::Missing if self.formless => tries_left -= 1,
                     Answer::Done(handed) if handed.is_empty() => break,
                     // There may be more; or another server may know. How long none does is for the
                     // whole drill to say.
@@ -98,7 +102,9 @@ impl Lane {
         let begun = self.board.begin_take(self.number, take);
         let reply = self.caller.exchange_for(&self.request, wait).await;
         let reply = reply.as_ref().map(|&status| (status, self.caller.body()));
+        let answered = reply.is_ok_and(|(status, _)| status < 500);
         let answer = self.board.end_take(begun, reply);
+        self.formless = answered && matches!(answer, Answer::Missing);
         self.caller.pause().await;
         answer
     }
