@@ -5,7 +5,7 @@
 //! - `wire`: the server's side of a WebSocket, by hand.
 //! - `world`: parents, children, calls, and what must come of them.
 //! - `judge`: reports held to what must be in them.
-//! - `load`: sends, listens, breaks the connection.
+//! - `load`: sends, listens, breaks the connection (`takeover`: one server after the other).
 //!
 //! Which window a call belongs to is said by the clock of the server. So nothing is sent near the end of
 //! a window, and before that the drill waits until the server has taken everything (a ping behind it
@@ -129,6 +129,8 @@ fn verdict(
         ("connections broken", report.broken),
         ("ends of windows that were not clear", report.unclear),
         ("reports sent again", report.again),
+        ("takeovers", report.taken_over),
+        ("communications in doubt", report.doubtful),
     ] {
         if count > 0 {
             verdict.row(what, grouped(count));

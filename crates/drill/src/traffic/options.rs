@@ -48,6 +48,10 @@ pub struct Options {
     /// How long the server's windows are, in milliseconds
     #[arg(long, default_value_t = 2_000, value_name = "MS")]
     pub window_ms: u64,
+    /// Servers are killed or paused meanwhile, and another connects: what was under way then may be
+    /// counted or not
+    #[arg(long)]
+    pub crashes: bool,
     /// How long the server may take to connect, and again, in seconds
     #[arg(long, default_value_t = 60, value_name = "SECONDS")]
     pub connect_wait: u64,
@@ -74,6 +78,7 @@ impl Default for Options {
             drops: 0,
             closes: 0,
             stalls: 0,
+            crashes: false,
             window_ms: 2_000,
             connect_wait: 60,
             timeout: 600,
@@ -122,6 +127,7 @@ impl Options {
         words.add("drops", self.drops, usual.drops);
         words.add("closes", self.closes, usual.closes);
         words.add("stalls", self.stalls, usual.stalls);
+        words.flag("crashes", self.crashes);
         words.add("window-ms", self.window_ms, usual.window_ms);
         words.finish()
     }
