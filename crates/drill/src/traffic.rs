@@ -4,6 +4,7 @@
 //! - `options`: what it can be told.
 //! - `wire`: the server's side of a WebSocket, by hand.
 //! - `world`: parents, children, calls, and what must come of them.
+//! - `shown`: what `GET /traffic` says in the end, at every server.
 //! - `judge`: reports held to what must be in them.
 //! - `load`: sends, listens, breaks the connection (`takeover`: one server after the other).
 //!
@@ -14,6 +15,7 @@
 mod judge;
 mod load;
 mod options;
+mod shown;
 mod wire;
 mod world;
 
@@ -98,6 +100,7 @@ pub async fn run(
     progress.begin(options.communications);
     let cluster = Cluster::new(targets, ASK_AGAIN, options.patience);
     let before = Usage::ask_all(&cluster).await;
+    let shown_before = shown::communications(&cluster).await;
     let mut load = Load::new(options, listener, progress.clone());
     let timeout = Duration::from_secs(options.timeout);
     let failure = tokio::select! {
@@ -109,7 +112,11 @@ pub async fn run(
         never = progress.show() => match never {},
     };
     let after = Usage::ask_all(&cluster).await;
-    Ok(verdict(options, load.finish(), failure, before, after))
+    let mut report = load.finish();
+    if let Some(shown_before) = shown_before.filter(|_| failure.is_none()) {
+        shown::check(&cluster, shown_before, &mut report).await;
+    }
+    Ok(verdict(options, report, failure, before, after))
 }
 
 /// Writes the table.

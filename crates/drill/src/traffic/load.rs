@@ -391,7 +391,7 @@ impl Load {
         tokio::select! {
             biased;
             heard = connection.heard.recv() => heard,
-            Ok((stream, _)) = self.listener.accept() => {
+            Ok((stream, _)) = self.listener.accept(), if self.arrived.is_none() => {
                 self.arrived = Some(stream);
                 Some(Heard::Gone(SECOND.to_owned()))
             }
@@ -437,8 +437,16 @@ impl Load {
 
     async fn write_out(&mut self) -> Result<(), String> {
         let Some(connection) = &mut self.connection else { return Err("no connection".to_owned()) };
-        let within = self.options.patience.answer_within;
-        let written = tokio::time::timeout(within, connection.write.write_all(&self.out)).await;
+        let within = self.options.silence_max();
+        let taken = tokio::time::timeout(within, connection.write.write_all(&self.out));
+        let written = tokio::select! {
+            biased;
+            written = taken => written,
+            Ok((stream, _)) = self.listener.accept(), if self.arrived.is_none() => {
+                self.arrived = Some(stream);
+                return Err(format!("the client has gone: {SECOND}"));
+            }
+        };
         self.out.clear();
         let written = written.map_err(|_| format!("nothing was taken for {within:?}"))?;
         written.map_err(|why| format!("the client has gone: {why}"))
@@ -449,7 +457,7 @@ impl Load {
         if self.arrived.is_some() {
             return Err(format!("the client has gone: {SECOND}"));
         }
-        let within = self.options.patience.answer_within;
+        let within = self.options.silence_max();
         self.pings += 1;
         let number = self.pings.to_be_bytes();
         wire::put(&mut self.out, wire::PING, &number);

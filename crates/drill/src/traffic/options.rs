@@ -112,6 +112,14 @@ impl Options {
         Duration::from_millis(self.window_ms)
     }
 
+    /// How long the server may say nothing. One that is paused goes on with what it has, unless another
+    /// connects meanwhile.
+    pub(super) fn silence_max(&self) -> Duration {
+        let Patience { answer_within, .. } = self.patience;
+        let wait = Duration::from_secs(self.connect_wait).max(answer_within);
+        if self.crashes { wait } else { answer_within }
+    }
+
     /// What to type to have the same drill again: the seed, and everything that is not as usual.
     pub(super) fn reproduce(&self) -> String {
         let usual = Self::default();

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use serde_json::json;
+use tidings_drill::{Progress, Target, chat, rockets, tracker};
 use tidings_log::faulty::{Call, Fault, Faulty};
 use tidings_log::{Memory, Origin};
 
@@ -102,6 +103,32 @@ fn a_reader_who_waits_at_one_node_gets_what_comes_to_another() {
         let (taken, ()) = tokio::join!(waiting, posting);
         assert_eq!(taken[0]["text"], "hello");
         assert_eq!(two.get("/chat/ada?wait=1").await.json(), json!([]));
+    });
+}
+
+#[test]
+fn the_drills_find_two_nodes_that_share_a_log_to_be_one_server() {
+    with_two(async |one, two| {
+        let targets = [
+            Target::resolve(&one.address).await.unwrap(),
+            Target::resolve(&two.address).await.unwrap(),
+        ];
+        let silent = Progress::silent;
+        let options =
+            rockets::Options { messages: 3_000, watch: 50, ..rockets::Options::default() };
+        let verdict = rockets::run(&targets, &options, silent()).await.unwrap();
+        assert!(verdict.passed(), "{verdict}");
+        let options = chat::Options { messages: 1_500, users: 20, ..chat::Options::default() };
+        let verdict = chat::run(&targets, &options, silent()).await.unwrap();
+        assert!(verdict.passed(), "{verdict}");
+        let options = tracker::Options {
+            messages: 300,
+            connections: 4,
+            steps: 200,
+            ..tracker::Options::default()
+        };
+        let verdict = tracker::run(&targets, &options, silent()).await.unwrap();
+        assert!(verdict.passed(), "{verdict}");
     });
 }
 

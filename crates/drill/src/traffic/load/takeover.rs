@@ -1,5 +1,4 @@
-//! Servers that take turns: one at a time is connected. When it dies, or is silent, or another
-//! connects, the drill goes on with the next one, and watches the one before: it must close its
+//! Servers that take turns: one at a time is connected. When it dies, or another connects, the drill goes on with the next one, and watches the one before: it must close its
 //! connection soon, and must report nothing any more.
 
 use std::time::{Duration, Instant};
