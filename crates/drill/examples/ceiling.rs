@@ -50,7 +50,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         Command::Drill { address, options } => runtime.block_on(async {
             let target = Target::resolve(&address).await?;
             let before = cpu()?;
-            let verdict = rockets::run(&target, &options, Progress::silent()).await?;
+            let verdict = rockets::run(&[target], &options, Progress::silent()).await?;
             show(&verdict, before, &[("request", "requests"), ("message", "messages sent")])
         }),
         Command::DrillChat { address, options } => runtime.block_on(async {

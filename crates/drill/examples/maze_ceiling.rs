@@ -50,7 +50,8 @@ fn main() -> Result<(), Box<dyn Error>> {
         }
         Command::Route { source_address, client_address } => route(source_address, client_address),
         Command::Drill { source_address, client_address, options } => {
-            let targets = Targets { source: source_address, clients: client_address, http: None };
+            let targets =
+                Targets { source: source_address, clients: vec![client_address], http: Vec::new() };
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
             let verdict = runtime.block_on(maze::run(&targets, &options, Progress::silent()))?;
             for line in verdict.to_string().lines().filter(|line| !line.contains("differs: ")) {

@@ -31,7 +31,7 @@ use tokio::task::JoinSet;
 pub use options::Options;
 
 use crate::Target;
-use crate::http::Client;
+use crate::http::Cluster;
 use crate::metrics::Usage;
 use crate::progress::Progress;
 use crate::verdict::{Differences, Verdict, grouped, per_second};
@@ -63,6 +63,8 @@ struct Course {
     before: Usage,
     after: Usage,
     finished: bool,
+    /// Why it ended before its time, if no server answered any more.
+    given_up: Option<String>,
 }
 
 /// Drills a server, or several that show the same chat: the connections are spread over them, and one
@@ -84,29 +86,32 @@ pub async fn run(
     if targets.is_empty() {
         return Err(Error::NoTarget);
     }
-    let targets: Arc<[Target]> = targets.into();
+    let cluster = Cluster::new(targets, options.retry(), options.patience);
     let board = Arc::new(Board::new(options, progress.clone()));
     progress.begin(options.messages.into());
     let deadline = tokio::time::Instant::now() + Duration::from_secs(options.timeout);
     let mut course = Course::default();
     let started = Instant::now();
     let whole = async {
-        course.before = usage(&targets, options).await;
+        course.before = Usage::ask_all(&cluster).await;
         let started = Instant::now();
         board.start();
-        load(&targets, options, &board).await;
+        load(&cluster, options, &board).await;
         course.elapsed = started.elapsed();
         course.load = board.report();
-        course.after = usage(&targets, options).await;
-        tokio::time::sleep(board.options().settle(!course.load.unanswered.is_empty())).await;
-        let drain = |number| Lane::new(number, &targets, &board).drain();
+        course.after = Usage::ask_all(&cluster).await;
+        tokio::time::sleep(board.settle()).await;
+        let drain = |number| Lane::new(number, &cluster, &board).drain();
         spawned((0..DRAIN_LANES).map(drain)).await;
         course.finished = true;
     };
+    let mut given_up = None;
     tokio::select! {
         outcome = tokio::time::timeout_at(deadline, whole) => drop(outcome),
+        why = cluster.given_up() => given_up = Some(why),
         never = progress.show() => match never {},
     }
+    course.given_up = given_up;
     if course.elapsed.is_zero() {
         course.elapsed = started.elapsed();
         course.load = board.report();
@@ -115,8 +120,8 @@ pub async fn run(
 }
 
 /// Posts everything, and reads meanwhile.
-async fn load(targets: &Arc<[Target]>, options: &Options, board: &Arc<Board>) {
-    let lane = |number| Lane::new(number, targets, board);
+async fn load(cluster: &Arc<Cluster>, options: &Options, board: &Arc<Board>) {
+    let lane = |number| Lane::new(number, cluster, board);
     let (writers, lanes) = (options.writers, options.writers + options.readers);
     let writing = async {
         spawned((0..writers).map(|number| lane(number).write())).await;
@@ -130,15 +135,6 @@ async fn load(targets: &Arc<[Target]>, options: &Options, board: &Arc<Board>) {
 async fn spawned(lanes: impl Iterator<Item = impl Future<Output = ()> + Send + 'static>) {
     let mut running: JoinSet<()> = lanes.collect();
     while running.join_next().await.is_some() {}
-}
-
-/// What all servers have used.
-async fn usage(targets: &[Target], options: &Options) -> Usage {
-    let mut used = Vec::new();
-    for target in targets {
-        used.push(Usage::ask(&mut Client::new(target.clone(), options.retry())).await);
-    }
-    Usage::sum(used)
 }
 
 /// Writes the table.
@@ -164,6 +160,11 @@ fn verdict(options: &Options, course: &Course, report: &Report, found: &Findings
     }
     for (method, &count) in &report.unanswered {
         verdict.row(format!("{method} without an answer"), grouped(count));
+    }
+    for (what, count) in [("retried", report.retried), ("unknown takes", report.unknown_takes)] {
+        if count > 0 {
+            verdict.row(what, grouped(count));
+        }
     }
     for (rule, count) in found.breaches.counts() {
         verdict.row(format!("broken: {rule}"), grouped(count));
@@ -193,15 +194,17 @@ fn complaints(
     report: &Report,
     found: &Findings,
 ) {
-    if !course.finished {
+    if let Some(why) = &course.given_up {
+        verdict.fail(why.clone());
+    } else if !course.finished {
         let done = grouped(report.done.into());
         let messages = grouped(options.messages.into());
         let seconds = options.timeout;
         verdict.fail(format!("out of time after {seconds} s with {done} of {messages} posted"));
     }
     for (&(method, status), &count) in &report.refused {
-        // A server that stops or starts may say so.
-        if !(options.crashes && status == 503) {
+        // A server that stops or starts, or whose log is silent, may say so.
+        if !(options.crashes && status >= 500) {
             verdict.fail(format!("{} calls of {method} got status {status}", grouped(count)));
         }
     }

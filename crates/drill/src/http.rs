@@ -9,17 +9,21 @@
 
 mod caller;
 mod client;
+mod cluster;
 mod head;
 
 use std::net::SocketAddr;
 use std::ops::Range;
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpStream, lookup_host};
 
 pub(crate) use caller::Caller;
+pub(crate) use client::STRONG;
 pub use client::{Answer, Client};
+pub(crate) use cluster::Cluster;
 pub use head::Head;
 use head::{Framing, Seen};
 
@@ -42,6 +46,9 @@ pub enum Error {
     /// The server closed the connection in the middle of an answer or before it.
     #[error("the server closed the connection before it had answered")]
     Closed,
+    /// The server is silent.
+    #[error("no answer within {0:?}")]
+    Late(Duration),
     /// The answer is no HTTP.
     #[error("the answer is not HTTP/1.1: {0}")]
     Malformed(String),
@@ -178,6 +185,18 @@ impl Connection {
             self.read().await?;
         };
         Ok(self.take(frame))
+    }
+
+    /// Waits until the next answer is there, for [`Connection::receive`] to give at once.
+    ///
+    /// # Errors
+    ///
+    /// As [`Connection::receive`].
+    pub(crate) async fn wait(&mut self) -> Result<(), Error> {
+        while self.parse()?.is_none() {
+            self.read().await?;
+        }
+        Ok(())
     }
 
     /// The next answer if it has been read already, without asking the system.

@@ -14,7 +14,7 @@
 //!
 //! # async fn drill() -> Result<(), Box<dyn std::error::Error>> {
 //! let target = Target::resolve("127.0.0.1:8088").await?;
-//! let verdict = rockets::run(&target, &rockets::Options::default(), Progress::shown()).await?;
+//! let verdict = rockets::run(&[target], &rockets::Options::default(), Progress::shown()).await?;
 //! eprintln!("{verdict}");
 //! assert!(verdict.passed());
 //! # Ok(())
@@ -33,6 +33,7 @@
 //! - [`progress`]: how far a drill is, for the person who waits.
 //! - [`http`]: a client that costs little enough to load a server from one core.
 //! - [`metrics`]: what the server says of its own use of processor and memory.
+//! - [`patience`]: how long a drill waits for a server that is away.
 //! - [`options`]: what the options of all drills share.
 //! - [`random`]: randomness that can be replayed.
 //!
@@ -46,13 +47,14 @@
 //! that only routes (`examples/maze_ceiling.rs`), 100 clients: 20,000,000 events/s of the light mix
 //! (0.045 µs each), 12,000,000 of the heavy one (0.08 µs, 56,000,000 notifications/s).
 //!
-//! It does not do TLS, and one process drills one server.
+//! It does not do TLS. Several targets are taken to be one service: nodes that show the same.
 
 pub mod chat;
 pub mod http;
 pub mod maze;
 pub mod metrics;
 pub mod options;
+pub mod patience;
 pub mod progress;
 pub mod random;
 pub mod rockets;
@@ -61,5 +63,6 @@ pub mod traffic;
 pub mod verdict;
 
 pub use http::Target;
+pub use patience::Patience;
 pub use progress::Progress;
 pub use verdict::Verdict;

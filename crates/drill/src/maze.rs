@@ -35,8 +35,9 @@ use tokio::task::{JoinHandle, spawn_blocking};
 pub use options::{Mix, Options};
 
 use crate::Target;
-use crate::http::Client;
+use crate::http::{Client, Cluster};
 use crate::metrics::Usage;
+use crate::patience::Patience;
 use crate::progress::Progress;
 use crate::verdict::{Verdict, grouped, per_second};
 use load::{Load, Report};
@@ -48,15 +49,16 @@ const ANSWER_WAIT: Duration = Duration::from_secs(5);
 /// Descriptors beside those of the clients.
 const DESCRIPTORS_BESIDE: u64 = 128;
 
-/// Where the server is.
+/// Where the server is, or several that share one maze.
 #[derive(Debug, Clone)]
 pub struct Targets {
     /// Takes the events.
     pub source: SocketAddr,
-    /// Takes the user clients.
-    pub clients: SocketAddr,
-    /// Is asked for `GET /maze` and `GET /metrics`, if the server has that.
-    pub http: Option<Target>,
+    /// Take the user clients, which are spread over them.
+    pub clients: Vec<SocketAddr>,
+    /// Are asked for `GET /maze` and `GET /metrics`, if the server has that. Where they are as many as
+    /// those above, they tell when all clients are registered.
+    pub http: Vec<Target>,
 }
 
 /// Why a drill was not begun.
@@ -75,6 +77,9 @@ pub enum Error {
         /// Why.
         error: std::io::Error,
     },
+    /// There is no server to drill.
+    #[error("no server to drill: give at least one address for user clients")]
+    NoTarget,
     /// The system has no way to wait for connections.
     #[error("cannot wait for connections: {0}")]
     System(std::io::Error),
@@ -96,10 +101,13 @@ pub async fn run(
     progress: Progress,
 ) -> Result<Verdict, Error> {
     options.check()?;
+    if targets.clients.is_empty() {
+        return Err(Error::NoTarget);
+    }
     raise_descriptors(u64::from(options.clients));
     let dropped = Dropped::default();
     progress.begin(options.events);
-    let mut server = Asked::new(targets.http.clone());
+    let mut server = Asked::new(targets);
     let connected_before = server.clients().await.unwrap_or(0);
     let load = spawn_blocking({
         let (options, targets, progress) = (options.clone(), targets.clone(), progress.clone());
@@ -166,20 +174,29 @@ struct Shown {
     clients: u64,
 }
 
-/// The server as it shows itself over HTTP, if it does.
-struct Asked(Option<Client>);
+/// The servers as they show themselves over HTTP, if they do.
+struct Asked {
+    clients: Vec<Client>,
+    /// They are all the servers that take user clients.
+    are_all: bool,
+}
 
 impl Asked {
-    fn new(target: Option<Target>) -> Self {
-        Self(target.map(|target| Client::new(target, REGISTRATION_ASK_EVERY)))
+    fn new(targets: &Targets) -> Self {
+        let cluster = Cluster::new(&targets.http, REGISTRATION_ASK_EVERY, Patience::default());
+        let clients = (0..cluster.len()).map(|at| Client::at(at, &cluster)).collect();
+        Self { clients, are_all: cluster.len() == targets.clients.len() }
     }
 
-    /// How many clients it says are connected.
+    /// How many clients they say are connected, each to itself.
     async fn clients(&mut self) -> Option<u64> {
-        let client = self.0.as_mut()?;
-        let answer = tokio::time::timeout(ANSWER_WAIT, client.get("/maze")).await.ok()?;
-        let shown: Shown = serde_json::from_slice(&answer.body).ok()?;
-        (answer.status == 200).then_some(shown.clients)
+        let mut clients = 0;
+        for client in self.clients.iter_mut().filter(|_| self.are_all) {
+            let answer = tokio::time::timeout(ANSWER_WAIT, client.get("/maze")).await.ok()?;
+            let shown: Shown = serde_json::from_slice(&answer.body).ok()?;
+            clients += Some(shown.clients).filter(|_| answer.status == 200)?;
+        }
+        self.are_all.then_some(clients)
     }
 
     /// Waits until it has registered the clients. How many it had if it did not in time.
@@ -202,12 +219,7 @@ impl Asked {
     }
 
     async fn usage(&mut self) -> Usage {
-        match &mut self.0 {
-            Some(client) => {
-                tokio::time::timeout(ANSWER_WAIT, Usage::ask(client)).await.unwrap_or_default()
-            }
-            None => Usage::default(),
-        }
+        Usage::ask_each(&mut self.clients).await
     }
 }
 
@@ -231,6 +243,9 @@ fn verdict(options: &Options, report: Report, before: Usage, after: Usage) -> Ve
     verdict.row("bytes received", grouped(report.received_bytes));
     let awaited = options.clients - options.slow;
     verdict.row("clients complete", format!("{} of {awaited}", report.complete));
+    if report.cut > 0 {
+        verdict.row("clients cut in mid-stream", grouped(report.cut));
+    }
     if options.slow > 0 {
         verdict.row("slow clients cut off", format!("{} of {}", report.cut_off, options.slow));
     }
@@ -244,6 +259,9 @@ fn verdict(options: &Options, report: Report, before: Usage, after: Usage) -> Ve
     let micros = report.cpu.as_secs_f64() * 1e6 / counts.events.max(1) as f64;
     verdict.row("drill CPU per event", format!("{micros:.3} µs"));
     after.rows_since(before, &[("event", counts.events)], &mut verdict);
+    if report.cut > 0 && report.complete == 0 {
+        verdict.fail("every client was cut off, and what came in the end was not judged");
+    }
     for failure in report.failures {
         verdict.fail(failure);
     }

@@ -1,10 +1,14 @@
 //! What the server says of itself: two numbers out of its `GET /metrics`, in the text format of
 //! Prometheus, if it has that.
 
+use std::sync::Arc;
 use std::time::Duration;
 
-use crate::http::Client;
+use crate::http::{Answer, Client, Cluster};
 use crate::verdict::Verdict;
+
+/// How long a server is asked.
+const ANSWER_WAIT: Duration = Duration::from_secs(5);
 
 /// What the server has used so far.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
@@ -18,7 +22,28 @@ pub struct Usage {
 impl Usage {
     /// Asks the server. What it does not say is `None`.
     pub(crate) async fn ask(client: &mut Client) -> Self {
-        let answer = client.get("/metrics").await;
+        Self::read(&client.get("/metrics").await)
+    }
+
+    /// Asks all servers, each until it answers or the time is up, and sums.
+    pub(crate) async fn ask_all(cluster: &Arc<Cluster>) -> Self {
+        let clients = (0..cluster.len()).map(|at| Client::at(at, cluster));
+        Self::ask_each(&mut clients.collect::<Vec<_>>()).await
+    }
+
+    /// The same through connections that are there.
+    pub(crate) async fn ask_each(clients: &mut [Client]) -> Self {
+        let mut used = Vec::new();
+        for client in clients {
+            // One that is away may stay away.
+            let wait = ANSWER_WAIT.min(client.answer_within());
+            let asked = tokio::time::timeout(wait, Self::ask(client)).await;
+            used.push(asked.unwrap_or_default());
+        }
+        Self::sum(used)
+    }
+
+    fn read(answer: &Answer) -> Self {
         if answer.status == 200 {
             Self::parse(&String::from_utf8_lossy(&answer.body))
         } else {

@@ -31,7 +31,7 @@ pub use options::Options;
 pub use world::{Delivery, World};
 
 use crate::Target;
-use crate::http::Client;
+use crate::http::{Client, Cluster};
 use crate::metrics::Usage;
 use crate::progress::Progress;
 use crate::verdict::{Verdict, grouped, per_second};
@@ -53,6 +53,9 @@ pub enum Error {
         /// The most that is allowed.
         shuffle_max: usize,
     },
+    /// There is no server to drill.
+    #[error("no server to drill: give at least one")]
+    NoTarget,
     /// Two options contradict each other.
     #[error("--pipeline: more than 1 is not allowed with --connection-per-message")]
     Pipeline,
@@ -67,11 +70,16 @@ struct Findings {
     before: Usage,
     after: Usage,
     finished: bool,
+    /// Why it ended before its time, if no server answered any more.
+    given_up: Option<String>,
 }
 
-/// Drills a server: sends the world, looks at rockets meanwhile, compares all of them in the end.
+/// Drills a server, or several that show the same rockets: sends the world, looks at rockets
+/// meanwhile, compares all of them in the end, as each server shows them. The connections are spread
+/// over the servers, and one that fails goes on with the next. What is looked at is asked for with
+/// `Tidings-Consistency: strong`, so that it must show whatever any of them has acknowledged.
 ///
-/// The server may be killed and started again at the same address while this runs: what was not
+/// A server may be killed and started again at the same address while this runs: what was not
 /// acknowledged is sent again until it is. The future can run on any tokio runtime; a
 /// current-thread one is the fastest. Dropping it stops the drill.
 ///
@@ -79,7 +87,15 @@ struct Findings {
 ///
 /// [`Error`] if the options cannot be drilled; nothing was sent then. Everything that goes
 /// wrong afterwards, running out of time included, is in the verdict.
-pub async fn run(target: &Target, options: &Options, progress: Progress) -> Result<Verdict, Error> {
+pub async fn run(
+    targets: &[Target],
+    options: &Options,
+    progress: Progress,
+) -> Result<Verdict, Error> {
+    if targets.is_empty() {
+        return Err(Error::NoTarget);
+    }
+    let cluster = Cluster::new(targets, options.retry(), options.patience);
     let world = Arc::new(World::new(options)?);
     let board = Arc::new(Board::new(Arc::clone(&world), options, progress.clone()));
     progress.begin(world.deliveries().len() as u64);
@@ -92,46 +108,52 @@ pub async fn run(target: &Target, options: &Options, progress: Progress) -> Resu
         before: Usage::default(),
         after: Usage::default(),
         finished: false,
+        given_up: None,
     };
+    let mut given_up = None;
     let whole = async {
-        let mut client = Client::new(target.clone(), options.retry());
+        let mut client = Client::at(0, &cluster).strong();
         findings.known_before = judge.look_before(&mut client).await;
-        findings.before = Usage::ask(&mut client).await;
+        findings.before = Usage::ask_all(&cluster).await;
         let started = Instant::now();
         board.start();
         tokio::select! {
-            () = load(target, options, &board) => {}
-            never = watch(target, options, &board, &mut judge) => match never {},
+            () = load(&cluster, options, &board) => {}
+            never = watch(&cluster, options, &board, &mut judge) => match never {},
         }
         findings.elapsed = started.elapsed();
-        findings.after = Usage::ask(&mut client).await;
-        judge.check_all(&mut client).await;
+        findings.after = Usage::ask_all(&cluster).await;
+        for at in 0..cluster.len() {
+            judge.check_all(&mut Client::at(at, &cluster).strong()).await;
+        }
         findings.finished = true;
     };
     let started = Instant::now();
     tokio::select! {
         outcome = tokio::time::timeout_at(deadline, whole) => drop(outcome),
+        why = cluster.given_up() => given_up = Some(why),
         never = progress.show() => match never {},
     }
     if findings.elapsed.is_zero() {
         findings.elapsed = started.elapsed();
     }
     findings.report = board.report();
+    findings.given_up = given_up;
     Ok(verdict(options, &world, findings, judge))
 }
 
 /// Sends everything and returns when all of it is acknowledged.
-async fn load(target: &Target, options: &Options, board: &Arc<Board>) {
+async fn load(cluster: &Arc<Cluster>, options: &Options, board: &Arc<Board>) {
     let mut lanes = JoinSet::new();
-    for _ in 0..options.senders {
-        lanes.spawn(lane::run(target.clone(), options.clone(), Arc::clone(board)));
+    for number in 0..options.senders as usize {
+        lanes.spawn(lane::run(number, Arc::clone(cluster), options.clone(), Arc::clone(board)));
     }
     while lanes.join_next().await.is_some() {}
 }
 
-/// Looks at rockets for as long as it is let.
+/// Looks at rockets for as long as it is let, at each server in turn.
 async fn watch(
-    target: &Target,
+    cluster: &Arc<Cluster>,
     options: &Options,
     board: &Board,
     judge: &mut Judge,
@@ -139,12 +161,16 @@ async fn watch(
     if options.watch == 0 {
         return std::future::pending().await;
     }
-    let mut client = Client::new(target.clone(), options.retry());
+    let clients = (0..cluster.len()).map(|at| Client::at(at, cluster).strong());
+    let (mut clients, mut turn): (Vec<Client>, usize) = (clients.collect(), 0);
     let mut ticks = tokio::time::interval(Duration::from_secs(1) / options.watch);
     ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
         ticks.tick().await;
-        judge.sample(&mut client, board).await;
+        turn = (turn + 1) % clients.len().max(1);
+        if let Some(client) = clients.get_mut(turn) {
+            judge.sample(client, board).await;
+        }
     }
 }
 
@@ -160,6 +186,10 @@ fn verdict(options: &Options, world: &World, findings: Findings, judge: Judge) -
     }
     for (cause, &count) in &report.retried {
         verdict.row(format!("sent again after {cause}"), grouped(count));
+    }
+    let retried: u64 = report.retried.values().sum();
+    if retried > 0 {
+        verdict.row("retried", grouped(retried));
     }
     verdict.row("rejected", grouped(report.rejected));
     verdict.row("samples checked", grouped(judge.samples()));
@@ -181,7 +211,9 @@ fn verdict(options: &Options, world: &World, findings: Findings, judge: Judge) -
 /// What is wrong beside the state of the rockets.
 fn complaints(verdict: &mut Verdict, options: &Options, world: &World, findings: &Findings) {
     let report = &findings.report;
-    if !findings.finished {
+    if let Some(why) = &findings.given_up {
+        verdict.fail(why.clone());
+    } else if !findings.finished {
         verdict.fail(format!(
             "out of time after {} s with {} of {} messages acknowledged",
             options.timeout,

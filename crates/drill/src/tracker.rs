@@ -28,7 +28,7 @@ use tokio::task::JoinSet;
 pub use options::Options;
 
 use crate::Target;
-use crate::http::Client;
+use crate::http::Cluster;
 use crate::metrics::Usage;
 use crate::progress::Progress;
 use crate::random::Random;
@@ -64,6 +64,8 @@ struct Course {
     after: Usage,
     created: u64,
     finished: bool,
+    /// Why it ended before its time, if no server answered any more.
+    given_up: Option<String>,
 }
 
 /// Drills a server, or several that show the same tracker: the connections are spread over them, and
@@ -84,18 +86,20 @@ pub async fn run(
     }
     let shared = Arc::new(Shared {
         world: World::new(options.seed, options.data_bytes),
-        targets: targets.into(),
+        cluster: Cluster::new(targets, options.retry(), options.patience),
         started: Instant::now(),
-        retry: options.retry(),
     });
     progress.begin(options.messages.into());
     let deadline = Duration::from_secs(options.timeout);
     let mut drill =
         Drill { shared, options, progress: progress.clone(), next: 0, course: Course::default() };
+    let (cluster, mut given_up) = (Arc::clone(&drill.shared.cluster), None);
     tokio::select! {
         outcome = tokio::time::timeout(deadline, drill.whole()) => drop(outcome),
+        why = cluster.given_up() => given_up = Some(why),
         never = progress.show() => match never {},
     }
+    drill.course.given_up = given_up;
     Ok(drill.verdict())
 }
 
@@ -122,12 +126,7 @@ impl Drill<'_> {
     }
 
     async fn usage(&self) -> Usage {
-        let mut used = Vec::new();
-        for target in self.shared.targets.iter() {
-            let mut client = Client::new(target.clone(), self.options.retry());
-            used.push(Usage::ask(&mut client).await);
-        }
-        Usage::sum(used)
+        Usage::ask_all(&self.shared.cluster).await
     }
 
     fn differences(&mut self) -> &mut Differences {
@@ -353,7 +352,7 @@ impl Drill<'_> {
     /// Writes the table.
     fn verdict(self) -> Verdict {
         let Self { course, options, .. } = self;
-        let Course { report, posts, elapsed, before, after, created, finished } = course;
+        let Course { report, posts, elapsed, before, after, created, finished, given_up } = course;
         let mut verdict = Verdict::new("tracker", options.reproduce());
         verdict.row("calls", grouped(report.calls));
         verdict.row("posts", grouped(report.posts));
@@ -365,7 +364,14 @@ impl Drill<'_> {
         verdict.row("requests/s", per_second(posts, elapsed));
         verdict.latency_of("post", &report.post_latency);
         after.rows_since(before, &[("request", report.calls)], &mut verdict);
-        if !finished {
+        let retried =
+            report.unanswered + report.refused.range(500..).map(|(_, count)| count).sum::<u64>();
+        if retried > 0 {
+            verdict.row("retried", grouped(retried));
+        }
+        if let Some(why) = given_up {
+            verdict.fail(why);
+        } else if !finished {
             verdict.fail(format!("out of time after {} s", options.timeout));
         }
         for (status, count) in &report.refused {

@@ -4,8 +4,9 @@
 //! - `options`: what it can be told.
 //! - `wire`: the server's side of a WebSocket, by hand.
 //! - `world`: parents, children, calls, and what must come of them.
+//! - `shown`: what `GET /traffic` says in the end, at every server.
 //! - `judge`: reports held to what must be in them.
-//! - `load`: sends, listens, breaks the connection.
+//! - `load`: sends, listens, breaks the connection (`takeover`: one server after the other).
 //!
 //! Which window a call belongs to is said by the clock of the server. So nothing is sent near the end of
 //! a window, and before that the drill waits until the server has taken everything (a ping behind it
@@ -14,6 +15,7 @@
 mod judge;
 mod load;
 mod options;
+mod shown;
 mod wire;
 mod world;
 
@@ -25,14 +27,14 @@ use tokio::net::TcpListener;
 pub use options::Options;
 
 use crate::Target;
-use crate::http::Client;
+use crate::http::Cluster;
 use crate::metrics::Usage;
 use crate::progress::Progress;
 use crate::verdict::{Verdict, grouped, per_second};
 use load::{Load, Report};
 
-/// How long an answer about the server may take.
-const ANSWER_WAIT: Duration = Duration::from_secs(5);
+/// When a server is asked again that has not answered.
+const ASK_AGAIN: Duration = Duration::from_millis(100);
 
 /// Why a drill was not begun.
 #[derive(Debug, thiserror::Error)]
@@ -76,7 +78,8 @@ impl Upstream {
     }
 }
 
-/// Drills a server that dials to `upstream`, and is asked for its metrics at `http` if it has that.
+/// Drills a server that dials to `upstream`, or several of which one at a time does, and which are asked
+/// over HTTP at `targets`, if they have that.
 ///
 /// The future can run on any tokio runtime with its time and network enabled. Dropping it stops the
 /// drill.
@@ -86,7 +89,7 @@ impl Upstream {
 /// afterwards, running out of time included, is in the verdict.
 pub async fn run(
     upstream: Upstream,
-    http: Option<Target>,
+    targets: &[Target],
     options: &Options,
     progress: Progress,
 ) -> Result<Verdict, Error> {
@@ -95,8 +98,9 @@ pub async fn run(
     let listener =
         TcpListener::from_std(upstream.0).map_err(|error| Error::Listen { address, error })?;
     progress.begin(options.communications);
-    let mut asked = http.map(|target| Client::new(target, Duration::from_millis(100)));
-    let before = usage(&mut asked).await;
+    let cluster = Cluster::new(targets, ASK_AGAIN, options.patience);
+    let before = Usage::ask_all(&cluster).await;
+    let shown_before = shown::communications(&cluster).await;
     let mut load = Load::new(options, listener, progress.clone());
     let timeout = Duration::from_secs(options.timeout);
     let failure = tokio::select! {
@@ -107,17 +111,12 @@ pub async fn run(
         },
         never = progress.show() => match never {},
     };
-    let after = usage(&mut asked).await;
-    Ok(verdict(options, load.finish(), failure, before, after))
-}
-
-async fn usage(client: &mut Option<Client>) -> Usage {
-    match client {
-        Some(client) => {
-            tokio::time::timeout(ANSWER_WAIT, Usage::ask(client)).await.unwrap_or_default()
-        }
-        None => Usage::default(),
+    let after = Usage::ask_all(&cluster).await;
+    let mut report = load.finish();
+    if let Some(shown_before) = shown_before.filter(|_| failure.is_none()) {
+        shown::check(&cluster, shown_before, &mut report).await;
     }
+    Ok(verdict(options, report, failure, before, after))
 }
 
 /// Writes the table.
@@ -137,6 +136,8 @@ fn verdict(
         ("connections broken", report.broken),
         ("ends of windows that were not clear", report.unclear),
         ("reports sent again", report.again),
+        ("takeovers", report.taken_over),
+        ("communications in doubt", report.doubtful),
     ] {
         if count > 0 {
             verdict.row(what, grouped(count));

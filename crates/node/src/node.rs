@@ -395,14 +395,20 @@ impl Node {
     /// as far. `None` in memory. O(state): for tests and questions.
     ///
     /// # Errors
-    /// [`Refused`] when the node is stopping.
+    /// [`Refused`] when the node is stopping, or the log does not answer.
     pub async fn digest(&self) -> Result<Option<Digest>, Refused> {
         if self.shared.in_memory().is_some() {
             return Ok(None);
         }
+        let stalled = || self.shared.queue.why_stalled();
+        if let Some(why) = stalled() {
+            return Err(why);
+        }
         let (sender, receiver) = oneshot::channel();
         self.shared.queue.request(Request::Digest(sender))?;
-        let (position, entries, digest) = receiver.await.map_err(|_| Refused::Stopping)?;
+        let answered = receiver.await;
+        let (position, entries, digest) =
+            answered.map_err(|_| stalled().unwrap_or(Refused::Stopping))?;
         Ok(Some(Digest { position, entries, digest }))
     }
 

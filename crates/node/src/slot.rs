@@ -373,6 +373,11 @@ impl<M: Machine> Handle<M> {
         Watcher { slot: Arc::clone(&self.slot), after }
     }
 
+    /// Whether others share the log: what they append is applied here a little later.
+    pub fn is_shared(&self) -> bool {
+        self.shared.is_shared()
+    }
+
     /// Names this history of entries: equal for all runs over one log, drawn anew for each run in
     /// memory. Versions of two histories say nothing about each other.
     pub fn history(&self) -> u64 {

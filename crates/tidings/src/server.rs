@@ -19,8 +19,9 @@ use tokio::task::JoinHandle;
 use crate::adapter::{chat, maze, rockets, tracker, traffic};
 use crate::config::Settings;
 use crate::service::Service;
-use crate::wire::http::accept;
+use crate::wire::http::{Problem, accept};
 
+mod digest;
 mod health;
 mod routes;
 mod storage;
@@ -107,7 +108,7 @@ impl Server {
     /// # Errors
     /// As [`Server::bind`] and [`Bound::recover`].
     pub async fn start_over(settings: Settings, log: Box<dyn Log>) -> anyhow::Result<Self> {
-        Self::bind(settings)?.recover_from(Some(log)).await
+        Self::bind(settings)?.recover_from(log).await
     }
 
     /// Where HTTP is served.
@@ -173,10 +174,18 @@ impl Bound {
     /// # Errors
     /// When the log cannot be opened or read; the message says where it is damaged.
     pub async fn recover(self) -> anyhow::Result<Server> {
-        self.recover_from(None).await
+        self.recover_over(None).await
     }
 
-    async fn recover_from(self, log: Option<Box<dyn Log>>) -> anyhow::Result<Server> {
+    /// The same from a log that is open already, whatever the settings say of where it is.
+    ///
+    /// # Errors
+    /// As [`Bound::recover`].
+    pub async fn recover_from(self, log: Box<dyn Log>) -> anyhow::Result<Server> {
+        self.recover_over(Some(log)).await
+    }
+
+    async fn recover_over(self, log: Option<Box<dyn Log>>) -> anyhow::Result<Server> {
         let durable = log.is_some() || self.settings.data.is_some();
         let Self { mut server, settings, gate, maze } = self;
         let begun = Instant::now();
@@ -261,11 +270,26 @@ impl Bound {
                 }
             }
         }
-        gate.open(accept::Routes { hot, router: routes::finish(api) });
+        let barrier = barrier(&server.parts);
+        gate.open(accept::Routes { hot, router: routes::finish(api), barrier });
         let (elapsed, position) = (begun.elapsed(), stats.position);
         tracing::info!(
             "ready after {elapsed:.1?}: {replayed} messages replayed, log at {position}"
         );
         Ok(server)
     }
+}
+
+/// What a request that asks for a strong answer waits for.
+fn barrier(parts: &Arc<Parts>) -> accept::Barrier {
+    let parts = Arc::clone(parts);
+    Box::new(move || {
+        let parts = Arc::clone(&parts);
+        Box::pin(async move {
+            match parts.node.get() {
+                Some(node) => Ok(node.barrier().await?),
+                None => Err(Problem::unavailable("recovering")),
+            }
+        })
+    })
 }

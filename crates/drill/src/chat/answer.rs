@@ -60,7 +60,22 @@ pub(super) fn acknowledged(reply: Reply<'_>) -> Read<()> {
     read(reply, |status| status == 204, |_| Ok(()))
 }
 
-/// 4xx and 503 say that nothing was changed; after any other failure nobody knows.
+/// A problem document, as far as it says whether something was changed.
+#[derive(Deserialize)]
+struct Problem<'a> {
+    #[serde(borrow, rename = "type")]
+    kind: Cow<'a, str>,
+}
+
+/// Whether a 503 says that the call may have been done.
+fn is_unknown(body: &[u8]) -> bool {
+    serde_json::from_slice(body).is_ok_and(|Problem { kind }| {
+        ["urn:tidings:problem:unknown", "urn:tidings:problem:failed"].contains(&&*kind)
+    })
+}
+
+/// 4xx says that nothing was changed, and 503 unless it says otherwise; after any other failure nobody
+/// knows.
 fn read<T>(
     reply: Reply<'_>,
     is_done: impl Fn(u16) -> bool,
@@ -68,10 +83,12 @@ fn read<T>(
 ) -> Read<T> {
     match reply {
         Ok((status, body)) if is_done(status) => done(body).map(Answer::Done),
+        Ok((503, body)) if is_unknown(body) => Ok(Answer::Late),
         Ok((status @ (400..=499 | 503), _)) => Ok(Answer::Refused(status)),
         Ok((500..=599, _)) | Err(Error::Connection(_) | Error::Closed | Error::Target(_)) => {
             Ok(Answer::Missing)
         }
+        Err(Error::Late(_)) => Ok(Answer::Late),
         Ok((status, _)) => Err(format!("status {status}")),
         Err(error @ (Error::Malformed(_) | Error::TooLong { .. })) => Err(error.to_string()),
     }
@@ -104,6 +121,8 @@ pub(super) fn shown(id: u128) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::{Answer, Error, acknowledged, posted, shown, uuid};
 
     const ID: &str = "01912d68-783e-7a03-8467-5661c1243ad4";
@@ -131,6 +150,13 @@ mod tests {
         assert!(posted(Ok((201, b"{}")), false).is_err());
         assert_eq!(acknowledged(Ok((404, b""))), Ok(Answer::Refused(404)));
         assert_eq!(acknowledged(Ok((500, b""))), Ok(Answer::Missing));
+        assert_eq!(acknowledged(Ok((503, b""))), Ok(Answer::Refused(503)));
+        let problem =
+            |kind: &str| format!(r#"{{"status":503,"type":"urn:tidings:problem:{kind}"}}"#);
+        let answer = |kind: &str| acknowledged(Ok((503, problem(kind).as_bytes())));
+        assert_eq!(answer("silent"), Ok(Answer::Refused(503)));
+        assert_eq!(answer("unknown"), Ok(Answer::Late));
+        assert_eq!(acknowledged(Err(&Error::Late(Duration::ZERO))), Ok(Answer::Late));
         assert_eq!(acknowledged(Err(&Error::Closed)), Ok(Answer::Missing));
         assert!(acknowledged(Err(&Error::Malformed("SSH".to_owned()))).is_err());
     }

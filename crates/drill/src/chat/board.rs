@@ -6,7 +6,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use super::answer::{self, Read, Reply};
-use super::judge::{Acknowledge, Answer, Begun, Findings, Handed, Judge, Post, Take};
+use super::judge::{Acknowledge, Answer, Begun, Findings, Handed, Judge, Post, Take, Tolerance};
 use super::options::Options;
 use super::world::{Key, Plan, World};
 use crate::progress::Progress;
@@ -23,6 +23,7 @@ pub(super) struct Board {
 
 struct State {
     started: Instant,
+    tolerance: Tolerance,
     judge: Judge,
     /// The first message that was never given out.
     next: u32,
@@ -34,6 +35,8 @@ struct State {
     written: bool,
     /// The user who is drained next.
     drained: u32,
+    /// Until when calls of unknown outcome may still have an effect, at most.
+    late_until: Duration,
     report: Report,
 }
 
@@ -51,6 +54,10 @@ pub(super) struct Report {
     pub(super) done: u32,
     /// Calls without an answer, by their method.
     pub(super) unanswered: BTreeMap<&'static str, u64>,
+    /// Posts that were made again because their outcome was not known, or the server was away.
+    pub(super) retried: u64,
+    /// Takes of unknown outcome: what they would have returned may be gone.
+    pub(super) unknown_takes: u64,
     /// Calls that were refused and should not have been, by method and status.
     pub(super) refused: BTreeMap<(&'static str, u16), u64>,
     pub(super) post_latency: Latency,
@@ -64,12 +71,14 @@ impl Board {
         let world = World::new(&options);
         let state = State {
             started: Instant::now(),
+            tolerance: options.tolerance(),
             judge: Judge::new(world.names().to_vec(), options.tolerance()),
             next: 0,
             again: VecDeque::new(),
             visited: 0,
             written: false,
             drained: 0,
+            late_until: Duration::ZERO,
             report: Report::default(),
         };
         Self { world, options, progress, state: Mutex::new(state) }
@@ -119,14 +128,16 @@ impl Board {
         let now = state.started.elapsed();
         let Post { message, conflicts_with, .. } = plan.post;
         let read = answer::posted(reply, plan.key.is_some());
-        let again = plan.key.is_some() && read == Ok(Answer::Missing);
+        let away = matches!(read, Ok(Answer::Missing | Answer::Late | Answer::Refused(500..)));
+        let again = plan.key.is_some() && away;
         let answer = state.read(&begun, "POST", read, now);
         match answer {
             // As it must be.
             Answer::Refused(422) if conflicts_with.is_some() => {}
             Answer::Refused(status) => state.refused("POST", status),
-            Answer::Done(_) | Answer::Missing => {}
+            Answer::Done(_) | Answer::Missing | Answer::Late => {}
         }
+        state.report.retried += u64::from(again);
         let first = !plan.again && !again;
         if matches!(answer, Answer::Done(_)) && first && plan.key == Some(Key::Contested) {
             state.again.push_back(self.world.contender(message));
@@ -194,7 +205,8 @@ impl Board {
         match &answer {
             Answer::Done(handed) => state.report.shown += handed.len() as u64,
             Answer::Refused(status) => state.refused("GET", *status),
-            Answer::Missing => {}
+            Answer::Missing | Answer::Late if begun.call.peek => {}
+            Answer::Missing | Answer::Late => state.report.unknown_takes += 1,
         }
         state.report.takes += 1;
         if begun.call.wait.is_none() {
@@ -218,10 +230,16 @@ impl Board {
         let answer = state.read(&begun, "DELETE", answer::acknowledged(reply), now);
         match answer {
             // Whether the lease can have run out is for the judge to say.
-            Answer::Refused(404) | Answer::Done(()) | Answer::Missing => {}
+            Answer::Refused(404) | Answer::Done(()) | Answer::Missing | Answer::Late => {}
             Answer::Refused(status) => state.refused("DELETE", status),
         }
         state.judge.end_acknowledge(begun, &answer, now);
+    }
+
+    /// How long it takes until nothing is under way any more, lent, or about to expire.
+    pub(super) fn settle(&self) -> Duration {
+        let state = self.lock();
+        state.late_until.saturating_sub(state.started.elapsed()) + self.options.settle()
     }
 
     /// What was counted so far.
@@ -256,8 +274,9 @@ impl State {
             self.judge.malformed(begun, now, &why);
             Answer::Missing
         });
-        if matches!(answer, Answer::Missing) {
+        if let Some(after) = self.tolerance.after(&answer) {
             *self.report.unanswered.entry(method).or_default() += 1;
+            self.late_until = self.late_until.max(now + after);
         }
         answer
     }

@@ -69,11 +69,28 @@ pub struct Tolerance {
     pub clock: Duration,
     /// For how long after its connection broke a call may still have an effect.
     pub unanswered: Duration,
+    /// For how long after nobody waited for it any more, or its server said that it did not know.
+    pub late: Duration,
+}
+
+impl Tolerance {
+    /// For how long after this answer a call may still have an effect.
+    pub(super) fn after<T>(&self, answer: &Answer<T>) -> Option<Duration> {
+        match answer {
+            Answer::Done(_) | Answer::Refused(_) => None,
+            Answer::Missing => Some(self.unanswered),
+            Answer::Late => Some(self.late),
+        }
+    }
 }
 
 impl Default for Tolerance {
     fn default() -> Self {
-        Self { clock: Duration::from_millis(50), unanswered: Duration::from_secs(1) }
+        Self {
+            clock: Duration::from_millis(50),
+            unanswered: Duration::from_secs(1),
+            late: Duration::from_secs(30),
+        }
     }
 }
 
@@ -163,8 +180,8 @@ impl Judge {
                 }
             }
             Answer::Refused(status) => message.refused = Some(status),
-            Answer::Missing => {
-                let late = now + self.tolerance.unanswered;
+            Answer::Missing | Answer::Late => {
+                let late = now + self.tolerance.after(answer).unwrap_or_default();
                 message.late = Some(message.late.map_or(late, |known| known.max(late)));
             }
         }
@@ -200,8 +217,8 @@ impl Judge {
                 }
             }
             Answer::Refused(_) => {}
-            Answer::Missing => {
-                let until = now + self.tolerance.unanswered;
+            Answer::Missing | Answer::Late => {
+                let until = now + self.tolerance.after(answer).unwrap_or_default();
                 if !take.peek {
                     inbox.doubts.push(Doubt { begin, until, lease: take.lease });
                 }
@@ -244,7 +261,7 @@ impl Judge {
                 delete.status = Some(204);
                 message.deletes.push(delete);
             }
-            Answer::Missing => message.deletes.push(delete),
+            Answer::Missing | Answer::Late => message.deletes.push(delete),
             // It could not be done at this time, and nothing has changed.
             Answer::Refused(503) => {}
             Answer::Refused(status) => {

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use super::Error;
 use super::judge::Tolerance;
+use crate::Patience;
 use crate::options::{Reproduce, check_ranges, check_shares};
 
 /// How many unread messages a user may have, less some: users are drawn, not counted off.
@@ -76,12 +77,19 @@ pub struct Options {
     /// By how much the server's clock may be off, in milliseconds
     #[arg(long, default_value_t = 50, value_name = "MS")]
     pub clock_ms: u64,
+    /// For how long after an answer was late, or unknown to the server, the call may still have an
+    /// effect, in seconds: as long as a server may be paused, or its log silent
+    #[arg(long, default_value_t = 30, value_name = "SECONDS")]
+    pub late_seconds: u64,
     /// How long to wait before a connection that broke is made again, in milliseconds
     #[arg(long, default_value_t = 500, value_name = "MS")]
     pub retry_ms: u64,
     /// How long the drill may take in all, in seconds; then it fails
     #[arg(long, default_value_t = 600, value_name = "SECONDS")]
     pub timeout: u64,
+    /// How long it waits for a server that is away
+    #[command(flatten)]
+    pub patience: Patience,
 }
 
 impl Default for Options {
@@ -108,8 +116,10 @@ impl Default for Options {
             plain: false,
             crashes: false,
             clock_ms: 50,
+            late_seconds: 30,
             retry_ms: 500,
             timeout: 600,
+            patience: Patience::default(),
         }
     }
 }
@@ -132,6 +142,7 @@ impl Options {
             ("wait-seconds", u64::from(self.wait_seconds), 1, 60),
             ("lease-seconds", u64::from(self.lease_seconds), 1, 3_600),
             ("clock-ms", self.clock_ms, 2, 60_000),
+            ("late-seconds", self.late_seconds, 0, 3_600),
             ("retry-ms", self.retry_ms, 1, 3_600_000),
             ("timeout", self.timeout, 1, 31_536_000),
         ])?;
@@ -168,20 +179,21 @@ impl Options {
     }
 
     pub(super) fn tolerance(&self) -> Tolerance {
-        Tolerance { clock: Duration::from_millis(self.clock_ms), ..Tolerance::default() }
+        Tolerance {
+            clock: Duration::from_millis(self.clock_ms),
+            late: Duration::from_secs(self.late_seconds),
+            ..Tolerance::default()
+        }
     }
 
-    /// How long after the load all leases have run out, and all that expire soon have expired.
-    pub(super) fn settle(&self, unanswered: bool) -> Duration {
+    /// How long after the load, and after calls of unknown outcome can have had their effect, all leases
+    /// have run out, and all that expire soon have expired.
+    pub(super) fn settle(&self) -> Duration {
         let lease = if self.leased > 0.0 { self.lease_seconds } else { 0 };
         let expiring = if self.expiring > 0.0 { self.expiring_seconds } else { 0 };
         let seconds = lease.max(expiring);
-        let Tolerance { clock, unanswered: late } = self.tolerance();
-        match (unanswered, seconds) {
-            (false, 0) => Duration::ZERO,
-            (false, seconds) => Duration::from_secs(seconds.into()) + 2 * clock,
-            (true, seconds) => Duration::from_secs(seconds.into()) + late + 2 * clock,
-        }
+        let seconds = Duration::from_secs(seconds.into());
+        if seconds.is_zero() { seconds } else { seconds + 2 * self.tolerance().clock }
     }
 
     /// What to type to have the same drill again: the seed, and everything that is not as usual.
@@ -208,6 +220,7 @@ impl Options {
         words.flag("plain", self.plain);
         words.flag("crashes", self.crashes);
         words.add("clock-ms", self.clock_ms, usual.clock_ms);
+        words.add("late-seconds", self.late_seconds, usual.late_seconds);
         words.finish()
     }
 }

@@ -4,19 +4,21 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{Connection, Error, Target};
+use tokio::time::Instant;
+
+use super::{Cluster, Connection, Error, Target};
+use crate::patience::Alarm;
 
 /// Makes one call at a time. A call without an answer is told as such and not made again: whether it
-/// was done is not known.
+/// was done is not known, and whether it may be made again is for who makes it to say.
 pub(crate) struct Caller {
-    targets: Arc<[Target]>,
-    /// The one that it talks to; the next one when that fails.
+    cluster: Arc<Cluster>,
+    /// The server that it talks to; the next one when that fails.
     at: usize,
     connection: Option<Connection>,
-    /// The last call has no answer: wait before the next.
+    alarm: Alarm,
+    /// The last call has no answer, or one that says to come again: wait before the next.
     failed: bool,
-    /// How long.
-    retry: Duration,
     /// The body of the last answer.
     body: Vec<u8>,
     /// Where its next page is, if it said so.
@@ -25,13 +27,13 @@ pub(crate) struct Caller {
 
 impl Caller {
     /// The `number`th of those that are spread over the servers.
-    pub(crate) fn new(number: usize, targets: &Arc<[Target]>, retry: Duration) -> Self {
+    pub(crate) fn new(number: usize, cluster: &Arc<Cluster>) -> Self {
         Self {
-            targets: Arc::clone(targets),
+            cluster: Arc::clone(cluster),
             at: number,
             connection: None,
+            alarm: Alarm::default(),
             failed: false,
-            retry,
             body: Vec::new(),
             next_page: None,
         }
@@ -39,37 +41,46 @@ impl Caller {
 
     /// What goes into the `Host` field of the next call.
     pub(crate) fn authority(&self) -> &str {
-        self.targets.get(self.at % self.targets.len()).map_or("", Target::authority)
+        self.cluster.target(self.at).map_or("", Target::authority)
     }
 
     /// Sees to it that there is a connection, for as long as it takes: a call begins with one.
     pub(crate) async fn connect(&mut self) {
         while self.connection.is_none() {
-            let Some(target) = self.targets.get(self.at % self.targets.len()) else { return };
-            self.connection = Connection::open(target).await.ok();
-            self.failed = self.connection.is_none();
+            let Some(target) = self.cluster.target(self.at) else { return };
+            let due = Instant::now() + self.cluster.answer_within();
+            let opened = self.alarm.until(due, Connection::open(target)).await;
+            self.connection = opened.and_then(Result::ok);
+            if self.connection.is_none() {
+                self.fail();
+            }
             self.pause().await;
         }
     }
 
     /// Sends a request and reads the answer: the status, and the body to be read by
-    /// [`Caller::body`].
+    /// [`Caller::body`]. After 5xx it goes on with the next server.
     pub(crate) async fn exchange(&mut self, request: &[u8]) -> Result<u16, Error> {
-        let answered = self.try_exchange(request).await;
-        self.failed = answered.is_err();
-        answered
+        self.exchange_for(request, Duration::ZERO).await
     }
 
-    async fn try_exchange(&mut self, request: &[u8]) -> Result<u16, Error> {
-        let Some(mut connection) = self.connection.take() else { return Err(Error::Closed) };
-        connection.send(request).await?;
-        let response = connection.receive().await?;
-        self.body.clear();
-        self.body.extend_from_slice(response.body);
-        self.next_page = response.head.next_page().map(str::to_owned);
-        let (status, keeps_open) = (response.head.status(), response.head.keeps_open());
-        self.connection = Some(connection).filter(|_| keeps_open);
-        Ok(status)
+    /// The same with a request that the server may answer so much later.
+    pub(crate) async fn exchange_for(
+        &mut self,
+        request: &[u8],
+        longer: Duration,
+    ) -> Result<u16, Error> {
+        let within = self.cluster.answer_within() + longer;
+        let due = Instant::now() + within;
+        let Self { connection, alarm, body, next_page, .. } = self;
+        let answered = alarm.until(due, try_exchange(connection, body, next_page, request)).await;
+        let answered = answered.unwrap_or(Err(Error::Late(within)));
+        if answered.as_ref().is_ok_and(|&status| status < 500) {
+            self.cluster.succeeded();
+        } else {
+            self.fail();
+        }
+        answered
     }
 
     /// The body of the last answer.
@@ -82,8 +93,9 @@ impl Caller {
         self.next_page.as_deref()
     }
 
-    /// The last answer was none to be content with.
+    /// The last call has no answer to be content with.
     pub(crate) fn fail(&mut self) {
+        self.cluster.failed();
         self.failed = true;
     }
 
@@ -92,7 +104,26 @@ impl Caller {
         if std::mem::take(&mut self.failed) {
             self.at += 1;
             self.connection = None;
-            tokio::time::sleep(self.retry).await;
+            tokio::time::sleep(self.cluster.retry()).await;
         }
     }
+}
+
+/// Sends a request and reads the answer into `body` and `next_page`. The connection is kept if it can
+/// be used again.
+async fn try_exchange(
+    kept: &mut Option<Connection>,
+    body: &mut Vec<u8>,
+    next_page: &mut Option<String>,
+    request: &[u8],
+) -> Result<u16, Error> {
+    let Some(mut connection) = kept.take() else { return Err(Error::Closed) };
+    connection.send(request).await?;
+    let response = connection.receive().await?;
+    body.clear();
+    body.extend_from_slice(response.body);
+    *next_page = response.head.next_page().map(str::to_owned);
+    let (status, keeps_open) = (response.head.status(), response.head.keeps_open());
+    *kept = Some(connection).filter(|_| keeps_open);
+    Ok(status)
 }

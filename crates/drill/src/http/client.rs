@@ -1,9 +1,14 @@
 //! The comfortable way to ask: one question at a time, and again until it is answered, because a
 //! drill outlives the server that it watches being killed.
 
+use std::sync::Arc;
 use std::time::Duration;
 
-use super::{Connection, Error, Target, head};
+use super::{Cluster, Connection, Error, Target, head};
+use crate::patience::Patience;
+
+/// Asks for an answer that shows what any of several servers has acknowledged.
+pub(crate) const STRONG: &str = "Tidings-Consistency: strong\r\n";
 
 /// An answer on its own.
 #[derive(Debug, Clone)]
@@ -26,16 +31,39 @@ impl Answer {
 /// Asks one question at a time over a connection that is kept, and made again when it breaks.
 #[derive(Debug)]
 pub struct Client {
-    target: Target,
+    cluster: Arc<Cluster>,
+    /// Which of the servers it asks.
+    at: usize,
     connection: Option<Connection>,
-    /// How long to wait before asking again.
-    retry: Duration,
+    /// What is said with each question.
+    fields: &'static str,
 }
 
 impl Client {
     /// A client that connects with the first question.
     pub fn new(target: Target, retry: Duration) -> Self {
-        Self { target, connection: None, retry }
+        Self::at(0, &Cluster::new(&[target], retry, Patience::default()))
+    }
+
+    /// A client of one of several servers.
+    pub(crate) fn at(at: usize, cluster: &Arc<Cluster>) -> Self {
+        Self { cluster: Arc::clone(cluster), at, connection: None, fields: "" }
+    }
+
+    /// The same that asks for what any server has acknowledged.
+    #[must_use]
+    pub fn strong(self) -> Self {
+        Self { fields: STRONG, ..self }
+    }
+
+    /// What it asks.
+    pub(crate) fn authority(&self) -> &str {
+        self.cluster.target(self.at).map_or("", Target::authority)
+    }
+
+    /// How long it waits for an answer.
+    pub(crate) fn answer_within(&self) -> Duration {
+        self.cluster.answer_within()
     }
 
     /// The answer to `GET path`. Asks again after a while if the connection breaks, cannot be
@@ -44,12 +72,12 @@ impl Client {
         loop {
             match self.try_get(path).await {
                 Ok(answer) if answer.status < 500 => return answer,
-                Ok(_) | Err(_) => tokio::time::sleep(self.retry).await,
+                Ok(_) | Err(_) => tokio::time::sleep(self.cluster.retry()).await,
             }
         }
     }
 
-    /// The answer to `GET path`, or why there is none. A kept connection that turns out to be
+    /// The answer to `GET path`, or why there is none in time. A kept connection that turns out to be
     /// closed is made again once.
     ///
     /// # Errors
@@ -57,18 +85,33 @@ impl Client {
     /// As [`Connection::open`] and [`Connection::receive`].
     pub async fn try_get(&mut self, path: &str) -> Result<Answer, Error> {
         let kept = self.connection.is_some();
-        match self.ask(path).await {
-            Err(Error::Connection(_) | Error::Closed) if kept => self.ask(path).await,
+        let answered = match self.ask_in_time(path).await {
+            Err(Error::Connection(_) | Error::Closed) if kept => self.ask_in_time(path).await,
             answered => answered,
+        };
+        if answered.as_ref().is_ok_and(|answer| answer.status < 500) {
+            self.cluster.succeeded();
+        } else {
+            self.cluster.failed();
         }
+        answered
+    }
+
+    async fn ask_in_time(&mut self, path: &str) -> Result<Answer, Error> {
+        let within = self.cluster.answer_within();
+        let answered = tokio::time::timeout(within, self.ask(path)).await;
+        answered.unwrap_or(Err(Error::Late(within)))
     }
 
     async fn ask(&mut self, path: &str) -> Result<Answer, Error> {
-        let authority = self.target.authority();
-        let request = format!("GET {path} HTTP/1.1\r\nHost: {authority}\r\nAccept: */*\r\n\r\n");
-        let mut connection = match self.connection.take() {
-            Some(connection) => connection,
-            None => Connection::open(&self.target).await?,
+        let (authority, fields) = (self.authority(), self.fields);
+        let request =
+            format!("GET {path} HTTP/1.1\r\nHost: {authority}\r\nAccept: */*\r\n{fields}\r\n");
+        let mut connection = if let Some(kept) = self.connection.take() {
+            kept
+        } else {
+            let target = self.cluster.target(self.at);
+            Connection::open(target.ok_or(Error::Closed)?).await?
         };
         connection.send(request.as_bytes()).await?;
         let response = connection.receive().await?;

@@ -34,6 +34,15 @@ pub(super) enum Role {
     Silent,
 }
 
+/// Whether its server may die.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Cuts {
+    Forbidden,
+    Allowed,
+    /// It has, before everything was received.
+    Happened,
+}
+
 /// How what arrives is held to what must arrive.
 #[derive(Debug)]
 enum Check {
@@ -54,6 +63,7 @@ pub(super) struct Client {
     /// The id and its line end.
     greeting: Vec<u8>,
     role: Role,
+    cuts: Cuts,
     /// None while it is away or after the server has closed it.
     stream: Option<TcpStream>,
     check: Check,
@@ -83,12 +93,13 @@ pub(super) enum Arrival {
 }
 
 impl Client {
-    pub(super) fn new(index: usize, name: &[u8], role: Role) -> Self {
+    pub(super) fn new(index: usize, name: &[u8], role: Role, cuts: Cuts) -> Self {
         let text = String::from_utf8_lossy(name);
         Self {
             label: format!("client {index} (user {text})"),
             greeting: format!("{text}\n").into_bytes(),
             role,
+            cuts,
             stream: None,
             check: Check::Following,
             position: 0,
@@ -106,6 +117,11 @@ impl Client {
     /// Whether something may come yet: it is connected and has not got everything.
     pub(super) fn has_rest(&self, queue: &Queue) -> bool {
         self.stream.is_some() && (self.sealed.is_some() || !queue.is_empty())
+    }
+
+    /// Whether its server died before it had received everything.
+    pub(super) fn is_cut(&self) -> bool {
+        self.cuts == Cuts::Happened
     }
 
     /// Everything that must arrive has arrived, as far as it was looked at.
@@ -232,10 +248,17 @@ impl Client {
         }
     }
 
-    /// The server has closed it. Something to say if it had no right to; `over` says that everything
+    /// The server has closed it. Something to say if it had no right to: one that dies may, where that
+    /// is expected, and what the client got until then must have been right, to the byte; `over` says that everything
     /// was received and the source is gone.
     pub(super) fn close(&mut self, over: bool) -> Option<String> {
         self.stream = None;
+        if self.cuts == Cuts::Allowed && !over && self.is_awaited() {
+            // What it got was held to what it must get, as far as it came.
+            self.check = Check::Over;
+            self.cuts = Cuts::Happened;
+            return None;
+        }
         let wrong = self.is_awaited() && !over;
         let position = grouped(self.position);
         wrong.then(|| {

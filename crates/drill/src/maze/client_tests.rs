@@ -1,13 +1,13 @@
 //! What a client's referee lets pass, and what not.
 
 use super::super::queue::Queue;
-use super::{Client, Role, SLOW_BYTES_MAX};
+use super::{Client, Cuts, Role, SLOW_BYTES_MAX};
 
 /// A client that must receive this.
 fn client(role: Role, expected: &[u8]) -> (Client, Queue) {
     let mut queue = Queue::default();
     queue.extend(expected);
-    (Client::new(3, b"77", role), queue)
+    (Client::new(3, b"77", role, Cuts::Forbidden), queue)
 }
 
 #[test]

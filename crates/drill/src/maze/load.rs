@@ -5,13 +5,14 @@
 mod turn;
 
 use std::io;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
 
 use mio::{Events, Interest, Poll, Token};
 
-use super::client::{Client, Role};
+use super::client::{Client, Cuts, Role};
 use super::options::Options;
 use super::probe::Probe;
 use super::queue::Queue;
@@ -63,6 +64,8 @@ pub(super) struct Report {
     pub(super) latency: Latency,
     pub(super) complete: usize,
     pub(super) cut_off: u64,
+    /// Clients whose server died.
+    pub(super) cut: u64,
     pub(super) differences: Differences,
     pub(super) failures: Vec<String>,
 }
@@ -116,6 +119,7 @@ impl Load {
         let claimed = World::claimed(&options);
         let world = World::new(&options, &claimed, 0);
         let (slow, returning) = (options.slow as usize, options.returning as usize);
+        let cuts = if options.cuts_allowed { Cuts::Allowed } else { Cuts::Forbidden };
         let clients = claimed.iter().enumerate().map(|(index, &user)| {
             let role = match index {
                 _ if index >= slow + returning => Role::Exact,
@@ -123,7 +127,7 @@ impl Load {
                 _ if index % 2 == 1 => Role::Sluggish,
                 _ => Role::Silent,
             };
-            Client::new(index, world.name(user), role)
+            Client::new(index, world.name(user), role, cuts)
         });
         let clients: Vec<Client> = clients.collect();
         let now = Instant::now();
@@ -155,12 +159,10 @@ impl Load {
             dropped,
         };
         for client in 0..load.clients.len() {
-            let address = load.targets.clients;
-            load.connect_client(client).map_err(|error| Error::Connect {
-                what: "user clients",
-                address,
-                error,
-            })?;
+            let address = load.address(client, 0).ok_or(Error::NoTarget)?;
+            let what = "user clients";
+            let connected = load.connect_client(client);
+            connected.map_err(|error| Error::Connect { what, address, error })?;
         }
         Ok(load)
     }
@@ -262,9 +264,29 @@ impl Load {
         self.counts_before + self.world.counts
     }
 
-    /// Connects a client, at first or again.
+    /// Where a client connects to, and where after so many of its tries have failed.
+    fn address(&self, index: usize, failed: usize) -> Option<SocketAddr> {
+        let addresses = &self.targets.clients;
+        addresses.get((index + failed) % addresses.len().max(1)).copied()
+    }
+
+    /// Connects a client, at first or again: where servers may die, to the first that is there.
     fn connect_client(&mut self, index: usize) -> io::Result<()> {
-        let address = self.targets.clients;
+        let tries = if self.options.cuts_allowed { self.targets.clients.len() } else { 1 };
+        let mut connected = Ok(());
+        for failed in 0..tries {
+            connected = match self.address(index, failed) {
+                Some(address) => self.connect_to(index, address),
+                None => Ok(()),
+            };
+            if connected.is_ok() {
+                break;
+            }
+        }
+        connected
+    }
+
+    fn connect_to(&mut self, index: usize, address: SocketAddr) -> io::Result<()> {
         let Some(client) = self.clients.get_mut(index) else { return Ok(()) };
         let reads_at_once = matches!(client.role(), Role::Exact | Role::Returning);
         let stream = client.connect(address)?;
@@ -282,6 +304,7 @@ impl Load {
                 self.report.differences.add(|| difference);
             }
             self.report.complete += usize::from(client.is_complete());
+            self.report.cut += u64::from(client.is_cut());
         }
         self.report.counts = self.counts();
         self.report.latency = std::mem::take(&mut self.probe.latency);

@@ -80,6 +80,10 @@ pub struct Options {
     /// How many clients read nothing (every second one of these: slowly)
     #[arg(long, default_value_t = 0, value_name = "N")]
     pub slow: u32,
+    /// A server may die and cut its clients off: what such a client got until then must be the exact
+    /// beginning of what it must receive, and all others must receive everything
+    #[arg(long)]
+    pub cuts_allowed: bool,
     /// How many clients leave and return in mid-stream, three times
     #[arg(long, default_value_t = 0, value_name = "N")]
     pub returning: u32,
@@ -119,6 +123,7 @@ impl Default for Options {
             malformed: 0.0,
             gaps: 0.0,
             slow: 0,
+            cuts_allowed: false,
             returning: 0,
             dying_sources: 0,
             chunk: 0,
@@ -199,6 +204,7 @@ impl Options {
         words.add("settle-ms", self.settle_ms, usual.settle_ms);
         words.add("quiet-ms", self.quiet_ms, usual.quiet_ms);
         words.add("stall-ms", self.stall_ms, usual.stall_ms);
+        words.flag("cuts-allowed", self.cuts_allowed);
         words.flag("crlf", self.crlf);
         words.finish()
     }

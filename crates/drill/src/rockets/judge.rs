@@ -32,6 +32,8 @@ pub(super) struct Judge {
     /// For each rocket that was looked at, the fold up to a number up to which nothing was
     /// missing then: the next sample goes on from there.
     folded: HashMap<usize, (u32, State)>,
+    /// The rockets as the first server listed them in the end.
+    first_listed: Option<HashMap<String, Map<String, Value>>>,
 }
 
 impl Judge {
@@ -44,6 +46,7 @@ impl Judge {
             compared: 0,
             alone: false,
             folded: HashMap::new(),
+            first_listed: None,
         }
     }
 
@@ -72,12 +75,13 @@ impl Judge {
         !self.alone && client.get(&format!("/rockets/{first}")).await.status == 200
     }
 
-    /// Looks at one rocket while the load runs.
+    /// Looks at one rocket while the load runs, unless the server is away.
     pub(super) async fn sample(&mut self, client: &mut Client, board: &Board) {
         let rocket = self.random.index(self.world.rockets());
         let acknowledged = board.acknowledged(rocket);
         let id = self.world.channel(rocket).to_owned();
-        let answer = client.get(&format!("/rockets/{id}")).await;
+        let answer = client.try_get(&format!("/rockets/{id}")).await;
+        let Some(answer) = answer.ok().filter(|answer| answer.status < 500) else { return };
         self.samples += 1;
         if answer.status == 404 {
             if let Some(number) = acknowledged.iter().next() {
@@ -139,10 +143,25 @@ impl Judge {
         state
     }
 
-    /// Compares every rocket, in the list and on its own.
+    /// Compares every rocket as a server shows it, in the list and on its own; and with what the first
+    /// server has listed, where it shows more than what is compared.
     pub(super) async fn check_all(&mut self, client: &mut Client) {
         let world = Arc::clone(&self.world);
         let mut listed = self.list(client).await;
+        match &self.first_listed {
+            None => self.first_listed = Some(listed.clone()),
+            Some(first) => {
+                let differing = first.iter().filter(|(id, rocket)| listed.get(*id) != Some(rocket));
+                let mut differing: Vec<&String> = differing.map(|(id, _)| id).collect();
+                differing.sort();
+                for id in differing {
+                    let authority = client.authority();
+                    let describe =
+                        || format!("rocket {id}: {authority} and the first target differ");
+                    self.differences.add(describe);
+                }
+            }
+        }
         for rocket in 0..world.rockets() {
             let id = world.channel(rocket);
             let expected = world.expected(rocket);

@@ -1,8 +1,10 @@
 //! A lane: one sender with one connection. It takes requests from the board, keeps as many under
-//! way as it may, reports what came of them, and sends again what was not acknowledged.
+//! way as it may, reports what came of them, and sends again what was not acknowledged: to the next
+//! server, if there are several. That changes nothing that was taken before: messages have numbers.
 
 use std::collections::VecDeque;
 use std::io::Write;
+use std::sync::Arc;
 use std::time::Instant;
 
 use serde::Deserialize;
@@ -10,15 +12,16 @@ use serde::Deserialize;
 use super::board::{Board, Request, Work};
 use super::options::Options;
 use crate::Target;
-use crate::http::{Connection, Error, Head, Response};
+use crate::http::{Cluster, Connection, Error, Head, Response};
+use crate::patience::Alarm;
 
 /// The room that is left for the number in `Content-Length:`, which is written when the body
 /// is; spaces before a field's value mean nothing (RFC 9112, section 5).
 const LENGTH_DIGITS: usize = 10;
 
 /// Runs a lane until everything is acknowledged.
-pub(super) async fn run(target: Target, options: Options, board: std::sync::Arc<Board>) {
-    let mut lane = Lane::new(&target, &options, &board);
+pub(super) async fn run(number: usize, cluster: Arc<Cluster>, options: Options, board: Arc<Board>) {
+    let mut lane = Lane::new(number, &cluster, &options, &board);
     loop {
         match lane.fill() {
             Next::Exchange => {
@@ -50,10 +53,13 @@ enum Next {
 }
 
 struct Lane<'a> {
-    target: &'a Target,
+    cluster: &'a Cluster,
+    /// Which of the servers it sends to.
+    at: usize,
     options: &'a Options,
     board: &'a Board,
-    /// Everything before the length of the body.
+    alarm: Alarm,
+    /// Everything before the length of the body, for this server.
     head: Vec<u8>,
     connection: Option<Connection>,
     /// Requests made and not yet sent.
@@ -65,23 +71,27 @@ struct Lane<'a> {
 }
 
 impl<'a> Lane<'a> {
-    fn new(target: &'a Target, options: &'a Options, board: &'a Board) -> Self {
-        let kind = if options.bulk > 0 { "application/x-ndjson" } else { "application/json" };
-        let close = if options.connection_per_message { "Connection: close\r\n" } else { "" };
-        let head = format!(
-            "POST /messages HTTP/1.1\r\nHost: {}\r\n{close}Content-Type: {kind}\r\n\
-             Content-Length:",
-            target.authority()
-        );
+    fn new(at: usize, cluster: &'a Cluster, options: &'a Options, board: &'a Board) -> Self {
         Self {
-            target,
+            cluster,
+            at,
             options,
             board,
-            head: head.into_bytes(),
+            alarm: Alarm::default(),
+            head: head(at, cluster, options),
             connection: None,
             out: Vec::new(),
             in_flight: VecDeque::new(),
             again: VecDeque::new(),
+        }
+    }
+
+    /// Goes on with the next server, if there is one. What is under way is sent again.
+    fn move_on(&mut self) {
+        if self.cluster.len() > 1 {
+            self.at += 1;
+            self.head = head(self.at, self.cluster, self.options);
+            self.connection = None;
         }
     }
 
@@ -138,27 +148,40 @@ impl<'a> Lane<'a> {
 
     /// Sends what is new and handles at least one answer.
     async fn exchange(&mut self) -> Result<(), Error> {
-        let mut connection = match self.connection.take() {
-            Some(connection) => connection,
-            None => Connection::open(self.target).await?,
+        let within = self.cluster.answer_within();
+        let oldest = self.in_flight.front().map_or_else(Instant::now, |&(_, sent)| sent);
+        let due = tokio::time::Instant::from_std(oldest) + within;
+        let kept = self.connection.take();
+        let target = self.cluster.target(self.at).ok_or(Error::Closed)?;
+        let out = &self.out;
+        let first = async {
+            let mut connection = match kept {
+                Some(connection) => connection,
+                None => Connection::open(target).await?,
+            };
+            if !out.is_empty() {
+                connection.send(out).await?;
+            }
+            connection.wait().await?;
+            Ok(connection)
         };
-        if !self.out.is_empty() {
-            connection.send(&self.out).await?;
-            self.out.clear();
-        }
+        let mut connection =
+            self.alarm.until(due, first).await.unwrap_or(Err(Error::Late(within)))?;
+        self.out.clear();
         let response = connection.receive().await?;
         let now = Instant::now();
+        let at = self.at;
         let mut keeps_open = self.answered(&response, now);
-        while keeps_open {
+        while keeps_open && at == self.at {
             let Some(response) = connection.receive_buffered()? else {
                 break;
             };
             keeps_open = self.answered(&response, now);
         }
-        if keeps_open && !self.options.connection_per_message {
+        if keeps_open && at == self.at && !self.options.connection_per_message {
             self.connection = Some(connection);
         } else {
-            // The server said that it would not answer what else is under way.
+            // The server said that it would not answer what else is under way, or is left behind.
             while let Some((request, _)) = self.in_flight.pop_back() {
                 self.again.push_front((request, now));
             }
@@ -173,6 +196,7 @@ impl<'a> Lane<'a> {
         };
         let head = &response.head;
         if head.is_success() {
+            self.cluster.succeeded();
             let took = now.saturating_duration_since(sent);
             if self.options.bulk > 0 {
                 self.acknowledge_bulk(&request, took, response.body);
@@ -183,6 +207,10 @@ impl<'a> Lane<'a> {
             let status = format!("status {}", head.status());
             self.board.failed(&status, std::slice::from_ref(&request));
             self.again.push_back((request, now + self.options.retry()));
+            if head.status() >= 500 {
+                self.cluster.failed();
+                self.move_on();
+            }
         }
         head.keeps_open()
     }
@@ -239,14 +267,29 @@ impl<'a> Lane<'a> {
         let due = Instant::now() + self.options.retry();
         self.connection = None;
         self.out.clear();
+        self.cluster.failed();
+        self.move_on();
         let requests: Vec<Request> = self.in_flight.drain(..).map(|(request, _)| request).collect();
         let reason = match error {
             Error::Malformed(_) | Error::TooLong { .. } => "an answer that is no HTTP",
+            Error::Late(_) => "no answer in time",
             Error::Connection(_) | Error::Closed | Error::Target(_) => "a connection error",
         };
         self.board.failed(reason, &requests);
         self.again.extend(requests.into_iter().map(|request| (request, due)));
     }
+}
+
+/// What stands before the length of a body.
+fn head(at: usize, cluster: &Cluster, options: &Options) -> Vec<u8> {
+    let kind = if options.bulk > 0 { "application/x-ndjson" } else { "application/json" };
+    let close = if options.connection_per_message { "Connection: close\r\n" } else { "" };
+    let authority = cluster.target(at).map_or("", Target::authority);
+    let head = format!(
+        "POST /messages HTTP/1.1\r\nHost: {authority}\r\n{close}Content-Type: {kind}\r\n\
+         Content-Length:"
+    );
+    head.into_bytes()
 }
 
 /// The answer to a bulk; what it leaves out counts as nothing.

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use super::Error;
+use crate::Patience;
 use crate::options::{Reproduce, check_ranges, check_shares};
 
 /// How to drill the rockets.
@@ -53,6 +54,9 @@ pub struct Options {
     /// How long the drill may take in all, in seconds; then it fails
     #[arg(long, default_value_t = 600, value_name = "SECONDS")]
     pub timeout: u64,
+    /// How long it waits for a server that is away
+    #[command(flatten)]
+    pub patience: Patience,
 }
 
 impl Default for Options {
@@ -73,6 +77,7 @@ impl Default for Options {
             watch: 5,
             retry_ms: 500,
             timeout: 600,
+            patience: Patience::default(),
         }
     }
 }

@@ -8,16 +8,14 @@ use serde::Deserialize;
 
 use super::judge::{Call, Listed, Said};
 use super::world::World;
-use crate::Target;
-use crate::http::Caller;
+use crate::http::{Caller, Cluster};
 use crate::verdict::{Differences, Latency};
 
 /// What all lanes share.
 pub(super) struct Shared {
     pub(super) world: World,
-    pub(super) targets: Arc<[Target]>,
+    pub(super) cluster: Arc<Cluster>,
     pub(super) started: Instant,
-    pub(super) retry: std::time::Duration,
 }
 
 /// What a lane has seen.
@@ -73,7 +71,7 @@ impl Lane {
     pub(super) fn new(peer: u32, shared: &Arc<Shared>) -> Self {
         Self {
             shared: Arc::clone(shared),
-            caller: Caller::new(peer as usize, &shared.targets, shared.retry),
+            caller: Caller::new(peer as usize, &shared.cluster),
             peer,
             request: Vec::new(),
             report: Report::default(),
@@ -108,7 +106,6 @@ impl Lane {
             Ok(status) if status < 500 => Some(status),
             Ok(status) => {
                 *self.report.refused.entry(status).or_default() += 1;
-                self.caller.fail();
                 None
             }
             Err(_) => {

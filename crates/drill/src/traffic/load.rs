@@ -4,14 +4,17 @@ use std::collections::VecDeque;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use tokio::io::AsyncWriteExt;
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpStream};
+
+mod takeover;
 
 use super::Options;
 use super::judge::Judge;
 use super::wire::{self, Connection, Heard};
-use super::world::World;
+use super::world::{Window, World};
 use crate::progress::Progress;
 use crate::verdict::Differences;
+use takeover::Replaced;
 
 /// Frames are put together to writes of this size.
 const WRITE_BYTES: usize = 64 << 10;
@@ -28,6 +31,8 @@ const STALL: Duration = Duration::from_millis(300);
 /// How long a report may take beyond the end of its window, and how long nothing more may come.
 const REPORT_WAIT: Duration = Duration::from_secs(10);
 const QUIET: Duration = Duration::from_millis(200);
+/// What is said of a server that connects while another is there.
+const SECOND: &str = "another has connected while it was there";
 /// With a rate, so often a little is sent.
 const TURN: Duration = Duration::from_millis(10);
 
@@ -41,6 +46,10 @@ pub(super) struct Report {
     pub(super) fragmented: u64,
     pub(super) broken: u64,
     pub(super) unclear: u64,
+    /// How often another server took over.
+    pub(super) taken_over: u64,
+    /// Calls of which it is not known whether they were taken.
+    pub(super) doubtful: u64,
     pub(super) again: u64,
     pub(super) reports: u64,
     /// From the first byte to the last answer, without the pauses.
@@ -62,10 +71,17 @@ pub(super) struct Load {
     options: Options,
     listener: TcpListener,
     connection: Option<Connection>,
+    /// Has come while the one above was there.
+    arrived: Option<TcpStream>,
+    replaced: Vec<Replaced>,
     world: World,
+    /// What of the open window the server has said that it had taken.
+    taken: Window,
     judge: Judge,
     /// Frames that are not written yet.
     out: Vec<u8>,
+    /// The frame that is put together, for its room.
+    payload: Vec<u8>,
     /// Calls made, those of updates left out.
     made: u64,
     /// What was written since the last answer to a ping.
@@ -114,9 +130,13 @@ impl Load {
             options: options.clone(),
             listener,
             connection: None,
+            arrived: None,
+            replaced: Vec::new(),
             world,
+            taken: Window::new(),
             judge,
             out: Vec::new(),
+            payload: Vec::new(),
             made: 0,
             unanswered: 0,
             pings: 0,
@@ -130,7 +150,9 @@ impl Load {
     }
 
     pub(super) fn finish(mut self) -> Report {
+        self.look_at_replaced();
         self.judge.close();
+        self.report.doubtful = self.judge.doubtful;
         self.report.reports = self.judge.reports;
         self.report.again = self.judge.again;
         self.report.differences = self.judge.differences;
@@ -140,43 +162,65 @@ impl Load {
     /// Sends everything, and waits for all reports.
     pub(super) async fn run(&mut self) -> Result<(), String> {
         self.connect().await?;
-        let mut payload = Vec::new();
         let mut turn = tokio::time::interval(TURN);
         let begun = Instant::now();
         self.window = now_ms() / self.options.window_ms;
         while self.made < self.options.communications {
-            self.wait_for_clear().await?;
-            let busy = Instant::now();
-            while let Some((_, mischief)) = self.mischief.pop_if(|(at, _)| *at <= self.made) {
-                self.make(mischief).await?;
+            if let Err(why) = self.send(&mut turn, begun).await {
+                self.ride_out(why).await?;
             }
-            let due = match self.options.rate {
-                0 => u64::MAX,
-                rate => {
-                    turn.tick().await;
-                    let ms = u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX);
-                    (ms.saturating_mul(rate) / 1000 + 1).saturating_sub(self.made)
-                }
-            };
-            let mut left = due.min(self.options.communications - self.made);
-            while left > 0 && self.out.len() < WRITE_BYTES {
-                let count = u64::from(self.options.array).min(left);
-                self.calls(count, &mut payload);
-                left -= count;
-            }
-            self.write().await?;
             self.progress.set_done(self.made);
-            self.report.busy += busy.elapsed();
         }
         let busy = Instant::now();
-        self.answered().await?;
+        while let Err(why) = self.answered().await {
+            self.ride_out(why).await?;
+        }
         self.report.busy += busy.elapsed();
         self.seal();
-        self.wait_for_reports().await
+        while let Err(why) = self.wait_for_reports().await {
+            self.ride_out(why).await?;
+        }
+        Ok(())
+    }
+
+    /// Makes a piece of what is to be sent, and sends it.
+    async fn send(
+        &mut self,
+        turn: &mut tokio::time::Interval,
+        begun: Instant,
+    ) -> Result<(), String> {
+        self.wait_for_clear().await?;
+        let busy = Instant::now();
+        while let Some((_, mischief)) = self.mischief.pop_if(|(at, _)| *at <= self.made) {
+            self.make(mischief).await?;
+        }
+        let due = match self.options.rate {
+            0 => u64::MAX,
+            rate => {
+                turn.tick().await;
+                let ms = u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX);
+                (ms.saturating_mul(rate) / 1000 + 1).saturating_sub(self.made)
+            }
+        };
+        let mut left = due.min(self.options.communications - self.made);
+        while left > 0 && self.out.len() < WRITE_BYTES {
+            let count = u64::from(self.options.array).min(left);
+            self.calls(count);
+            left -= count;
+        }
+        self.write().await?;
+        self.report.busy += busy.elapsed();
+        Ok(())
     }
 
     /// Puts a frame of calls together.
-    fn calls(&mut self, count: u64, payload: &mut Vec<u8>) {
+    fn calls(&mut self, count: u64) {
+        let mut payload = std::mem::take(&mut self.payload);
+        self.put_calls(count, &mut payload);
+        self.payload = payload;
+    }
+
+    fn put_calls(&mut self, count: u64, payload: &mut Vec<u8>) {
         if self.world.chance(self.options.malformed) {
             let wrong = self.world.malformed();
             wire::put(&mut self.out, wire::TEXT, wrong);
@@ -253,10 +297,14 @@ impl Load {
     /// Waits for the client and tells it the topology.
     async fn connect(&mut self) -> Result<(), String> {
         let wait = Duration::from_secs(self.options.connect_wait);
-        let accepted = tokio::time::timeout(wait, self.listener.accept()).await;
-        let accepted =
-            accepted.map_err(|_| format!("nobody connected within {} s", wait.as_secs()))?;
-        let (stream, _) = accepted.map_err(|why| format!("cannot accept: {why}"))?;
+        let stream = if let Some(arrived) = self.arrived.take() {
+            arrived
+        } else {
+            let accepted = tokio::time::timeout(wait, self.listener.accept()).await;
+            let accepted =
+                accepted.map_err(|_| format!("nobody connected within {} s", wait.as_secs()))?;
+            accepted.map_err(|why| format!("cannot accept: {why}"))?.0
+        };
         let connection = tokio::time::timeout(wait, wire::accept(stream)).await;
         let connection = connection.map_err(|_| "the client did not ask for a WebSocket")?;
         self.connection = Some(connection.map_err(|why| format!("no handshake: {why}"))?);
@@ -319,6 +367,7 @@ impl Load {
 
     fn seal(&mut self) {
         let counts = std::mem::take(&mut self.world.window);
+        self.taken.clear();
         if !counts.is_empty() {
             self.judge.expect(counts, self.joined + 1);
         }
@@ -338,9 +387,14 @@ impl Load {
     }
 
     async fn next(&mut self) -> Option<Heard> {
-        match &mut self.connection {
-            Some(connection) => connection.heard.recv().await,
-            None => None,
+        let connection = self.connection.as_mut()?;
+        tokio::select! {
+            biased;
+            heard = connection.heard.recv() => heard,
+            Ok((stream, _)) = self.listener.accept(), if self.arrived.is_none() => {
+                self.arrived = Some(stream);
+                Some(Heard::Gone(SECOND.to_owned()))
+            }
         }
     }
 
@@ -370,25 +424,44 @@ impl Load {
     /// Writes what is put together. From time to time waits until the server has taken it.
     async fn write(&mut self) -> Result<(), String> {
         self.listen();
-        let Some(connection) = &mut self.connection else { return Err("no connection".to_owned()) };
-        let written = connection.write.write_all(&self.out).await;
-        written.map_err(|why| format!("the client has gone: {why}"))?;
-        self.report.bytes += self.out.len() as u64;
-        self.unanswered += self.out.len();
-        self.out.clear();
+        self.look_at_replaced();
+        if self.arrived.is_some() {
+            return Err(format!("the client has gone: {SECOND}"));
+        }
+        let bytes = self.out.len();
+        self.write_out().await?;
+        self.report.bytes += bytes as u64;
+        self.unanswered += bytes;
         if self.unanswered > UNANSWERED_BYTES_MAX { self.answered().await } else { Ok(()) }
+    }
+
+    async fn write_out(&mut self) -> Result<(), String> {
+        let Some(connection) = &mut self.connection else { return Err("no connection".to_owned()) };
+        let within = self.options.silence_max();
+        let taken = tokio::time::timeout(within, connection.write.write_all(&self.out));
+        let written = tokio::select! {
+            biased;
+            written = taken => written,
+            Ok((stream, _)) = self.listener.accept(), if self.arrived.is_none() => {
+                self.arrived = Some(stream);
+                return Err(format!("the client has gone: {SECOND}"));
+            }
+        };
+        self.out.clear();
+        let written = written.map_err(|_| format!("nothing was taken for {within:?}"))?;
+        written.map_err(|why| format!("the client has gone: {why}"))
     }
 
     /// Waits until the server has taken everything.
     async fn answered(&mut self) -> Result<(), String> {
+        if self.arrived.is_some() {
+            return Err(format!("the client has gone: {SECOND}"));
+        }
+        let within = self.options.silence_max();
         self.pings += 1;
         let number = self.pings.to_be_bytes();
         wire::put(&mut self.out, wire::PING, &number);
-        if let Some(connection) = &mut self.connection {
-            let written = connection.write.write_all(&self.out).await;
-            written.map_err(|why| format!("the client has gone: {why}"))?;
-        }
-        self.out.clear();
+        self.write_out().await?;
         let answer = async {
             loop {
                 let heard = self.next().await;
@@ -397,9 +470,13 @@ impl Load {
                 }
             }
         };
-        let answered = tokio::time::timeout(REPORT_WAIT, answer).await;
+        let answered = tokio::time::timeout(within, answer).await;
         self.unanswered = 0;
-        answered.unwrap_or_else(|_| Err("a ping was not answered".to_owned()))
+        let answered = answered.unwrap_or_else(|_| Err("a ping was not answered".to_owned()));
+        if answered.is_ok() && self.options.crashes {
+            self.taken.clone_from(&self.world.window);
+        }
+        answered
     }
 
     /// Waits until everything is reported, and a little longer.
@@ -415,6 +492,7 @@ impl Load {
         }
         self.pause(QUIET).await;
         self.look_at_reports();
+        self.look_at_replaced();
         Ok(())
     }
 }

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use super::Error;
+use crate::Patience;
 use crate::options::{Reproduce, check_ranges, check_shares};
 
 /// How to drill the traffic.
@@ -47,12 +48,19 @@ pub struct Options {
     /// How long the server's windows are, in milliseconds
     #[arg(long, default_value_t = 2_000, value_name = "MS")]
     pub window_ms: u64,
+    /// Servers are killed or paused meanwhile, and another connects: what was under way then may be
+    /// counted or not
+    #[arg(long)]
+    pub crashes: bool,
     /// How long the server may take to connect, and again, in seconds
     #[arg(long, default_value_t = 60, value_name = "SECONDS")]
     pub connect_wait: u64,
     /// How long the drill may take in all, in seconds; then it fails
     #[arg(long, default_value_t = 600, value_name = "SECONDS")]
     pub timeout: u64,
+    /// How long it waits for a server that is away
+    #[command(flatten)]
+    pub patience: Patience,
 }
 
 impl Default for Options {
@@ -70,9 +78,11 @@ impl Default for Options {
             drops: 0,
             closes: 0,
             stalls: 0,
+            crashes: false,
             window_ms: 2_000,
             connect_wait: 60,
             timeout: 600,
+            patience: Patience::default(),
         }
     }
 }
@@ -102,6 +112,14 @@ impl Options {
         Duration::from_millis(self.window_ms)
     }
 
+    /// How long the server may say nothing. One that is paused goes on with what it has, unless another
+    /// connects meanwhile.
+    pub(super) fn silence_max(&self) -> Duration {
+        let Patience { answer_within, .. } = self.patience;
+        let wait = Duration::from_secs(self.connect_wait).max(answer_within);
+        if self.crashes { wait } else { answer_within }
+    }
+
     /// What to type to have the same drill again: the seed, and everything that is not as usual.
     pub(super) fn reproduce(&self) -> String {
         let usual = Self::default();
@@ -117,6 +135,7 @@ impl Options {
         words.add("drops", self.drops, usual.drops);
         words.add("closes", self.closes, usual.closes);
         words.add("stalls", self.stalls, usual.stalls);
+        words.flag("crashes", self.crashes);
         words.add("window-ms", self.window_ms, usual.window_ms);
         words.finish()
     }

@@ -13,9 +13,11 @@ mod server;
 #[path = "../support/verdict.rs"]
 mod verdict;
 
+use std::time::Duration;
+
 use server::{Fault, Server};
 use tidings_drill::chat::{self, Options};
-use tidings_drill::{Progress, Target, Verdict};
+use tidings_drill::{Patience, Progress, Target, Verdict};
 
 /// Small enough for a server that goes through every inbox for every call; without long polls, whose
 /// last ones would be waited for.
@@ -126,6 +128,58 @@ async fn several_servers_that_show_several_chats_are_caught() {
     let targets = [0, 1].map(|_| Target::from(Server::new(Fault::None).listen(None)));
     let verdict = chat::run(&targets, &small(), Progress::silent()).await.unwrap();
     verdict::failed(&verdict, "broken: lost");
+}
+
+/// Drills two servers that show the same chat, of which one may be away at any time.
+async fn drilled_at_two(fault: Fault, options: Options) -> Verdict {
+    let server = Server::new(fault);
+    let targets = [0, 1].map(|_| Target::from(server.listen(None)));
+    let options = Options { crashes: true, ..options };
+    chat::run(&targets, &options, Progress::silent()).await.unwrap()
+}
+
+#[tokio::test]
+async fn servers_that_are_busy_now_and_then_are_ridden_out() {
+    let verdict = verdict::passed(drilled_at_two(Fault::BusyNowAndThen, small()).await);
+    assert!(count(&verdict, "retried") > 0, "{verdict}");
+    assert_eq!(verdict.value("unknown takes"), None, "a refused take has taken nothing");
+}
+
+#[tokio::test]
+async fn messages_lost_by_servers_that_are_busy_now_and_then_are_caught() {
+    for options in [small(), Options { keyed: 1.0, ..small() }] {
+        verdict::failed(&drilled_at_two(Fault::LosesAfterBusy, options).await, "broken: lost");
+    }
+}
+
+#[tokio::test]
+async fn a_message_handed_out_at_two_servers_is_caught() {
+    let verdict = drilled_at_two(Fault::TwiceAcrossAddresses, small()).await;
+    verdict::failed(&verdict, "broken: handed out twice");
+}
+
+#[tokio::test]
+async fn a_server_that_is_silent_beside_another_leaves_only_doubts() {
+    let server = Server::new(Fault::None);
+    let targets = [Target::from(server.listen(None)), Target::from(Server::pause())];
+    let patience = Patience { answer_within: Duration::from_millis(100), ..Patience::default() };
+    let options = Options { crashes: true, late_seconds: 1, patience, ..small() };
+    let verdict = chat::run(&targets, &options, Progress::silent()).await.unwrap();
+    let verdict = verdict::passed(verdict);
+    assert!(count(&verdict, "unknown takes") > 0, "{verdict}");
+    assert!(count(&verdict, "retried") > 0, "{verdict}");
+}
+
+#[tokio::test]
+async fn a_drill_that_no_server_answers_is_given_up() {
+    let patience = Patience {
+        answer_within: Duration::from_millis(100),
+        give_up_after: Duration::from_millis(500),
+    };
+    let options = Options { crashes: true, patience, ..small() };
+    let targets = [Target::from(Server::pause()), Target::from(Server::pause())];
+    let verdict = chat::run(&targets, &options, Progress::silent()).await.unwrap();
+    verdict::failed(&verdict, "no call has succeeded for 500ms: given up");
 }
 
 #[tokio::test]

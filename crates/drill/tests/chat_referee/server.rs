@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
@@ -78,6 +78,12 @@ pub(crate) enum Fault {
     Invents,
     /// Answers 503 to some posts.
     Busy,
+    /// Answers 503 to some calls, and is right otherwise.
+    BusyNowAndThen,
+    /// The same, and forgets the message that it acknowledges next.
+    LosesAfterBusy,
+    /// What was taken at one address a moment ago can be taken at another.
+    TwiceAcrossAddresses,
     /// Breaks connections after a request, done or not, and is right otherwise.
     Breaks,
     /// Says `Connection: close` now and then, and is right otherwise.
@@ -107,16 +113,22 @@ struct State {
     keys: BTreeMap<String, (String, Vec<u8>)>,
     /// What was taken, of whom, and when.
     taken: Vec<(Instant, String, Stored)>,
+    /// What was taken lately, at which address, of whom, and when.
+    behind: Vec<(Instant, usize, String, Stored)>,
     /// Takes under way.
     taking: BTreeMap<String, u32>,
     posts: u64,
     takes: u64,
+    /// The last answer was 503.
+    was_busy: bool,
 }
 
 pub(crate) struct Server {
     fault: Fault,
     state: Mutex<State>,
     requests: AtomicU64,
+    /// How many addresses it was given.
+    places: AtomicUsize,
     lives: Arc<Lives>,
 }
 
@@ -126,14 +138,21 @@ impl Server {
             fault,
             state: Mutex::default(),
             requests: AtomicU64::new(0),
+            places: AtomicUsize::new(0),
             lives: Arc::default(),
         })
     }
 
     /// Listens on a free port, or on this address again.
     pub(crate) fn listen(self: &Arc<Self>, address: Option<SocketAddr>) -> SocketAddr {
-        let server = Arc::clone(self);
-        self.lives.listen(address, move |request, lives_on| server.react(request, lives_on))
+        let (server, place) = (Arc::clone(self), self.places.fetch_add(1, Ordering::SeqCst));
+        self.lives.listen(address, move |request, lives_on| server.react(place, request, lives_on))
+    }
+
+    /// Listens on a free port, and hears requests there without ever answering: a process that is
+    /// paused.
+    pub(crate) fn pause() -> SocketAddr {
+        Arc::<Lives>::default().listen(None, |_, _| Reaction::Silence)
     }
 
     /// Is gone without a word, as if killed.
@@ -156,7 +175,7 @@ impl Server {
         self.state.lock().unwrap()
     }
 
-    fn react(&self, request: &Request, lives_on: &dyn Fn() -> bool) -> Reaction {
+    fn react(&self, place: usize, request: &Request, lives_on: &dyn Fn() -> bool) -> Reaction {
         let count = self.requests.fetch_add(1, Ordering::SeqCst);
         let break_at = if self.fault == Fault::Breaks { count % 500 } else { 0 };
         if break_at == 250 {
@@ -165,7 +184,7 @@ impl Server {
         if request.line.starts_with("POST") && self.fault == Fault::Silent {
             return Reaction::Silence;
         }
-        let Some(answer) = self.answer(request, lives_on) else { return Reaction::Break };
+        let Some(answer) = self.answer(place, request, lives_on) else { return Reaction::Break };
         if break_at == 499 {
             Reaction::Break
         } else if self.fault == Fault::Closes && count % 10 == 9 {
@@ -176,10 +195,20 @@ impl Server {
     }
 
     /// Nothing if it was killed meanwhile.
-    fn answer(&self, request: &Request, lives_on: &dyn Fn() -> bool) -> Option<String> {
+    fn answer(
+        &self,
+        place: usize,
+        request: &Request,
+        lives_on: &dyn Fn() -> bool,
+    ) -> Option<String> {
         if request.target() == "/metrics" {
             let used = "process_cpu_seconds_total 1\nprocess_resident_memory_bytes 1048576\n";
             return Some(answer("200 OK", used));
+        }
+        let is_busy = matches!(self.fault, Fault::BusyNowAndThen | Fault::LosesAfterBusy);
+        if is_busy && self.requests.load(Ordering::SeqCst).is_multiple_of(20) {
+            self.lock().was_busy = true;
+            return Some(answer("503 Service Unavailable", ""));
         }
         if request.line.starts_with("POST") {
             return Some(self.post(request));
@@ -205,6 +234,10 @@ impl Server {
                 parameter("lease").map(Duration::from_secs),
                 query.contains("peek=true"),
             );
+            let mut shown = shown;
+            if self.fault == Fault::TwiceAcrossAddresses && query.is_empty() {
+                self.take_behind(place, &user, &mut shown);
+            }
             if !lives_on() {
                 return None;
             }
@@ -217,6 +250,20 @@ impl Server {
                 return Some(answer("200 OK", "[]"));
             }
         }
+    }
+
+    /// Adds what was taken at other addresses a moment ago.
+    fn take_behind(&self, place: usize, user: &str, shown: &mut Vec<Stored>) {
+        let mut state = self.lock();
+        let now = Instant::now();
+        state.behind.retain(|(at, ..)| now - *at < Duration::from_millis(3));
+        let theirs =
+            |taken: &&(Instant, usize, String, Stored)| taken.1 != place && taken.2 == user;
+        let again: Vec<Stored> =
+            state.behind.iter().filter(theirs).map(|taken| taken.3.clone()).collect();
+        let taken = shown.iter().map(|stored| (now, place, user.to_owned(), stored.clone()));
+        state.behind.extend(taken);
+        shown.splice(..0, again);
     }
 
     fn shown(&self, messages: Vec<Stored>) -> String {
@@ -282,7 +329,13 @@ impl Server {
             }
             state.keys.insert(key.to_owned(), (id.clone(), request.body.clone()));
         }
-        if self.fault != Fault::LosesSome || !number.is_multiple_of(1_000) {
+        let was_busy = std::mem::take(&mut state.was_busy);
+        let loses = match self.fault {
+            Fault::LosesSome => number.is_multiple_of(1_000),
+            Fault::LosesAfterBusy => was_busy,
+            _ => false,
+        };
+        if !loses {
             state.inboxes.entry(user).or_default().push(stored);
         }
         answer("201 Created", &json!({"id": id}).to_string())

@@ -89,11 +89,33 @@ async fn a_right_server_passes_whatever_mischief_is_made() {
 
 #[tokio::test]
 async fn a_server_that_says_nothing_of_itself_is_given_time() {
-    let targets = Targets { http: None, ..Server::listen(Fault::None) };
+    let targets = Targets { http: Vec::new(), ..Server::listen(Fault::None) };
     let options = Options { settle_ms: 300, ..small() };
     let verdict = maze::run(&targets, &options, Progress::silent()).await.unwrap();
     assert!(verdict.passed(), "{verdict}");
     assert_eq!(verdict.value("server memory"), None);
+}
+
+#[tokio::test]
+async fn clients_are_spread_over_several_servers_of_one_maze() {
+    for fault in [Fault::None, Fault::LosesOne] {
+        let targets = Server::listen_at(fault, 3);
+        let options = Options { returning: 5, ..small() };
+        let verdict = maze::run(&targets, &options, Progress::silent()).await.unwrap();
+        assert_eq!(verdict.passed(), fault == Fault::None, "{verdict}");
+    }
+}
+
+#[tokio::test]
+async fn a_client_that_is_cut_off_is_judged_on_what_it_got_where_that_is_allowed() {
+    let allowed = Options { cuts_allowed: true, ..small() };
+    let verdict = verdict::passed(drilled(Fault::CutsOff, allowed.clone()).await);
+    assert_eq!(verdict.value("clients cut in mid-stream"), Some("1"));
+    assert_eq!(verdict.value("clients complete"), Some("19 of 20"));
+    fails(Fault::LosesOne, allowed.clone(), ": expected \"").await;
+    fails(Fault::LosesLast, allowed.clone(), "never came, the first line is").await;
+    let alone = Options { clients: 1, ..allowed };
+    fails(Fault::CutsOff, alone, "every client was cut off").await;
 }
 
 #[tokio::test]
@@ -106,7 +128,7 @@ async fn a_server_that_is_not_there_is_an_error_that_names_it() {
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let nobody = listener.local_addr().unwrap();
     drop(listener);
-    let targets = Targets { source: nobody, clients: nobody, http: None };
+    let targets = Targets { source: nobody, clients: vec![nobody], http: Vec::new() };
     let error = maze::run(&targets, &small(), Progress::silent()).await.unwrap_err();
     let words = format!("the user clients could not connect to {nobody}");
     assert!(error.to_string().starts_with(&words), "{error}");
@@ -117,7 +139,8 @@ async fn a_drill_that_is_dropped_lets_go_of_the_server() {
     let bind = || std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let (source, clients) = (bind(), bind());
     let address = |listener: &std::net::TcpListener| listener.local_addr().unwrap();
-    let targets = Targets { source: address(&source), clients: address(&clients), http: None };
+    let targets =
+        Targets { source: address(&source), clients: vec![address(&clients)], http: Vec::new() };
     let options = Options { events: 100_000_000, ..small() };
     let drill =
         tokio::spawn(
@@ -137,7 +160,8 @@ async fn a_server_that_reads_nothing_fails_in_time() {
     let bind = || std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let (source, clients) = (bind(), bind());
     let address = |listener: &std::net::TcpListener| listener.local_addr().unwrap();
-    let targets = Targets { source: address(&source), clients: address(&clients), http: None };
+    let targets =
+        Targets { source: address(&source), clients: vec![address(&clients)], http: Vec::new() };
     let stalled = Options { events: 10_000_000, ..small() };
     let verdict = maze::run(&targets, &stalled, Progress::silent()).await.unwrap();
     assert!(verdict.failures()[0].starts_with("nothing moved for 500 ms"), "{verdict}");

@@ -125,22 +125,31 @@ pub(crate) struct Server {
 impl Server {
     /// Listens on free ports.
     pub(crate) fn listen(fault: Fault) -> Targets {
+        Self::listen_at(fault, 1)
+    }
+
+    /// Listens on so many ports for clients.
+    pub(crate) fn listen_at(fault: Fault, ports: usize) -> Targets {
         let server = Arc::new(Self { fault, state: Mutex::default() });
         let bind = || TcpListener::bind("127.0.0.1:0").unwrap();
-        let (source, clients, http) = (bind(), bind(), bind());
+        let (source, http) = (bind(), bind());
+        let clients: Vec<TcpListener> = (0..ports).map(|_| bind()).collect();
         let targets = Targets {
             source: source.local_addr().unwrap(),
-            clients: clients.local_addr().unwrap(),
-            http: Some(Target::from(http.local_addr().unwrap())),
+            clients: clients.iter().map(|clients| clients.local_addr().unwrap()).collect(),
+            http: vec![Target::from(http.local_addr().unwrap())],
         };
         let (for_clients, for_http) = (Arc::clone(&server), Arc::clone(&server));
         std::thread::spawn(move || source.incoming().for_each(|s| server.source(s.unwrap())));
-        std::thread::spawn(move || {
-            for stream in clients.incoming() {
-                let server = Arc::clone(&for_clients);
-                std::thread::spawn(move || server.client(stream.unwrap()));
-            }
-        });
+        for clients in clients {
+            let for_clients = Arc::clone(&for_clients);
+            std::thread::spawn(move || {
+                for stream in clients.incoming() {
+                    let server = Arc::clone(&for_clients);
+                    std::thread::spawn(move || server.client(stream.unwrap()));
+                }
+            });
+        }
         std::thread::spawn(move || http.incoming().for_each(|s| for_http.answer(&s.unwrap())));
         targets
     }

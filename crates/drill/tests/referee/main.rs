@@ -4,7 +4,8 @@
     clippy::unwrap_used,
     clippy::indexing_slicing,
     clippy::cast_precision_loss,
-    reason = "a test may fail loudly"
+    clippy::wildcard_enum_match_arm,
+    reason = "a test may fail loudly, and a server has one fault"
 )]
 
 #[path = "../support/http.rs"]
@@ -13,9 +14,11 @@ mod server;
 #[path = "../support/verdict.rs"]
 mod verdict;
 
+use std::time::Duration;
+
 use server::{Fault, Server};
 use tidings_drill::rockets::{self, Options};
-use tidings_drill::{Progress, Target, Verdict};
+use tidings_drill::{Patience, Progress, Target, Verdict};
 
 /// Small enough for a server that folds everything for every question.
 fn small() -> Options {
@@ -33,7 +36,7 @@ fn small() -> Options {
 
 async fn drilled(fault: Fault, options: Options) -> Verdict {
     let target = Target::from(Server::new(fault).listen(None));
-    rockets::run(&target, &options, Progress::silent()).await.unwrap()
+    rockets::run(std::slice::from_ref(&target), &options, Progress::silent()).await.unwrap()
 }
 
 /// Drills a server that is right, in the end and in between.
@@ -87,9 +90,114 @@ async fn a_drill_runs_on_many_threads_too() {
 async fn a_second_drill_of_the_same_server_passes() {
     let target = Target::from(Server::new(Fault::None).listen(None));
     for _ in 0..2 {
-        let verdict = rockets::run(&target, &small(), Progress::silent()).await.unwrap();
+        let verdict = rockets::run(std::slice::from_ref(&target), &small(), Progress::silent())
+            .await
+            .unwrap();
         assert!(verdict.passed(), "{verdict}");
     }
+}
+
+/// Drills two servers that show the same rockets.
+async fn drilled_at_two(fault: Fault, options: Options) -> Verdict {
+    let server = Server::new(fault);
+    let targets = [0, 1].map(|_| Target::from(server.listen(None)));
+    rockets::run(&targets, &options, Progress::silent()).await.unwrap()
+}
+
+#[tokio::test]
+async fn several_servers_that_show_the_same_rockets_pass_and_each_is_compared() {
+    for options in [
+        small(),
+        Options { pipeline: 8, ..small() },
+        Options { bulk: 30, ..small() },
+        Options { connection_per_message: true, ..small() },
+    ] {
+        let verdict = verdict::passed(drilled_at_two(Fault::None, options.clone()).await);
+        assert_eq!(verdict.value("rockets compared"), Some("20"), "{verdict}");
+        assert_eq!(verdict.value("retried"), None, "{verdict}");
+        let verdict = verdict::passed(drilled_at_two(Fault::Busy, options).await);
+        assert!(verdict.value("retried").is_some(), "{verdict}");
+    }
+}
+
+#[tokio::test]
+async fn several_servers_that_show_several_worlds_are_caught() {
+    let targets = [0, 1].map(|_| Target::from(Server::new(Fault::None).listen(None)));
+    let verdict = rockets::run(&targets, &small(), Progress::silent()).await.unwrap();
+    verdict::failed(&verdict, "rocket ");
+}
+
+#[tokio::test]
+async fn a_server_that_shows_less_than_another_is_caught() {
+    let (server, short) = (Server::new(Fault::None), Server::new(Fault::ShortList));
+    let same = |server: &std::sync::Arc<Server>| Target::from(server.listen(None));
+    // Nothing is sent to the one that shows less, so only its list is wrong.
+    let options = Options { senders: 1, watch: 0, ..small() };
+    let targets = [same(&server), same(&short)];
+    let verdict = rockets::run(&targets, &options, Progress::silent()).await.unwrap();
+    verdict::failed(&verdict, "not in GET /rockets");
+}
+
+#[tokio::test]
+async fn messages_lost_by_servers_that_are_busy_now_and_then_are_caught() {
+    let unseen = Options { watch: 0, ..small() };
+    let words = ["were acknowledged and are not known", "sequence: expected"];
+    for (options, words) in [small(), unseen].into_iter().zip(words) {
+        let verdict = drilled_at_two(Fault::LosesAfterBusy, options).await;
+        assert!(verdict.value("retried").is_some(), "{verdict}");
+        verdict::failed(&verdict, words);
+    }
+}
+
+#[tokio::test]
+async fn a_server_that_dies_beside_another_is_ridden_out() {
+    let (server, dying) = (Server::new(Fault::None), Server::new(Fault::None));
+    let address = dying.listen(None);
+    dying.kill(address);
+    // It comes back when all is sent, and shows what the other has.
+    let targets = [Target::from(server.listen(None)), Target::from(address)];
+    let progress = Progress::silent();
+    let shown = progress.clone();
+    let drill = tokio::spawn(async move { rockets::run(&targets, &small(), shown).await });
+    while progress.done() < 3_000 {
+        tokio::task::yield_now().await;
+    }
+    server.listen(Some(address));
+    let verdict = verdict::passed(drill.await.unwrap().unwrap());
+    assert!(verdict.value("sent again after a connection error").is_some(), "{verdict}");
+}
+
+/// Waits a tenth of a second for an answer, and half a second for any.
+fn impatient() -> Patience {
+    Patience {
+        answer_within: Duration::from_millis(100),
+        give_up_after: Duration::from_millis(500),
+    }
+}
+
+#[tokio::test]
+async fn a_server_that_is_silent_is_left_for_the_next_and_missed_in_the_end() {
+    let server = Server::new(Fault::None);
+    let targets = [Target::from(server.listen(None)), Target::from(Server::pause())];
+    let options = Options { patience: impatient(), ..small() };
+    let verdict = rockets::run(&targets, &options, Progress::silent()).await.unwrap();
+    assert!(verdict.value("sent again after no answer in time").is_some(), "{verdict}");
+    assert!(verdict.value("acknowledged: applied").is_some(), "{verdict}");
+    verdict::failed(&verdict, "no call has succeeded for 500ms: given up");
+}
+
+#[tokio::test]
+async fn a_drill_that_no_server_answers_is_given_up() {
+    let targets = [Target::from(Server::pause()), Target::from(Server::pause())];
+    let options = Options { patience: impatient(), ..small() };
+    let verdict = rockets::run(&targets, &options, Progress::silent()).await.unwrap();
+    verdict::failed(&verdict, "no call has succeeded for 500ms: given up");
+}
+
+#[tokio::test]
+async fn no_server_is_an_error() {
+    let error = rockets::run(&[], &small(), Progress::silent()).await.unwrap_err();
+    assert_eq!(error.to_string(), "no server to drill: give at least one");
 }
 
 #[tokio::test]
@@ -124,7 +232,7 @@ async fn a_server_that_is_killed_and_started_again_passes_if_it_forgets_nothing(
     let progress = Progress::silent();
     let (target, shown) = (Target::from(address), progress.clone());
     let options = small();
-    let drill = tokio::spawn(async move { rockets::run(&target, &options, shown).await });
+    let drill = tokio::spawn(async move { rockets::run(&[target], &options, shown).await });
     for killed_at in [300, 1_000, 2_000] {
         while progress.done() < killed_at {
             tokio::task::yield_now().await;
@@ -143,7 +251,7 @@ async fn a_server_that_forgets_when_it_is_started_again_is_caught() {
     let address = server.listen(None);
     let progress = Progress::silent();
     let (target, shown) = (Target::from(address), progress.clone());
-    let drill = tokio::spawn(async move { rockets::run(&target, &small(), shown).await });
+    let drill = tokio::spawn(async move { rockets::run(&[target], &small(), shown).await });
     while progress.done() < 1_000 {
         tokio::task::yield_now().await;
     }
@@ -169,7 +277,8 @@ async fn a_server_that_is_not_there_fails_in_time() {
     let target = Target::from(listener.local_addr().unwrap());
     drop(listener);
     let options = Options { timeout: 1, ..small() };
-    let verdict = rockets::run(&target, &options, Progress::silent()).await.unwrap();
+    let verdict =
+        rockets::run(std::slice::from_ref(&target), &options, Progress::silent()).await.unwrap();
     assert!(!verdict.passed(), "{verdict}");
 }
 

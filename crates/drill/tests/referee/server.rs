@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
 use serde_json::{Value, json};
@@ -40,6 +40,8 @@ pub(crate) enum Fault {
     RejectsInBulk,
     /// Answers 503 to every tenth request, and is right otherwise.
     Busy,
+    /// Answers 503 to every tenth request, and forgets the message that it acknowledges next.
+    LosesAfterBusy,
     /// Breaks every hundredth connection after a request, answered or not, and is right otherwise.
     Breaks,
     /// Says `Connection: close` now and then, and is right otherwise.
@@ -62,6 +64,8 @@ pub(crate) struct Server {
     fault: Fault,
     channels: Mutex<BTreeMap<String, Channel>>,
     requests: AtomicU64,
+    /// The last answer was 503.
+    was_busy: AtomicBool,
     lives: Arc<Lives>,
 }
 
@@ -71,8 +75,15 @@ impl Server {
             fault,
             channels: Mutex::default(),
             requests: AtomicU64::new(0),
+            was_busy: AtomicBool::new(false),
             lives: Arc::default(),
         })
+    }
+
+    /// Listens on a free port, and hears requests there without ever answering: a process that is
+    /// paused.
+    pub(crate) fn pause() -> SocketAddr {
+        Arc::<Lives>::default().listen(None, |_, _| Reaction::Silence)
     }
 
     /// Listens on a free port, or on this address again.
@@ -106,7 +117,9 @@ impl Server {
     }
 
     fn answer(&self, request: &Request, count: u64) -> String {
-        if self.fault == Fault::Busy && count % 10 == 5 {
+        let busy = matches!(self.fault, Fault::Busy | Fault::LosesAfterBusy);
+        if busy && count % 10 == 5 {
+            self.was_busy.store(true, Ordering::SeqCst);
             return answer("503 Service Unavailable", "");
         }
         let target = request.target();
@@ -177,7 +190,13 @@ impl Server {
             let wrong = self.fault == Fault::DuplicateAnsweredAsApplied;
             return if wrong { "applied" } else { "duplicate" };
         }
-        if self.fault == Fault::LosesAcknowledged && taken % 100 == 50 {
+        let was_busy = self.was_busy.swap(false, Ordering::SeqCst);
+        let loses = match self.fault {
+            Fault::LosesAcknowledged => taken % 100 == 50,
+            Fault::LosesAfterBusy => was_busy,
+            _ => false,
+        };
+        if loses {
             known.numbers.remove(&taken);
         } else {
             known.messages.push(message);

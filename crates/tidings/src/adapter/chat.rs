@@ -223,7 +223,7 @@ struct Message {
         (status = 415, description = "The media type is another one.", body = Problem, content_type = "application/problem+json"),
         (status = 422, description = "The idempotency key was used for another message.", body = Problem, content_type = "application/problem+json"),
         (status = 429, description = "The user has as many unread messages as are allowed.", body = Problem, content_type = "application/problem+json"),
-        (status = 503, description = "It cannot be stored now: nothing was changed, try again.", body = Problem, content_type = "application/problem+json"),
+        (status = 503, description = "It cannot be stored now, or whether it was is not known: the type says which. Try again.", body = Problem, content_type = "application/problem+json"),
         (status = 507, description = "All users together have as many unread messages as are allowed.", body = Problem, content_type = "application/problem+json"),
     ),
 )]
@@ -245,7 +245,7 @@ async fn post_message(State(adapter): Shared, request: Request) -> Response {
         (status = 200, description = "The messages; none for a user nobody has heard of.", body = Vec<Message>,
             headers(("Tidings-More" = bool, description = "There is more to take at once"))),
         (status = 400, description = "A parameter is wrong.", body = Problem, content_type = "application/problem+json"),
-        (status = 503, description = "Nothing can be handed out now: try again.", body = Problem, content_type = "application/problem+json"),
+        (status = 503, description = "Nothing can be handed out now: try again. After the type `unknown`, what would have been handed out may be gone, or leased if it was asked for so.", body = Problem, content_type = "application/problem+json"),
     ),
 )]
 async fn get_messages(State(adapter): Shared, method: Method, uri: Uri) -> Response {
@@ -267,7 +267,7 @@ async fn get_messages(State(adapter): Shared, method: Method, uri: Uri) -> Respo
         (status = 204, description = "It is gone."),
         (status = 400, description = "The id is not a UUID.", body = Problem, content_type = "application/problem+json"),
         (status = 404, description = "No such message is leased.", body = Problem, content_type = "application/problem+json"),
-        (status = 503, description = "It cannot be stored now: nothing was changed, try again.", body = Problem, content_type = "application/problem+json"),
+        (status = 503, description = "It cannot be stored now, or whether it was is not known: the type says which. Try again.", body = Problem, content_type = "application/problem+json"),
     ),
 )]
 async fn delete_message(State(adapter): Shared, uri: Uri) -> Response {

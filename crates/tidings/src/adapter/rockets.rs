@@ -211,7 +211,7 @@ type Shared = State<Arc<Adapter>>;
         (status = 408, description = "The body did not come in time.", body = Problem, content_type = "application/problem+json"),
         (status = 413, description = "The body is too large.", body = Problem, content_type = "application/problem+json"),
         (status = 415, description = "The media type is none of those above.", body = Problem, content_type = "application/problem+json"),
-        (status = 503, description = "It cannot be stored now: nothing was changed, try again.", body = Problem, content_type = "application/problem+json"),
+        (status = 503, description = "It cannot be stored now, or whether it was is not known: the type says which. Try again.", body = Problem, content_type = "application/problem+json"),
         (status = 507, description = "There are as many channels as are allowed, and this is none of them.", body = Problem, content_type = "application/problem+json"),
     ),
 )]

@@ -176,7 +176,7 @@ type Shared = State<Arc<Adapter>>;
         (status = 408, description = "The body did not come in time.", body = Problem, content_type = "application/problem+json"),
         (status = 413, description = "The body or the data is too large.", body = Problem, content_type = "application/problem+json"),
         (status = 415, description = "The media type is another one.", body = Problem, content_type = "application/problem+json"),
-        (status = 503, description = "It cannot be stored now: nothing was changed, try again.", body = Problem, content_type = "application/problem+json"),
+        (status = 503, description = "It cannot be stored now, or whether it was is not known: the type says which. Try again.", body = Problem, content_type = "application/problem+json"),
     ),
 )]
 async fn post_message(State(adapter): Shared, request: Request) -> Response {
@@ -231,7 +231,7 @@ async fn show_message(State(adapter): Shared, uri: Uri) -> Response {
         (status = 204, description = "It is not tracked any more."),
         (status = 400, description = "That is no id.", body = Problem, content_type = "application/problem+json"),
         (status = 404, description = "It is not tracked.", body = Problem, content_type = "application/problem+json"),
-        (status = 503, description = "That cannot be stored now: nothing was changed, try again.", body = Problem, content_type = "application/problem+json"),
+        (status = 503, description = "That cannot be stored now, or whether it was is not known: the type says which. Try again.", body = Problem, content_type = "application/problem+json"),
     ),
 )]
 async fn delete_message(State(adapter): Shared, uri: Uri) -> Response {

@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::process::ExitCode;
 
 use anyhow::Context;
-use clap::{Arg, ArgMatches, Args, Command, FromArgMatches};
+use clap::{Arg, ArgAction, ArgMatches, Args, Command, FromArgMatches};
 use tidings_drill::{Progress, Target, Verdict, chat, maze, rockets, tracker, traffic};
 
 use super::{runtime, say, telemetry};
@@ -13,9 +13,9 @@ use crate::config::Settings;
 use crate::server::Server;
 use crate::service::Service;
 
-/// The flag that names the server to drill.
+/// The flag that names the servers to drill.
 const TARGET: &str = "target";
-/// The flags that name the ports of the maze of the server to drill.
+/// The flags that name the ports of the maze of the servers to drill.
 const SOURCE: &str = "maze-source";
 const CLIENTS: &str = "maze-clients";
 /// The flag that names where the drill of the traffic listens.
@@ -27,11 +27,13 @@ pub(super) fn command() -> Command {
     let target = Arg::new(TARGET)
         .long(TARGET)
         .value_name("URL")
+        .action(ArgAction::Append)
+        .value_delimiter(',')
         .global(true)
-        .help("The server to drill, such as http://127.0.0.1:8088; without it, one is started inside on free ports");
+        .help("The server to drill, such as http://127.0.0.1:8088; several, repeated or with commas, are nodes that share a log; without it, one is started inside on free ports");
     let durable = Arg::new(DURABLE)
         .long(DURABLE)
-        .action(clap::ArgAction::SetTrue)
+        .action(ArgAction::SetTrue)
         .global(true)
         .conflicts_with(TARGET)
         .help("Let the server inside keep its data in a temporary folder instead of in memory");
@@ -60,7 +62,12 @@ fn maze_command(name: &'static str) -> Command {
     maze::Options::augment_args(Command::new(name))
         .about("Numbered events in disorder, and what every client must receive, to the byte")
         .arg(address(SOURCE, "127.0.0.1:9090", "With --target: where the source connects"))
-        .arg(address(CLIENTS, "127.0.0.1:9099", "With --target: where the user clients connect"))
+        .arg(
+            address(CLIENTS, "127.0.0.1:9099", "With --target: where the user clients connect, spread over several if repeated or with commas")
+                .value_name("ADDR,...")
+                .action(ArgAction::Append)
+                .value_delimiter(','),
+        )
 }
 
 fn traffic_command(name: &'static str) -> Command {
@@ -68,7 +75,7 @@ fn traffic_command(name: &'static str) -> Command {
         .long(LISTEN)
         .value_name("ADDR")
         .default_value("127.0.0.1:5050")
-        .help("With --target: where the server dials to (its --traffic-url ws://ADDR/ws)");
+        .help("With --target: where the servers dial to (their --traffic-url ws://ADDR/ws)");
     traffic::Options::augment_args(Command::new(name))
         .about("An upstream server of its own: topology, communications, and a count to hold reports to")
         .arg(listen)
@@ -83,20 +90,18 @@ pub(super) fn run(matches: &ArgMatches) -> anyhow::Result<ExitCode> {
     };
     let matches = drills.first().and_then(|(_, matches)| *matches).unwrap_or(matches);
     // The drill has this thread, a server inside another: they share nothing but sockets.
-    let target = matches.get_one::<String>(TARGET);
-    let upstream = upstream(&drills, target.is_some())?;
-    let inside = if target.is_none() {
+    let targets = values(matches, TARGET);
+    let upstream = upstream(&drills, !targets.is_empty())?;
+    let inside = if targets.is_empty() {
         let capacity = tracker_capacity(&drills)?;
         Some(Inside::start(matches.get_flag(DURABLE), &capacity, upstream.as_ref())?)
     } else {
         None
     };
-    let address = inside
-        .as_ref()
-        .map_or_else(|| target.cloned().unwrap_or_default(), |inside| inside.http.clone());
+    let addresses = inside.as_ref().map_or(targets, |inside| vec![inside.http.clone()]);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let inside_maze = inside.as_ref().and_then(|inside| inside.maze);
-    let passed = runtime.block_on(drill_all(&address, inside_maze, upstream, &drills))?;
+    let passed = runtime.block_on(drill_all(&addresses, inside_maze, upstream, &drills))?;
     if let Some(inside) = inside {
         inside.stop()?;
         say(format_args!(
@@ -107,12 +112,15 @@ pub(super) fn run(matches: &ArgMatches) -> anyhow::Result<ExitCode> {
 }
 
 async fn drill_all(
-    address: &str,
+    addresses: &[String],
     inside_maze: Option<(SocketAddr, SocketAddr)>,
     mut upstream: Option<(traffic::Upstream, traffic::Options)>,
     drills: &[(Service, Option<&ArgMatches>)],
 ) -> anyhow::Result<bool> {
-    let target = Target::resolve(address).await?;
+    let mut targets = Vec::new();
+    for address in addresses {
+        targets.push(Target::resolve(address).await?);
+    }
     let mut passed = true;
     for (service, matches) in drills {
         let verdict: Verdict = match service {
@@ -121,15 +129,14 @@ async fn drill_all(
                     Some(matches) => rockets::Options::from_arg_matches(matches)?,
                     None => rockets::Options::default(),
                 };
-                rockets::run(&target, &options, Progress::shown()).await?
+                rockets::run(&targets, &options, Progress::shown()).await?
             }
             Service::Chat => {
                 let options = match matches {
                     Some(matches) => chat::Options::from_arg_matches(matches)?,
                     None => chat::Options::default(),
                 };
-                let targets = std::slice::from_ref(&target);
-                chat::run(targets, &options, Progress::shown()).await?
+                chat::run(&targets, &options, Progress::shown()).await?
             }
             Service::Maze => {
                 let options = match matches {
@@ -137,27 +144,26 @@ async fn drill_all(
                     None => maze::Options::default(),
                 };
                 let (source, clients) = match inside_maze {
-                    Some(addresses) => addresses,
+                    Some((source, clients)) => (vec![source], vec![clients]),
                     None => (
-                        maze_address(*matches, SOURCE, 9090).await?,
-                        maze_address(*matches, CLIENTS, 9099).await?,
+                        maze_addresses(*matches, SOURCE, 9090).await?,
+                        maze_addresses(*matches, CLIENTS, 9099).await?,
                     ),
                 };
-                let targets = maze::Targets { source, clients, http: Some(target.clone()) };
+                let source = *source.first().context("--maze-source: no address")?;
+                let targets = maze::Targets { source, clients, http: targets.clone() };
                 maze::run(&targets, &options, Progress::shown()).await?
             }
             Service::Traffic => {
                 let Some((upstream, options)) = upstream.take() else { continue };
-                let http = Some(target.clone());
-                traffic::run(upstream, http, &options, Progress::shown()).await?
+                traffic::run(upstream, &targets, &options, Progress::shown()).await?
             }
             Service::Tracker => {
                 let options = match matches {
                     Some(matches) => tracker::Options::from_arg_matches(matches)?,
                     None => tracker::Options::default(),
                 };
-                let targets = std::slice::from_ref(&target);
-                tracker::run(targets, &options, Progress::shown()).await?
+                tracker::run(&targets, &options, Progress::shown()).await?
             }
         };
         say(format_args!("{verdict}"))?;
@@ -191,16 +197,26 @@ fn tracker_capacity(drills: &[(Service, Option<&ArgMatches>)]) -> anyhow::Result
     Ok(options.transpose()?.unwrap_or_default().capacity.to_string())
 }
 
-/// Where a port of the maze is: as a flag says, or its usual number.
-async fn maze_address(
+/// What a flag says, all of it.
+fn values(matches: &ArgMatches, flag: &str) -> Vec<String> {
+    matches.get_many(flag).into_iter().flatten().cloned().collect()
+}
+
+/// Where ports of the maze are: as a flag says, or the usual number.
+async fn maze_addresses(
     matches: Option<&ArgMatches>,
     flag: &str,
     port: u16,
-) -> anyhow::Result<SocketAddr> {
-    let usual = format!("127.0.0.1:{port}");
-    let address = matches.and_then(|matches| matches.get_one::<String>(flag)).unwrap_or(&usual);
-    let found = tokio::net::lookup_host(address).await?.next();
-    found.ok_or_else(|| anyhow::anyhow!("--{flag} {address}: the name has no address"))
+) -> anyhow::Result<Vec<SocketAddr>> {
+    let given = matches.map(|matches| values(matches, flag)).unwrap_or_default();
+    let given = if given.is_empty() { vec![format!("127.0.0.1:{port}")] } else { given };
+    let mut addresses = Vec::new();
+    for address in given {
+        let found = tokio::net::lookup_host(&address).await?.next();
+        addresses
+            .push(found.with_context(|| format!("--{flag} {address}: the name has no address"))?);
+    }
+    Ok(addresses)
 }
 
 /// A server in this process, on a thread and free ports of its own.

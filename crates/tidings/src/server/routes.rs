@@ -10,8 +10,8 @@ use utoipa::OpenApi;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_swagger_ui::SwaggerUi;
 
-use super::{Parts, health};
-use crate::wire::http::Problem;
+use super::{Parts, digest, health};
+use crate::wire::http::{Problem, consistency};
 
 #[derive(OpenApi)]
 #[openapi(
@@ -19,7 +19,8 @@ use crate::wire::http::Problem;
         title = "Tidings",
         description = "Takes in messages that arrive late, twice and out of order, and hands them on \
                        once, in order. Every error is a problem document (RFC 9457) and has changed \
-                       nothing; a 2xx answer means durable and applied.",
+                       nothing, unless its type says that this is not known; a 2xx answer means \
+                       durable and applied.",
     ),
     tags(
         (name = "rockets", description = "The state each rocket would have, had its messages come in perfect order"),
@@ -41,12 +42,15 @@ pub(super) fn starting() -> Router {
 
 /// What there is whichever services run.
 pub(super) fn common(parts: &Arc<Parts>) -> OpenApiRouter {
-    OpenApiRouter::with_openapi(Description::openapi()).merge(health::routes(parts))
+    OpenApiRouter::with_openapi(Description::openapi())
+        .merge(health::routes(parts))
+        .merge(digest::routes(parts))
 }
 
 /// Adds the description of all routes, and answers for those that do not exist.
 pub(super) fn finish(api: OpenApiRouter) -> Router {
-    let (router, description) = api.split_for_parts();
+    let (router, mut description) = api.split_for_parts();
+    consistency::describe(&mut description);
     router
         .merge(SwaggerUi::new("/swagger").url("/openapi.json", description))
         .route("/", get(async || Redirect::temporary("/swagger/")))

@@ -54,7 +54,7 @@ fn kill_during<D: Future<Output = Verdict>>(
 fn drill(options: rockets::Options) {
     let total = options.messages.into();
     let drill =
-        async move |target, progress| rockets::run(&target, &options, progress).await.unwrap();
+        async move |target, progress| rockets::run(&[target], &options, progress).await.unwrap();
     kill_during(total, drill, |server, start| {
         // And once more, from what is on the disk alone.
         let before = server.get("/rockets").unwrap().body;

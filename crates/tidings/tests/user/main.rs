@@ -11,6 +11,7 @@ mod bad_input;
 mod bulk;
 mod chat;
 mod connections;
+mod consistency;
 mod events;
 mod golden;
 mod list;

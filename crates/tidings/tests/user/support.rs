@@ -6,6 +6,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use tidings::config::Settings;
 use tidings::server::Server;
+use tidings_log::{Log, Memory, Origin};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
@@ -36,11 +37,47 @@ pub(crate) fn with<F: Future<Output = ()>>(
     });
 }
 
+/// Runs a test against two servers that share a log.
+pub(crate) fn with_two<F: Future<Output = ()>>(test: impl FnOnce(Client, Client) -> F) {
+    let log = Memory::new(Origin(1));
+    // Joined before a server starts: it asks once whether the log is shared.
+    let other = log.join(Origin(2));
+    over(vec![Box::new(log), Box::new(other)], async |clients| {
+        let [one, two] = <[Client; 2]>::try_from(clients).unwrap();
+        test(one, two).await;
+    });
+}
+
+/// Runs a test against a server over each of these logs.
+pub(crate) fn over(logs: Vec<Box<dyn Log>>, test: impl AsyncFnOnce(Vec<Client>)) {
+    // The node of one server commits while another server's request waits.
+    let runtime =
+        tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
+    let given = [
+        ("http", "127.0.0.1:0"),
+        ("maze.source", "127.0.0.1:0"),
+        ("maze.clients", "127.0.0.1:0"),
+        ("log_level", "error"),
+    ];
+    runtime.block_on(async {
+        let mut servers = Vec::new();
+        for log in logs {
+            let bound = Server::bind(Settings::with(&given).unwrap()).unwrap();
+            servers.push(bound.recover_from(log).await.unwrap());
+        }
+        let clients = servers.iter().map(|server| Client { address: server.http().to_string() });
+        tokio::time::timeout(PATIENCE, test(clients.collect())).await.expect("in time");
+        for server in servers {
+            server.stop().await.unwrap();
+        }
+    });
+}
+
 pub(crate) fn with_defaults<F: Future<Output = ()>>(test: impl FnOnce(Client) -> F) {
     with(&[], test);
 }
 
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub(crate) struct Client {
     pub(crate) address: String,
 }

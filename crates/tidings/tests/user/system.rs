@@ -38,6 +38,7 @@ fn the_description_is_openapi_3_1_and_names_every_route() {
             "/chat",
             "/chat/{username}",
             "/chat/{username}/{id}",
+            "/debug/digest",
             "/healthz",
             "/maze",
             "/messages",

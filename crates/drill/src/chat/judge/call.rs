@@ -86,6 +86,9 @@ pub enum Answer<T> {
     Refused(u16),
     /// The connection broke first: it may have been done, or may still be.
     Missing,
+    /// No answer came for so long that nobody waits any more, or the server says that it does not know:
+    /// it may have been done, or may be much later, when a server that was paused goes on.
+    Late,
 }
 
 /// A message as a take shows it.

@@ -85,7 +85,7 @@ impl History {
 
     /// Plays the calls in the order of their times, and closes the history long after.
     fn judged(&self) -> Findings {
-        let tolerance = Tolerance { clock: ms(10), unanswered: ms(100) };
+        let tolerance = Tolerance { clock: ms(10), unanswered: ms(100), late: ms(1_000) };
         let mut judge = Judge::new(vec!["ann".to_owned(), "bob".to_owned()], tolerance);
         let ends = self.0.iter().enumerate().map(|(call, &(_, end, _))| (end, 1, call));
         let begins = self.0.iter().enumerate().map(|(call, &(begin, ..))| (begin, 0, call));

@@ -44,8 +44,8 @@ pub(super) async fn take(
     if query.peek {
         return Ok(peek(adapter, &user, query.limit));
     }
-    // Nothing is logged for an inbox that is empty.
-    if adapter.is_empty(&user) {
+    // Nothing is logged for an inbox that is empty; but what others have stored may not be here yet.
+    if !adapter.machine.is_shared() && adapter.is_empty(&user) {
         return Ok(nothing());
     }
     Ok(answer(Taking::begin(adapter, &user, query).done().await?))
@@ -77,11 +77,14 @@ async fn wait(adapter: &Arc<Adapter>, user: Box<str>, query: Query) -> Result<Re
     // Maybe it is there already; but those who wait come first.
     adapter.rouse(&waiting.user);
     loop {
-        tokio::select! {
+        let in_time = tokio::select! {
             biased;
-            () = waiting.place.wake.notified() => {}
+            () = waiting.place.wake.notified() => true,
             _ = stop.wait_for(|stop| *stop) => return Ok(nothing()),
-            () = tokio::time::sleep_until(deadline) => return Ok(nothing()),
+            () = tokio::time::sleep_until(deadline) => false,
+        };
+        if !in_time {
+            return at_last(adapter, &waiting, query).await;
         }
         if adapter.is_empty(&waiting.user) {
             continue;
@@ -94,6 +97,18 @@ async fn wait(adapter: &Arc<Adapter>, user: Box<str>, query: Query) -> Result<Re
             return Ok(answer(taken));
         }
     }
+}
+
+/// The time is up, and nothing has come here: what others have stored may not be here yet.
+async fn at_last(
+    adapter: &Arc<Adapter>,
+    waiting: &Waiting,
+    query: Query,
+) -> Result<Response, Problem> {
+    if query.peek || !adapter.machine.is_shared() {
+        return Ok(nothing());
+    }
+    Ok(answer(Taking::begin(adapter, &waiting.user, query).done().await?))
 }
 
 /// A reader in the queue of a user.

@@ -15,7 +15,7 @@ use std::time::Duration;
 use axum::Router;
 use axum::body::Body;
 use axum::http::{HeaderValue, Request, header};
-use axum::response::Response;
+use axum::response::{IntoResponse, Response};
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
@@ -24,6 +24,8 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Semaphore, watch};
 use tower_service::Service as _;
 
+use super::consistency;
+use super::problem::Problem;
 use super::stream::Stream;
 use super::sweep::{Ended, Link, Sweeper};
 use crate::config::Http;
@@ -52,7 +54,13 @@ pub(crate) struct Routes {
     /// Asked first, one after the other.
     pub(crate) hot: Vec<HotRoutes>,
     pub(crate) router: Router,
+    /// Waited for before any of them, by a request that asks for a strong answer.
+    pub(crate) barrier: Barrier,
 }
+
+/// Waits until everything is applied that any node had acknowledged before.
+pub(crate) type Barrier = Box<dyn Fn() -> Waiting + Send + Sync>;
+type Waiting = Pin<Box<dyn Future<Output = Result<(), Problem>> + Send>>;
 
 /// Routes that are taken so often that they go around the router, whose boxes cost a tenth of a
 /// request. They stand there as well, for their description and for other methods.
@@ -80,6 +88,15 @@ impl Gate {
         let Some(routes) = self.open.get() else {
             return self.starting.clone().call(request.map(Body::new)).await;
         };
+        match consistency::is_strong(request.headers()) {
+            Ok(false) => {}
+            Ok(true) => {
+                if let Err(problem) = (routes.barrier)().await {
+                    return Ok(problem.into_response());
+                }
+            }
+            Err(problem) => return Ok(problem.into_response()),
+        }
         let mut request = request;
         for hot in &routes.hot {
             match hot(request) {
