@@ -210,7 +210,7 @@ fn a_slow_client_of_another_node_holds_the_source_up_for_a_bounded_time_and_lose
 {
     run(async {
         let (one, other) = two();
-        let settings = [("maze.slow_client_wait", "2s"), ("maze.client_queue_bytes_max", "512KiB")];
+        let settings = [("maze.slow_client_wait", "5s"), ("maze.client_queue_bytes_max", "512KiB")];
         let (one, other) = (one.start(&settings).await, other.start(&settings).await);
         let (mut here, mut there) = (Client::new(&one, 1).await, Client::new(&other, 2).await);
         let mut pausing = Client::new(&other, 3).await;

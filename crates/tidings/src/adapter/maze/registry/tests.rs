@@ -163,7 +163,8 @@ async fn a_source_elsewhere_is_told_at_half_a_share_and_room_is_waited_for_below
     assert_eq!(registry.lock().waiting, (1 << 19) + 1);
     assert_eq!(sent(&registry, which).len(), (1 << 19) + 1);
     assert!(registry.wait_a_while(Duration::MAX).await);
-    assert_eq!((registry.lock().waiting, registry.lock().overflowed), (0, 0));
+    let inner = registry.lock();
+    assert_eq!((inner.waiting, inner.overflowed), (0, 0));
 }
 
 #[tokio::test]
