@@ -124,6 +124,7 @@ fn one_source_at_a_time_on_whichever_node_and_the_next_starts_where_the_last_has
         let mut first = source(&one).await;
         first.write_all(b"1|B\n").await.unwrap();
         here.expect(&["1|B\n"]).await;
+        there.expect(&["1|B\n"]).await;
         closed(source(&other).await).await;
         assert_eq!(shows(&other, "sources_refused").await, 1);
         first.write_all(b"3|B\n").await.unwrap();
@@ -133,11 +134,6 @@ fn one_source_at_a_time_on_whichever_node_and_the_next_starts_where_the_last_has
             let mut next = source(node).await;
             next.write_all(b"1|P|9|1\n2|B\n").await.unwrap();
             drop(next);
-            for client in [&mut here, &mut there] {
-                if client.0.buffer().is_empty() && begun.elapsed() > Duration::from_secs(5) {
-                    panic!("a source that has closed holds up the next one");
-                }
-            }
             for client in [&mut here, &mut there] {
                 let line = client.line().await.unwrap();
                 if line == "3|B\n" {
@@ -214,7 +210,7 @@ fn a_slow_client_of_another_node_holds_the_source_up_for_a_bounded_time_and_lose
 {
     run(async {
         let (one, other) = two();
-        let settings = [("maze.slow_client_wait", "2s"), ("maze.client_queue_bytes_max", "512KiB")];
+        let settings = [("maze.slow_client_wait", "5s"), ("maze.client_queue_bytes_max", "512KiB")];
         let (one, other) = (one.start(&settings).await, other.start(&settings).await);
         let (mut here, mut there) = (Client::new(&one, 1).await, Client::new(&other, 2).await);
         let mut pausing = Client::new(&other, 3).await;

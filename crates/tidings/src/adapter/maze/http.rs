@@ -135,7 +135,7 @@ impl Adapter {
             ("slow_client_wait", status.slow_clients_cut - overflowed),
         ];
         // Only where the source can be another node's.
-        let queues = [("client_queue_bytes_max", overflowed)];
+        let queues = [("client_queues_bytes_max", overflowed)];
         let queues = if self.0.leases.is_shared() { &queues[..] } else { &[] };
         let bounds = [&bounds[..], queues].concat();
         let name = "tidings_maze_bounds_total";

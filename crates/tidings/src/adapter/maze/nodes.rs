@@ -9,14 +9,16 @@
 //! that the source has ended. A source is named by its connection, so that happens to it once, whoever
 //! says it and how often, and what a node that was only silent feeds afterwards is refused.
 //!
-//! A node with a slow client has the source held by way of the log. What is under way until the source's
-//! node hears of it must fit beside the client's share: as much again, which is why feeds are small.
+//! A node with a slow client has the source held by way of the log, and goes on counting how long that
+//! client has slowed it. Until the source's node has heard of it more comes, and a node that was behind
+//! gets much at once: that is taken as long as `client_queues_bytes_max` holds what waits for all
+//! clients. Beyond, whoever has more than its share of it is cut off at once and counted.
 
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use tidings_core::machine::Timestamp;
-use tidings_core::machine::maze::{Command, HOLD_MS, Maze};
+use tidings_core::machine::maze::{Command, HOLD_MS, Maze, SourceId};
 use tidings_node::clock::{Clock, System};
 use tidings_node::{Lease, Refused, Taken};
 use tokio::time::{sleep, timeout};
@@ -113,15 +115,30 @@ pub(super) async fn hold_back(shared: &Shared) -> Result<(), Refused> {
 /// Waits while any node holds the source.
 pub(super) async fn wait_for_holds(shared: &Shared) {
     loop {
-        let mut holds = std::pin::pin!(shared.outside.holds.notified());
-        holds.as_mut().enable();
+        let mut said = std::pin::pin!(shared.outside.said.notified());
+        said.as_mut().enable();
         let Some(until) = shared.machine.read(Maze::held_until) else { return };
         // Whatever the clocks say, no hold stands for longer.
         let left_ms = until.0.saturating_sub(System.now().0).min(HOLD_MS);
         if left_ms == 0 {
             return;
         }
-        drop(timeout(Duration::from_millis(left_ms), holds).await);
+        drop(timeout(Duration::from_millis(left_ms), said).await);
+    }
+}
+
+/// Waits until another node has said that this source has ended.
+pub(super) async fn given_up(shared: &Shared, source: SourceId) {
+    if !shared.leases.is_shared() {
+        return std::future::pending().await;
+    }
+    loop {
+        let mut said = std::pin::pin!(shared.outside.said.notified());
+        said.as_mut().enable();
+        if shared.machine.read(Maze::connected) != Some(source) {
+            return;
+        }
+        said.await;
     }
 }
 

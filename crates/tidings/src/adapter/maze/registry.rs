@@ -22,8 +22,6 @@ const SHARE_BYTES_MIN: usize = 4 << 10;
 /// Every client whose queue is full is waited for so long, even one that has stood still for long:
 /// maybe it was this process that did.
 const PATIENCE_MIN: Duration = Duration::from_millis(50);
-/// While the source is another node's, a client is given up when so many times its share waits for it.
-const SLACK: usize = 2;
 /// A queue that was larger than this for once gives its memory back.
 const QUEUE_BYTES_KEPT: usize = 64 << 10;
 
@@ -63,10 +61,14 @@ pub(super) struct Inner {
     fed: Fed,
     /// How many bytes all queues have grown by for each byte fed.
     growth: usize,
-    /// While the source is another node's: a queue with more than this presses ...
+    /// What waits for all clients.
+    waiting: usize,
+    /// While the source is another node's a queue with more than this presses; twice as much is a client's
+    /// share.
     press_over: usize,
-    /// ... and one with more than this is given up at once.
-    cut_over: usize,
+    /// What may wait for all clients while the source is another node's: the one who comes over it with
+    /// more than its share is cut off at once.
+    waiting_max: usize,
     /// A queue has pressed.
     pressed: bool,
     /// Clients that were cut off because their queue was over what may be in it at all.
@@ -147,6 +149,7 @@ impl Inner {
         client.queue.extend_from_slice(line);
         self.notifications += 1;
         self.fed.queued += line.len();
+        self.waiting += line.len();
         if !client.dirty {
             client.dirty = true;
             self.dirty.push(which);
@@ -161,10 +164,16 @@ impl Inner {
     fn press(&mut self, which: u32) {
         self.pressed = true;
         let Some(client) = self.clients.get_mut(which as usize) else { return };
-        if client.waiting() > self.cut_over && client.cut_off() {
+        let waiting = client.waiting();
+        let over = self.waiting > self.waiting_max && waiting / 2 > self.press_over;
+        if over && client.cut_off() {
             self.overflowed += 1;
+            self.waiting = self.waiting.saturating_sub(waiting);
             let user = client.user;
-            tracing::warn!(user, "the queue of a client is over its bound: it is cut off");
+            tracing::warn!(
+                user,
+                "the queues of all clients are full: one with more than its share is cut off"
+            );
         }
     }
 
@@ -263,8 +272,9 @@ impl Registry {
             notifications: 0,
             fed: Fed::default(),
             growth: 0,
+            waiting: 0,
             press_over: usize::MAX,
-            cut_over: usize::MAX,
+            waiting_max: usize::MAX,
             pressed: false,
             overflowed: 0,
         };
@@ -305,7 +315,9 @@ impl Registry {
     pub(super) fn remove(&self, which: u32, place: impl FnOnce(u64) -> Option<Place>) {
         let mut inner = self.lock();
         let Some(client) = inner.clients.get_mut(which as usize) else { return };
-        let Client { user, next, at, dirty, .. } = std::mem::take(client);
+        let client = std::mem::take(client);
+        inner.waiting = inner.waiting.saturating_sub(client.waiting());
+        let Client { user, next, at, dirty, .. } = client;
         if dirty {
             inner.dirty.retain(|other| *other != which);
         }
@@ -350,12 +362,14 @@ impl Registry {
     /// So much of what a writer took has been written.
     pub(super) fn written(&self, which: u32, bytes: usize) {
         let mut inner = self.lock();
-        let share = self.share(inner.all.len());
+        let share = self.share(inner.all.len()).min(inner.press_over);
         let Some(client) = inner.clients.get_mut(which as usize) else { return };
         let was_full = client.waiting() > share;
-        client.writing = client.writing.saturating_sub(bytes);
+        let bytes = bytes.min(client.writing);
+        client.writing -= bytes;
         client.moved = Some(Instant::now());
         let has_room = client.waiting() <= share;
+        inner.waiting = inner.waiting.saturating_sub(bytes);
         drop(inner);
         if was_full && has_room {
             self.room.notify_waiters();
@@ -368,12 +382,15 @@ impl Registry {
         share.min(self.bounds.queue_bytes_max)
     }
 
-    /// Before something is delivered: whether the source is another node's. Then a client may hold that up
-    /// only by way of the log, and until that has been heard of, as much again as its share comes.
+    /// Before something is delivered: whether the source is another node's. That is held only by way of the
+    /// log, and until it has heard of it more comes: so it is told when half a share waits, and what comes
+    /// is taken as long as there is room for all clients together.
     pub(super) fn watch_queues(&self, inner: &mut Inner, elsewhere: bool) {
-        let share = if elsewhere { self.share(inner.all.len()) } else { usize::MAX };
-        inner.press_over = share;
-        inner.cut_over = share.saturating_mul(SLACK);
+        (inner.press_over, inner.waiting_max) = (usize::MAX, usize::MAX);
+        if elsewhere {
+            inner.press_over = self.share(inner.all.len()) / 2;
+            inner.waiting_max = self.bounds.queues_bytes_max;
+        }
     }
 
     /// A source is about to feed: what others have fed does not count.
@@ -422,7 +439,7 @@ impl Registry {
     /// Whose queues are full, and how long the most impatient of them may be waited for.
     fn full(&self) -> (Vec<u32>, Duration) {
         let inner = self.lock();
-        let share = self.share(inner.all.len());
+        let share = self.share(inner.all.len()).min(inner.press_over);
         let (mut full, mut patience) = (Vec::new(), self.bounds.slow_wait);
         for which in &inner.all {
             let Some(client) = inner.clients.get(*which as usize) else { continue };
@@ -440,9 +457,11 @@ impl Registry {
         for which in full {
             let Some(client) = inner.clients.get_mut(*which as usize) else { continue };
             client.slowed += time;
+            let waiting = client.waiting();
             if client.patience(self.bounds.slow_wait).is_zero() && client.cut_off() {
                 self.cut_off.fetch_add(1, Ordering::Relaxed);
                 let user = client.user;
+                inner.waiting = inner.waiting.saturating_sub(waiting);
                 tracing::warn!(user, "a client held up the source for too long: it is cut off");
             }
         }

@@ -27,6 +27,9 @@ const READ_AHEAD: usize = 4;
 /// what it cannot send.
 const HOLD_UP: Duration = Duration::from_millis(50);
 
+/// Why a source is closed that another node has given up.
+const TAKEN_FOR_GONE: &str = "another node took it for gone";
+
 /// The source that is connected.
 struct Current {
     /// Owned by the task, so that it is closed as soon as that ends.
@@ -187,12 +190,15 @@ impl Source {
                 biased;
                 Some(fed) = async { Some(feeding.as_mut()?.wait(&self.shared).await) } => {
                     if !fed? {
-                        return Ok("another node took it for gone");
+                        return Ok(TAKEN_FOR_GONE);
                     }
                     self.let_go(feeding.take()).await?;
                     bytes_max = self.shared.registry.feed_bytes(feed_bytes_max);
                     // Those for whom something has come get their turn.
                     tokio::task::yield_now().await;
+                }
+                () = nodes::given_up(&self.shared, self.id) => {
+                    return Ok(TAKEN_FOR_GONE);
                 }
                 () = async { drop(stop.wait_for(|stop| *stop).await) }, if ended.is_none() => {
                     ended = Some("stopping");

@@ -29,8 +29,8 @@ pub(crate) struct Outside {
     pub(super) elsewhere: Arc<AtomicBool>,
     /// Told when a client of this node is slow and the source is another node's.
     pub(super) pressed: Arc<Notify>,
-    /// Told when a node holds the source, or no longer does.
-    pub(super) holds: Arc<Notify>,
+    /// Told when a node holds the source or no longer does, and when one has given it up.
+    pub(super) said: Arc<Notify>,
 }
 
 impl Outlet {
@@ -41,7 +41,7 @@ impl Outlet {
                 more: Arc::default(),
                 elsewhere: Arc::default(),
                 pressed: Arc::default(),
-                holds: Arc::default(),
+                said: Arc::default(),
             },
             gap_complaint: Complaint::new("numbers never came and are skipped"),
             line_complaint: Complaint::new("lines of the source are malformed and skipped"),
@@ -86,10 +86,13 @@ impl Tap<Maze> for Outlet {
     fn apply(&mut self, machine: &mut Maze, at: Timestamp, command: Command, when: When) -> Reply {
         match when {
             When::Now => {
-                let about_holds = matches!(command, Command::Hold { .. } | Command::Resume { .. });
+                let said = matches!(
+                    command,
+                    Command::Hold { .. } | Command::Resume { .. } | Command::Abandon { .. }
+                );
                 let reply = self.deliver(machine, |machine, to| machine.apply_to(at, command, to));
-                if about_holds {
-                    self.outside.holds.notify_waiters();
+                if said {
+                    self.outside.said.notify_waiters();
                 }
                 reply
             }

@@ -143,3 +143,46 @@ async fn a_client_that_goes_on_reading_is_not_cut_off_for_having_stood_still() {
     tokio::join!(reading, registry.wait_for_room());
     assert_eq!(registry.cut_off.load(Ordering::Relaxed), 0);
 }
+
+/// Says that the source is another node's, and delivers to everybody.
+fn deliver_from_elsewhere(registry: &Registry, bytes: usize) -> bool {
+    let mut inner = registry.lock();
+    registry.watch_queues(&mut inner, true);
+    inner.deliver(&vec![b'x'; bytes], To::Everybody);
+    inner.take_pressed()
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_source_elsewhere_is_told_at_half_a_share_and_room_is_waited_for_below_that() {
+    let registry = registry();
+    let which = registry.add(1, None, Arc::default());
+    assert!(!deliver_from_elsewhere(&registry, 1 << 19));
+    assert!(registry.wait_a_while(Duration::MAX).await, "there is room");
+    assert!(deliver_from_elsewhere(&registry, 1));
+    assert!(!registry.wait_a_while(Duration::from_secs(2)).await);
+    assert_eq!(registry.lock().waiting, (1 << 19) + 1);
+    assert_eq!(sent(&registry, which).len(), (1 << 19) + 1);
+    assert!(registry.wait_a_while(Duration::MAX).await);
+    let inner = registry.lock();
+    assert_eq!((inner.waiting, inner.overflowed), (0, 0));
+}
+
+#[tokio::test]
+async fn what_comes_from_elsewhere_is_taken_while_there_is_room_for_all_and_then_the_fullest_go() {
+    let slow_wait = Duration::from_secs(5);
+    let bounds = Bounds { queue_bytes_max: 1 << 10, queues_bytes_max: 8 << 10, slow_wait };
+    let registry = Registry::new(bounds);
+    let links = [Arc::<Link>::default(), Arc::default()];
+    let stopped = registry.add(1, None, Arc::clone(&links[0]));
+    deliver_from_elsewhere(&registry, 7 << 10);
+    registry.add(2, None, Arc::clone(&links[1]));
+    assert_eq!(registry.lock().overflowed, 0, "more than its share, but there is room");
+    deliver_from_elsewhere(&registry, 1 << 10);
+    deliver_from_elsewhere(&registry, 1);
+    links[0].cut.notified().await;
+    let inner = registry.lock();
+    assert_eq!((inner.overflowed, inner.waiting), (1, (1 << 10) + 1), "the other one stays");
+    drop(inner);
+    registry.remove(stopped, |_| None);
+    assert_eq!(registry.lock().waiting, (1 << 10) + 1);
+}
