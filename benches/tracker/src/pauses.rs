@@ -6,6 +6,9 @@ use std::time::{Duration, Instant};
 
 use crate::designs::*;
 
+/// Adds so many things to a design of a capacity: the longest add, and how many were too long.
+type Run = fn(usize, u64) -> (Duration, u32);
+
 /// The longest step of so many, and how many took more than 200 microseconds.
 fn longest(steps: u64, mut step: impl FnMut(u64)) -> (Duration, u32) {
     let (mut longest, mut over) = (Duration::ZERO, 0);
@@ -36,7 +39,7 @@ pub fn measure(quick: bool) -> String {
     let (capacity, steps, runs) = if quick { (1_000, 50_000, 1) } else { (1 << 20, 10_000_000, 5) };
     let mut table =
         String::from("| design | longest add, µs | adds over 200 µs |\n| --- | --- | --- |\n");
-    let designs: [(&str, fn(usize, u64) -> (Duration, u32)); 9] = [
+    let designs: [(&str, Run); 9] = [
         ("(a loop that adds nothing)", |_, steps| {
             longest(steps, |n| {
                 black_box(Id::nth(n));
