@@ -11,10 +11,12 @@
 //! all is posted, the drill waits until leases have run out and takes what is left: then every message
 //! that was acknowledged with 201 must have been handed out, or may have expired.
 //!
-//! The server may be killed and started again meanwhile. A call whose connection breaks may have
+//! The server may be killed and started again meanwhile, or one of several may be, or be paused, or
+//! answer 5xx: then the connection goes on with the next. A call whose connection breaks may have
 //! been done: a post with a key is sent again until there is an answer, one without may be there or
-//! not, and a take may have taken what was there for that user. [`Options::crashes`] says that this is
-//! expected.
+//! not, and a take may have taken what was there for that user (what was taken with a lease comes back).
+//! The same holds of one that is not answered in time, for longer: [`Options::late_seconds`].
+//! [`Options::crashes`] says that all this is expected.
 
 mod answer;
 mod board;

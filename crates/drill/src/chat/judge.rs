@@ -6,6 +6,24 @@
 //! knows, between its beginning and its end; the judge accuses only where no choice of instants would
 //! be right. So a call that overlaps another may come before or after it.
 //!
+//! Takes are held to be linearizable, one inbox at a time, whichever of several servers they go to, as
+//! far as that can be said of each pair of calls:
+//!
+//! - A message is handed out for good at most once, and to nobody else while it is lent.
+//! - It is never handed out before its post has begun, after its post was refused, after it was
+//!   acknowledged, or after it had expired.
+//! - A take shows every message that was acknowledged before the take began, and that no other call
+//!   can have had then; and every message that was acknowledged before the post of another began that
+//!   this take shows. With a limit, it leaves out only what is newer than what it shows. So of two takes
+//!   of which one ended before the other began, the later one never shows what the earlier one must have
+//!   shown: that is a message missed, or lost if nobody ever has it.
+//! - Within an answer, the oldest message comes first.
+//!
+//! It does not search for one order of all calls: a history that is wrong only as three or more calls
+//! taken together, each pair of which is right, passes. A call without an answer excuses, for as long as
+//! it may still have an effect, that its user lacks messages; that a message is handed out twice, it
+//! never excuses.
+//!
 //! ```
 //! use std::time::Duration;
 //!

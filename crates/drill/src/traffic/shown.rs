@@ -12,6 +12,9 @@ const SAME: [&str; 5] = ["communications", "unresolved", "children", "parents", 
 
 /// What a server shows, if it shows anything in time.
 async fn ask(at: usize, cluster: &Arc<Cluster>) -> Option<Value> {
+    if cluster.len() == 0 {
+        return None;
+    }
     let mut client = Client::at(at, cluster).strong();
     let answer = client.get("/traffic?rows=100000");
     let answer = tokio::time::timeout(cluster.answer_within(), answer).await.ok()?;

@@ -9,7 +9,9 @@ use tidings_drill::{Progress, Target, chat, rockets, tracker};
 use tidings_log::faulty::{Call, Fault, Faulty};
 use tidings_log::{Memory, Origin};
 
-use super::support::{Answer, Client, FALCON, faster, launch, over, with_defaults, with_two};
+use super::support::{
+    Answer, Client, FALCON, faster, launch, over, with_defaults, with_two, with_two_deaf,
+};
 
 const STRONG: &str = "Tidings-Consistency: strong\r\n";
 
@@ -71,11 +73,19 @@ fn the_header_is_described_once_and_named_by_everything_that_can_be_read() {
 
 #[test]
 fn what_one_node_has_acknowledged_a_strong_answer_of_another_shows() {
-    with_two(async |one, two| {
+    with_two_deaf(async |one, two| {
         let path = format!("/rockets/{FALCON}");
         for number in 1..=100 {
             let (writer, reader) = if number % 2 == 0 { (&one, &two) } else { (&two, &one) };
             assert_eq!(writer.post(&faster(FALCON, number, 1)).await.outcome(), "applied");
+            let shown = writer.get(&path).await.json();
+            assert_eq!(shown["sequence"]["last"], number, "its own it shows at once");
+            let behind = reader.get(&path).await;
+            assert!(
+                number == 1 && behind.status == 404 || {
+                    behind.json()["sequence"]["last"] == number - 1
+                }
+            );
             let rocket = strong(reader, &path).await.json();
             assert_eq!(rocket["sequence"]["last"], number, "{rocket}");
         }
@@ -84,11 +94,12 @@ fn what_one_node_has_acknowledged_a_strong_answer_of_another_shows() {
 
 #[test]
 fn a_take_at_one_node_gets_what_another_has_acknowledged() {
-    with_two(async |one, two| {
+    with_two_deaf(async |one, two| {
         for number in 0..100 {
             let text = number.to_string();
             post_chat(&one, "ada", &text).await;
-            let taken = two.get("/chat/ada").await.json();
+            let path = if number == 0 { "/chat/ada?wait=1" } else { "/chat/ada" };
+            let taken = two.get(path).await.json();
             assert_eq!(taken[0]["text"], text, "{taken}");
             assert_eq!(one.get("/chat/ada").await.json(), json!([]));
         }

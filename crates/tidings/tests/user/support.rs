@@ -6,7 +6,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use tidings::config::Settings;
 use tidings::server::Server;
-use tidings_log::{Log, Memory, Origin};
+use tidings_log::{AppendError, Batch, Bounds, Error, Log, Memory, Origin, Position, Snapshot};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
@@ -46,6 +46,58 @@ pub(crate) fn with_two<F: Future<Output = ()>>(test: impl FnOnce(Client, Client)
         let [one, two] = <[Client; 2]>::try_from(clients).unwrap();
         test(one, two).await;
     });
+}
+
+/// The same, where neither hears of what the other appends until it appends or asks for a barrier.
+pub(crate) fn with_two_deaf<F: Future<Output = ()>>(test: impl FnOnce(Client, Client) -> F) {
+    let log = Memory::new(Origin(1));
+    let other = log.join(Origin(2));
+    over(vec![Box::new(Deaf(log)), Box::new(Deaf(other))], async |clients| {
+        let [one, two] = <[Client; 2]>::try_from(clients).unwrap();
+        test(one, two).await;
+    });
+}
+
+/// A log that tells nobody of news.
+struct Deaf(Memory);
+
+impl Log for Deaf {
+    fn origin(&self) -> Origin {
+        self.0.origin()
+    }
+    fn bounds(&mut self) -> Result<Bounds, Error> {
+        self.0.bounds()
+    }
+    fn last_number(&self) -> u64 {
+        self.0.last_number()
+    }
+    fn append(&mut self, number: u64, body: &[u8]) -> Result<Position, AppendError> {
+        self.0.append(number, body)
+    }
+    fn read(&mut self, from: Position, bytes_max: usize) -> Result<Vec<Batch>, Error> {
+        self.0.read(from, bytes_max)
+    }
+    fn write_snapshot(
+        &mut self,
+        position: Position,
+        chunk: u32,
+        body: &[u8],
+        last: bool,
+    ) -> Result<(), Error> {
+        self.0.write_snapshot(position, chunk, body, last)
+    }
+    fn read_snapshot(&mut self) -> Result<Option<Snapshot>, Error> {
+        self.0.read_snapshot()
+    }
+    fn truncate(&mut self, before: Position) -> Result<u64, Error> {
+        self.0.truncate(before)
+    }
+    fn check(&mut self) -> Result<(), Error> {
+        self.0.check()
+    }
+    fn is_shared(&self) -> bool {
+        self.0.is_shared()
+    }
 }
 
 /// Runs a test against a server over each of these logs.

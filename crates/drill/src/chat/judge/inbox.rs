@@ -100,7 +100,9 @@ impl Inbox {
         clock: Duration,
     ) {
         let Pending { taken, numbers, newest } = pending;
-        let looked_until = taken.looked_until(clock);
+        // What shows a message has looked when its post had begun.
+        let shown_from = newest.map_or(Duration::ZERO, |(begin, _)| begin);
+        let looked_until = taken.looked_until(clock).max(shown_from);
         for &(begin, number) in &self.live {
             let too_new = taken.is_full() && newest.is_none_or(|(newest, _)| begin >= newest);
             if begin > looked_until || too_new {

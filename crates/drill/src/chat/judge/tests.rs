@@ -153,6 +153,36 @@ fn a_message_handed_out_twice_is_shown_with_three_calls() {
 }
 
 #[test]
+fn a_take_that_shows_a_message_shows_all_that_were_acknowledged_before_its_post() {
+    // The first was acknowledged while the take was under way, but before the second was posted.
+    let history = history().post(0, 20, 1).take(10, 50, take(0), &[2]);
+    let missed = history.clone().post(30, 40, 2).take(60, 70, take(0), &[1]);
+    missed.breaks(Rule::Missed, 3);
+    // Posts that overlap may come in either order.
+    let fates = history.post(15, 40, 2).take(60, 70, take(0), &[1]).is_right();
+    assert_eq!(fates, Fates { handed_out: 2, ..Fates::default() });
+}
+
+#[test]
+fn a_take_after_a_take_shows_nothing_that_the_first_must_have_shown() {
+    let history = history().post(0, 10, 1).take(20, 30, take(0), &[]);
+    history.clone().take(40, 50, take(0), &[1]).breaks(Rule::Missed, 3);
+    // Takes that overlap may come in either order.
+    history.take(25, 50, take(0), &[1]).is_right();
+}
+
+#[test]
+fn a_call_that_is_late_may_have_an_effect_for_longer_than_one_whose_connection_broke() {
+    let history = |answer: Answer<Vec<Handed>>| {
+        let taking = history().call(0, 10, Call::Take(take(0), answer));
+        taking.post(500, 510, 1).take(520, 530, take(0), &[]).take(3_000, 3_010, take(0), &[])
+    };
+    history(Answer::Missing).breaks(Rule::Lost, 2);
+    let fates = history(Answer::Late).is_right();
+    assert_eq!(fates, Fates { doubtful: 1, ..Fates::default() });
+}
+
+#[test]
 fn a_message_twice_in_one_answer_is_handed_out_twice() {
     history().post(0, 10, 1).take(20, 30, take(0), &[1, 1]).breaks(Rule::HandedTwice, 3);
 }
