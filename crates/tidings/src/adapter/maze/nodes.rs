@@ -145,7 +145,7 @@ pub(super) async fn given_up(shared: &Shared, source: SourceId) {
 impl Shared {
     /// The source is this node's, or no longer is.
     pub(super) fn set_here(&self, here: bool) {
-        if here {
+        if here && self.leases.is_shared() {
             self.registry.begin_feeding();
         }
         self.source_connected.store(here, Ordering::Relaxed);
