@@ -114,7 +114,7 @@ pub(super) async fn hold_back(shared: &Shared) -> Result<(), Refused> {
 
 /// Waits while any node holds the source.
 pub(super) async fn wait_for_holds(shared: &Shared) {
-    loop {
+    while shared.leases.is_shared() {
         let mut said = std::pin::pin!(shared.outside.said.notified());
         said.as_mut().enable();
         let Some(until) = shared.machine.read(Maze::held_until) else { return };
@@ -145,7 +145,7 @@ pub(super) async fn given_up(shared: &Shared, source: SourceId) {
 impl Shared {
     /// The source is this node's, or no longer is.
     pub(super) fn set_here(&self, here: bool) {
-        if here {
+        if here && self.leases.is_shared() {
             self.registry.begin_feeding();
         }
         self.source_connected.store(here, Ordering::Relaxed);
