@@ -146,10 +146,14 @@ async fn gossip(options: &Options) -> Result<Outcome, Error> {
         running.spawn(peer.run(addresses.clone(), phases.clone(), progress.clone()));
     }
     drop((progress, phases));
-    // Nobody publishes before all are connected, and nobody leaves before all have everything.
+    // Nobody publishes before all are connected, and nobody leaves before all have everything,
+    // and every copy of it.
     if all(options.peers, &mut progresses, until, Progress::Connected).await {
         phase.send_replace(Phase::Publish);
-        all(options.peers, &mut progresses, until, Progress::Complete).await;
+        if all(options.peers, &mut progresses, until, Progress::Complete).await {
+            phase.send_replace(Phase::Part);
+            all(options.peers, &mut progresses, until, Progress::Parted).await;
+        }
     }
     let took = started.elapsed();
     phase.send_replace(Phase::End);

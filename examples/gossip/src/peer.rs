@@ -28,6 +28,8 @@ const NUMBER_BYTES: usize = 4;
 pub enum Phase {
     Connect,
     Publish,
+    /// To say farewell: a message without content, which nobody hands on.
+    Part,
     End,
 }
 
@@ -38,6 +40,8 @@ pub enum Progress {
     Connected,
     /// It has all messages of all peers.
     Complete,
+    /// All neighbours have said farewell: what they handed on came before that, so no copy is missing.
+    Parted,
 }
 
 /// What a peer has seen in the end.
@@ -65,6 +69,8 @@ pub struct Peer {
     /// How many different messages of each peer have come.
     come: Vec<u32>,
     neighbours: BTreeSet<PeerId>,
+    /// Which of them have said farewell.
+    parted: BTreeSet<PeerId>,
     /// What its messages say, besides their number.
     random: Random,
     messages: u32,
@@ -120,6 +126,7 @@ impl Peer {
             relays: Relays::new(remember, told_apart),
             come: vec![0; net.len()],
             neighbours: BTreeSet::new(),
+            parted: BTreeSet::new(),
             random,
             messages: options.messages,
         })
@@ -146,7 +153,7 @@ impl Peer {
         for to in self.net.dialled_by(self.number) {
             self.swarm.dial(addresses.get(to as usize).ok_or("no such peer")?.clone())?;
         }
-        let (mut connected, mut complete) = (false, false);
+        let (mut connected, mut complete, mut parting, mut parted) = (false, false, false, false);
         loop {
             tokio::select! {
                 event = self.swarm.select_next_some() => self.hear(event),
@@ -166,6 +173,16 @@ impl Peer {
                     if !complete && self.come.iter().all(|come| *come == self.messages) {
                         complete = true;
                         progress.send(Progress::Complete).await?;
+                    }
+                }
+                Phase::Part => {
+                    if !parting {
+                        parting = true;
+                        self.swarm.behaviour_mut().publish(self.topic.clone(), Vec::new())?;
+                    }
+                    if !parted && self.parted.is_superset(&self.neighbours) {
+                        parted = true;
+                        progress.send(Progress::Parted).await?;
                     }
                 }
                 Phase::End => return Ok(self.seen()),
@@ -205,6 +222,10 @@ impl Peer {
         id: &MessageId,
         message: &gossipsub::Message,
     ) -> Option<MessageAcceptance> {
+        if message.data.is_empty() {
+            self.parted.insert(from);
+            return Some(MessageAcceptance::Ignore);
+        }
         let source = message.source.and_then(|source| self.net.number(&source));
         let (Some(source), Some(from)) = (source, self.net.number(&from)) else {
             return Some(MessageAcceptance::Reject);
