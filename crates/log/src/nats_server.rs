@@ -3,7 +3,7 @@
 //! the log; behind the feature `nats-server`.
 
 use std::fs::{self, File};
-use std::io::{self, BufRead as _, BufReader};
+use std::io::{self, BufRead as _, BufReader, Write as _};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
@@ -23,6 +23,10 @@ pub const BINARY_VARIABLE: &str = "TIDINGS_NATS_SERVER";
 const UP_WITHIN: Duration = Duration::from_secs(15);
 /// How often it is looked whether it does.
 const LOOK_EVERY: Duration = Duration::from_millis(20);
+/// How long a question to a server may take.
+const ANSWER_WITHIN: Duration = Duration::from_secs(5);
+/// How long a stream may take to heal.
+const WHOLE_WITHIN: Duration = Duration::from_secs(60);
 /// How much of a server's log is shown when it does not start.
 const LOG_LINES_SHOWN: usize = 5;
 
@@ -137,6 +141,36 @@ impl Server {
         format!("nats://{}", self.address)
     }
 
+    /// The same as an address.
+    pub const fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Asks for what is known of a stream, as JSON.
+    fn stream_info(&self, stream: &str) -> io::Result<String> {
+        let connection = TcpStream::connect(self.address)?;
+        connection.set_read_timeout(Some(ANSWER_WITHIN))?;
+        let mut reader = BufReader::new(&connection);
+        let ask = format!(
+            "CONNECT {{\"verbose\":false}}\r\nSUB answer 1\r\nPUB $JS.API.STREAM.INFO.{stream} answer 0\r\n\r\n"
+        );
+        (&connection).write_all(ask.as_bytes())?;
+        let mut line = String::new();
+        loop {
+            line.clear();
+            if reader.read_line(&mut line)? == 0 {
+                return Err(io::Error::other("the server has closed the connection"));
+            }
+            if line.starts_with("PING") {
+                (&connection).write_all(b"PONG\r\n")?;
+            } else if line.starts_with("MSG") {
+                line.clear();
+                reader.read_line(&mut line)?;
+                return Ok(line);
+            }
+        }
+    }
+
     /// What it is called among its kind: `s1`, `s2`, ...
     pub fn name(&self) -> String {
         let name = self.folder.file_name().unwrap_or_default();
@@ -231,6 +265,65 @@ impl Servers {
             servers.push(Server::start(binary, at, &name, *address, &cluster, sync)?);
         }
         Ok(Self { servers })
+    }
+
+    /// Asks those that are running for what is known of a stream.
+    fn stream_info(&self, stream: &str) -> io::Result<String> {
+        let running = self.servers.iter().filter(|server| server.child.is_some());
+        let mut failed = io::Error::other("no server is running");
+        for server in running {
+            match server.stream_info(stream) {
+                Ok(info) => return Ok(info),
+                Err(why) => failed = why,
+            }
+        }
+        Err(failed)
+    }
+
+    /// Which server leads a stream.
+    ///
+    /// # Errors
+    /// When none answers, or none leads it.
+    pub fn leader(&self, stream: &str) -> io::Result<usize> {
+        let info = self.stream_info(stream)?;
+        let leader = info.split("\"leader\":\"").nth(1).and_then(|rest| rest.split('"').next());
+        let leads = |server: &Server| Some(server.name().as_str()) == leader;
+        self.servers
+            .iter()
+            .position(leads)
+            .ok_or_else(|| io::Error::other(format!("the stream {stream} has no leader: {info}")))
+    }
+
+    /// The oldest position of a stream.
+    ///
+    /// # Errors
+    /// When no server answers with it.
+    pub fn first(&self, stream: &str) -> io::Result<u64> {
+        let info = self.stream_info(stream)?;
+        let first = info.split("\"first_seq\":").nth(1).and_then(|rest| rest.split(',').next());
+        let first = first.and_then(|first| first.parse().ok());
+        first.ok_or_else(|| {
+            io::Error::other(format!("the stream {stream} has no beginning: {info}"))
+        })
+    }
+
+    /// Waits until a stream has a leader and its replicas are as far as that.
+    ///
+    /// # Errors
+    /// When that takes more than a minute.
+    pub fn until_whole(&self, stream: &str) -> io::Result<()> {
+        let until = Instant::now() + WHOLE_WITHIN;
+        loop {
+            let info = self.stream_info(stream).unwrap_or_default();
+            let current = info.matches("\"current\":true").count();
+            if info.contains("\"leader\":\"s") && current + 1 == self.servers.len() {
+                return Ok(());
+            }
+            if Instant::now() > until {
+                return Err(io::Error::other(format!("the stream {stream} does not heal: {info}")));
+            }
+            std::thread::sleep(10 * LOOK_EVERY);
+        }
     }
 
     /// Where clients connect, one for each server.

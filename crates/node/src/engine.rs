@@ -125,6 +125,8 @@ pub(crate) struct Engine {
     number: u64,
     /// The batch being made; kept for its memory.
     buffer: Vec<u8>,
+    /// Read already, and behind what is applied: a log that reads ahead need not go back for them.
+    read_ahead: Vec<Batch>,
     /// How many bytes have been appended since the last snapshot was taken.
     since_snapshot_bytes: u64,
     /// The snapshot being written: the position it covers, its bytes, the next chunk.
@@ -166,6 +168,7 @@ impl Engine {
             applied: Applied::default(),
             number,
             buffer: Vec::new(),
+            read_ahead: Vec::new(),
             since_snapshot_bytes: 0,
             writing: None,
             covered: 0,
@@ -236,6 +239,9 @@ impl Engine {
     /// The next batches of the log. Asks until they come.
     fn read(&mut self) -> Result<Vec<Batch>, Fatal> {
         let from = Position(self.applied.position).next();
+        if self.read_ahead.first().is_some_and(|batch| batch.position == from) {
+            return Ok(std::mem::take(&mut self.read_ahead));
+        }
         let (begun, mut told) = (Instant::now(), false);
         loop {
             match self.log.read(from, READ_BYTES) {
@@ -281,9 +287,11 @@ impl Engine {
             if from == position {
                 return Ok(position);
             }
-            for batch in self.read()? {
+            let mut batches = self.read()?.into_iter();
+            while let Some(batch) = batches.next() {
                 let same = batch.origin == self.log.origin() && batch.number == self.number;
                 if same || batch.position >= position {
+                    self.read_ahead = batches.collect();
                     self.tell_watchers();
                     return Ok(batch.position);
                 }

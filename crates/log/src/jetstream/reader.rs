@@ -2,11 +2,12 @@
 //! gap, and is opened anew whenever it may have fallen silent.
 
 use std::collections::VecDeque;
+use std::fmt;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use async_nats::jetstream::consumer::DeliverPolicy;
-use async_nats::jetstream::consumer::pull::OrderedConfig;
+use async_nats::jetstream::consumer::pull::{Ordered, OrderedConfig};
 use async_nats::jetstream::stream::State;
 use bytes::Bytes;
 use futures_util::StreamExt as _;
@@ -185,6 +186,7 @@ impl Reader {
             }
             if let Err(why) = stopped {
                 tries += 1;
+                tracing::warn!(position = from.0, tries, why = %why, "the stream is read anew");
                 if let Failed::Batch(why) = why
                     && tries >= TRIES_MAX
                 {
@@ -203,7 +205,22 @@ impl Reader {
             ..OrderedConfig::default()
         };
         let consumer = link.stream.create_consumer(config).await?;
+        let name = consumer.cached_info().name.clone();
         let mut messages = consumer.messages().await?;
+        let taken = self.take_all(link, &mut messages, short).await;
+        // The servers would keep it for another half minute; nobody waits for them to let go.
+        let stream = link.stream.clone();
+        drop(tokio::spawn(async move { stream.delete_consumer(&name).await }));
+        taken
+    }
+
+    /// Takes what a consumer gives. Returns when another one is to be opened.
+    async fn take_all(
+        &self,
+        link: &Link,
+        messages: &mut Ordered,
+        short: &mut u32,
+    ) -> Result<(), Failed> {
         loop {
             let next = tokio::select! {
                 next = tokio::time::timeout(SILENT_AFTER, messages.next()) => next,
@@ -216,14 +233,20 @@ impl Reader {
                 Err(_silence) => {
                     let state = link.stream.get_info().await?.state;
                     if self.look(&state, short) {
+                        let (position, last) = (self.lock().end.0, state.last_sequence);
+                        tracing::warn!(position, last, "the consumer has fallen silent");
                         return Ok(());
                     }
                 }
                 Ok(None) => return Ok(()),
                 Ok(Some(message)) => {
                     let message = message?;
-                    let position =
-                        Position(message.info().map_err(Failed::server)?.stream_sequence);
+                    let position = Position(
+                        message
+                            .info()
+                            .map_err(|why| Failed::Server(why.to_string()))?
+                            .stream_sequence,
+                    );
                     let message = message.message;
                     let body = message.payload;
                     self.take(link, position, &message.subject, message.headers.as_ref(), body)
@@ -403,21 +426,23 @@ impl Ahead {
 }
 
 /// Why a consumer is to be opened again.
+#[derive(Debug)]
 enum Failed {
     /// The servers did not answer as they should.
-    Server,
+    Server(String),
     /// The batch that is next cannot be had, or is not one.
     Batch(String),
 }
 
-impl Failed {
-    fn server<E>(_why: E) -> Self {
-        Self::Server
+impl fmt::Display for Failed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (Self::Server(why) | Self::Batch(why)) = self;
+        f.write_str(why)
     }
 }
 
 impl<E: std::error::Error> From<E> for Failed {
-    fn from(_why: E) -> Self {
-        Self::Server
+    fn from(why: E) -> Self {
+        Self::Server(chain(&why))
     }
 }

@@ -1,0 +1,157 @@
+//! What dies, stops or is cut off while everything is drilled.
+
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+
+use tidings::cluster::{Cluster, Node};
+
+use crate::proxy::Proxy;
+use crate::world::World;
+
+/// Drills that ride out what happens to a part of the cluster.
+const DRILLS: [&str; 3] = [
+    "rockets --messages 5000 --senders 8",
+    "chat --messages 4000 --crashes --keyed 1.0",
+    "tracker --messages 2000 --steps 200 --crashes",
+];
+
+fn seconds(seconds: u64) -> Duration {
+    Duration::from_secs(seconds)
+}
+
+/// A node dies and comes back.
+fn bounce(cluster: &mut Cluster, node: usize) {
+    sleep(seconds(2));
+    cluster.nodes[node].kill();
+    sleep(seconds(3));
+    cluster.nodes[node].start().unwrap();
+    cluster.nodes[node].until_ready().unwrap();
+}
+
+#[test]
+fn nodes_are_killed_in_turn() {
+    let Some(mut world) = World::start(&["--snapshot-log-bytes", "256KiB"]) else { return };
+    world.drilled(&DRILLS, |cluster| {
+        for node in [0, 1, 2] {
+            bounce(cluster, node);
+        }
+    });
+    world.agrees();
+}
+
+#[test]
+fn the_stream_s_leader_is_killed() {
+    let Some(mut world) = World::start(&[]) else { return };
+    world.drilled(&DRILLS, |cluster| {
+        sleep(seconds(2));
+        let leader = cluster.servers.leader("tidings").unwrap();
+        cluster.servers.servers[leader].kill();
+        sleep(seconds(12));
+        cluster.servers.servers[leader].start_again().unwrap();
+        sleep(seconds(3));
+    });
+    world.agrees();
+}
+
+#[test]
+fn servers_are_killed_and_started_again_ten_times() {
+    let Some(mut world) = World::start(&[]) else { return };
+    world.drilled(&DRILLS[..2], |cluster| {
+        for round in 0..10 {
+            let server = &mut cluster.servers.servers[round * 2 % 3];
+            server.kill();
+            sleep(Duration::from_millis(1500));
+            server.start_again().unwrap();
+            // A second one may go when this one is back: two of three hold what is acknowledged.
+            cluster.servers.until_whole("tidings").unwrap();
+        }
+    });
+    world.agrees();
+}
+
+#[test]
+fn a_node_is_paused_for_a_quarter_of_a_minute() {
+    let Some(mut world) = World::start(&[]) else { return };
+    world.drilled(&DRILLS, |cluster| {
+        sleep(seconds(2));
+        cluster.nodes[0].pause();
+        sleep(seconds(15));
+        cluster.nodes[0].resume();
+        sleep(seconds(2));
+    });
+    world.agrees();
+}
+
+#[test]
+fn a_node_is_cut_off_from_the_servers_and_comes_back() {
+    let Some(mut world) = World::start(&[]) else { return };
+    let proxies: Vec<Proxy> =
+        world.cluster.servers.servers.iter().map(|server| Proxy::start(server.address())).collect();
+    let urls: Vec<String> = proxies.iter().map(Proxy::url).collect();
+    let mut node = Node::place(&world.plan, 4, &urls).unwrap();
+    node.start().unwrap();
+    node.until_ready().unwrap();
+    // It takes the place of one that is gone for good.
+    world.cluster.nodes[0].stop();
+    world.cluster.nodes[0] = node;
+    world.drilled(&DRILLS, |cluster| {
+        sleep(seconds(2));
+        proxies.iter().for_each(Proxy::cut);
+        sleep(seconds(12));
+        let (status, why) = cluster.nodes[0].get("/readyz").unwrap();
+        assert_eq!(status, 503, "it says that it cannot take anything: {why}");
+        proxies.iter().for_each(Proxy::mend);
+        sleep(seconds(5));
+    });
+    world.agrees();
+}
+
+/// The node that holds the connection upstream dies; then the server that leads the stream too.
+#[test]
+fn the_upstream_of_the_traffic_is_taken_over() {
+    let Some(mut world) = World::start(&[]) else { return };
+    let drill = ["traffic --rate 500 --communications 12000 --array 5 --updates 30 --crashes"];
+    world.drilled(&drill, |cluster| {
+        let here = |cluster: &Cluster| {
+            let here = |node: &Node| {
+                node.get("/traffic").is_some_and(|(_, body)| body.contains("\"upstream\":\"here\""))
+            };
+            cluster.nodes.iter().position(here)
+        };
+        let taken = |cluster: &Cluster, within: Duration| {
+            let begun = Instant::now();
+            loop {
+                if let Some(node) = here(cluster) {
+                    println!("the upstream is on a node after {:?}", begun.elapsed());
+                    assert!(begun.elapsed() < within, "a takeover took {:?}", begun.elapsed());
+                    return node;
+                }
+                assert!(begun.elapsed() < 2 * within, "nobody takes the upstream over");
+                sleep(Duration::from_millis(100));
+            }
+        };
+        let first = taken(cluster, seconds(30));
+        sleep(seconds(3));
+        cluster.nodes[first].kill();
+        let second = taken(cluster, seconds(10));
+        cluster.nodes[first].start().unwrap();
+        cluster.nodes[first].until_ready().unwrap();
+        sleep(seconds(3));
+        let leader = cluster.servers.leader("tidings").unwrap();
+        cluster.nodes[second].kill();
+        cluster.servers.servers[leader].kill();
+        taken(cluster, seconds(15));
+        cluster.servers.servers[leader].start_again().unwrap();
+        cluster.nodes[second].start().unwrap();
+        cluster.nodes[second].until_ready().unwrap();
+    });
+    world.agrees();
+}
+
+#[test]
+fn a_node_with_clients_of_the_maze_is_killed() {
+    let Some(mut world) = World::start(&[]) else { return };
+    // The source is on the last node.
+    world.drilled(&["maze --events 1000000 --cuts-allowed"], |cluster| bounce(cluster, 0));
+    world.agrees();
+}

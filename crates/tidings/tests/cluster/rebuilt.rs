@@ -1,0 +1,34 @@
+//! A node that has lost what is its own, was away for too long, or is not what the others are.
+
+use std::fs;
+
+use crate::world::World;
+
+#[test]
+fn a_node_that_was_away_for_longer_than_the_log_reaches_back_is_rebuilt_from_what_was_shared() {
+    let flags = ["--snapshot-log-bytes", "128KiB"];
+    let Some(mut world) = World::start(&flags) else { return };
+    world.passes(&["rockets --messages 2000 --senders 8"]);
+    world.cluster.nodes[0].stop();
+    let rest = world.cluster.nodes.split_off(1);
+    let away = std::mem::replace(&mut world.cluster.nodes, rest);
+    // The two that are left take snapshots, agree on them, share them and let go of what they cover.
+    let until = std::time::Instant::now() + std::time::Duration::from_secs(60);
+    let mut seed = 0;
+    while !world.cluster.servers.first("tidings").is_ok_and(|first| first > 2000) {
+        seed += 1;
+        world.passes(&[&format!("rockets --messages 3000 --senders 8 --rockets {}", 20 + seed)]);
+        assert!(std::time::Instant::now() < until, "the log is not truncated");
+    }
+    world.cluster.nodes.splice(0..0, away);
+    world.cluster.nodes[0].start().unwrap();
+    world.cluster.nodes[0].until_ready().unwrap();
+    world.agrees();
+    // A new directory is no different.
+    world.cluster.nodes[1].stop();
+    fs::remove_dir_all(world.plan.folder.join("n2/data")).unwrap();
+    world.cluster.nodes[1].start().unwrap();
+    world.cluster.nodes[1].until_ready().unwrap();
+    world.agrees();
+    assert!(world.log(1).contains("ready after"));
+}

@@ -1,0 +1,169 @@
+//! A cluster for a test, drills of it, and what must be true in the end.
+
+use std::process::{Command, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use tempfile::TempDir;
+use tidings::cluster::{Cluster, Plan};
+use tidings_log::nats_server::{VERSION, find};
+
+/// How long the nodes may take to come to the same once nothing more is sent.
+const AGREE_WITHIN: Duration = Duration::from_secs(60);
+/// How often they are asked.
+const LOOK_EVERY: Duration = Duration::from_millis(200);
+
+/// One cluster is as much as a small machine bears.
+static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
+
+pub(crate) struct World {
+    pub(crate) cluster: Cluster,
+    pub(crate) plan: Plan,
+    /// Where a drill of the traffic listens.
+    upstream: String,
+    /// After the cluster: its processes write there.
+    _folder: TempDir,
+    _turn: MutexGuard<'static, ()>,
+}
+
+impl World {
+    /// Three servers and three nodes; `None` where there is no `nats-server`.
+    pub(crate) fn start(flags: &[&str]) -> Option<Self> {
+        let Some(binary) = find(VERSION) else {
+            assert!(std::env::var_os("CI").is_none(), "no nats-server: run crates/log/nats-server");
+            eprintln!("SKIPPED: there is no nats-server; crates/log/nats-server fetches it");
+            return None;
+        };
+        let turn = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
+        let folder = tempfile::tempdir().unwrap();
+        let upstream = tidings_log::nats_server::free_addresses(1).unwrap().swap_remove(0);
+        let upstream = upstream.to_string();
+        let url = format!("ws://{upstream}/ws");
+        let mut all = vec!["--log-level", "info", "--traffic-url", &url, "--traffic-window", "1s"];
+        all.extend(flags);
+        let plan = Plan {
+            folder: folder.path().to_owned(),
+            nats_server: binary,
+            tidings: env!("CARGO_BIN_EXE_tidings").into(),
+            servers: 3,
+            nodes: 3,
+            sync: "always".to_owned(),
+            flags: all.into_iter().map(str::to_owned).collect(),
+        };
+        let cluster = Cluster::start(&plan).unwrap();
+        Some(Self { cluster, plan, upstream, _folder: folder, _turn: turn })
+    }
+
+    fn addresses(&self) -> Addresses {
+        let nodes = &self.cluster.nodes;
+        let clients: Vec<_> = nodes.iter().map(|node| node.maze_clients.to_string()).collect();
+        Addresses {
+            targets: self.cluster.targets(),
+            upstream: self.upstream.clone(),
+            maze_source: nodes.last().unwrap().maze_source.to_string(),
+            maze_clients: clients.join(","),
+        }
+    }
+
+    /// Drills everything once, one after the other.
+    pub(crate) fn passes(&self, drills: &[&str]) {
+        for (words, seed) in drills.iter().zip(444..) {
+            let (passed, said) = self.addresses().drill(words, seed);
+            println!("{said}");
+            assert!(passed, "drill {words}: see above");
+        }
+    }
+
+    /// Drills again and again, each of these drills beside the others, until the faults are over; the
+    /// last round of each ends after them.
+    pub(crate) fn drilled(&mut self, drills: &[&str], faults: impl FnOnce(&mut Cluster)) {
+        // The faults need the cluster for themselves; the drills only know its addresses.
+        let (addresses, cluster) = (self.addresses(), &mut self.cluster);
+        let over = AtomicBool::new(false);
+        thread::scope(|scope| {
+            let rounds: Vec<_> = drills
+                .iter()
+                .map(|words| {
+                    let (over, addresses) = (&over, &addresses);
+                    scope.spawn(move || {
+                        let mut seed = 1000;
+                        loop {
+                            let last = over.load(Ordering::Relaxed);
+                            seed += 1;
+                            let (passed, said) = addresses.drill(words, seed);
+                            println!("{said}");
+                            assert!(passed, "drill {words} --seed {seed}: see above");
+                            if last {
+                                return;
+                            }
+                        }
+                    })
+                })
+                .collect();
+            faults(cluster);
+            over.store(true, Ordering::Relaxed);
+            for round in rounds {
+                assert!(round.join().is_ok(), "a drill has failed");
+            }
+        });
+    }
+
+    /// All nodes come to the same, and never to something else at the same position.
+    pub(crate) fn agrees(&self) {
+        let until = Instant::now() + AGREE_WITHIN;
+        loop {
+            let said: Vec<serde_json::Value> = self
+                .cluster
+                .nodes
+                .iter()
+                .filter_map(|node| node.get("/debug/digest"))
+                .filter(|(status, _)| *status == 200)
+                .map(|(_, body)| serde_json::from_str(&body).unwrap())
+                .collect();
+            for (one, other) in said.iter().zip(said.iter().skip(1)) {
+                let same = one["position"] == other["position"];
+                assert!(!same || one == other, "two nodes differ: {one} and {other}");
+            }
+            if said.len() == self.cluster.nodes.len() && said.windows(2).all(|w| w[0] == w[1]) {
+                println!("all nodes hold {}", said[0]);
+                return;
+            }
+            assert!(Instant::now() < until, "the nodes do not come to the same: {said:?}");
+            thread::sleep(LOOK_EVERY);
+        }
+    }
+
+    /// The log of a node.
+    pub(crate) fn log(&self, node: usize) -> String {
+        std::fs::read_to_string(self.cluster.nodes[node].log()).unwrap()
+    }
+}
+
+/// What a drill needs to know.
+struct Addresses {
+    targets: String,
+    upstream: String,
+    maze_source: String,
+    maze_clients: String,
+}
+
+impl Addresses {
+    /// A drill of all nodes at once: whether it passed, and what it says.
+    fn drill(&self, words: &str, seed: u64) -> (bool, String) {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_tidings"));
+        command.arg("drill").args(words.split_whitespace());
+        command.args(["--seed", &seed.to_string(), "--target", &self.targets]);
+        if words.starts_with("traffic") {
+            command.args(["--listen", &self.upstream, "--window-ms", "1000"]);
+        }
+        if words.starts_with("maze") {
+            command.args(["--maze-source", &self.maze_source]);
+            command.args(["--maze-clients", &self.maze_clients]);
+        }
+        let done = command.stdin(Stdio::null()).output().unwrap();
+        let said = [done.stdout, done.stderr].concat();
+        (done.status.success(), String::from_utf8_lossy(&said).into_owned())
+    }
+}
