@@ -161,6 +161,10 @@ impl<L: Log> Log for Faulty<L> {
         self.inner.check()
     }
 
+    fn history(&self) -> u64 {
+        self.inner.history()
+    }
+
     fn is_shared(&self) -> bool {
         self.inner.is_shared()
     }

@@ -269,6 +269,12 @@ pub trait Log: Send {
     /// [`Error::Full`] or [`Error::Store`] with the reason why not.
     fn check(&mut self) -> Result<(), Error>;
 
+    /// What tells this log from all others: the same on every node that shares it, and after every
+    /// restart.
+    fn history(&self) -> u64 {
+        self.origin().0
+    }
+
     /// Whether others may append to this log.
     fn is_shared(&self) -> bool {
         false

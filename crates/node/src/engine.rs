@@ -603,6 +603,11 @@ impl Engine {
         &self.applied
     }
 
+    /// What tells this log from all others.
+    pub(crate) fn history(&self) -> u64 {
+        self.log.history()
+    }
+
     pub(crate) fn origin(&self) -> u64 {
         self.log.origin().0
     }

@@ -294,7 +294,7 @@ impl Builder {
             shared.queue.end(&Refused::Failed(fatal.to_string()));
         })?;
         engine.begin_now();
-        let _first_time = shared.history.set(engine.origin());
+        let _first_time = shared.history.set(engine.history());
         shared.with_others.store(engine.is_shared(), Ordering::Relaxed);
         shared.publish(engine.applied(), engine.stats);
         if let Ok(runtime) = tokio::runtime::Handle::try_current() {

@@ -65,6 +65,8 @@ pub struct JetStream {
     /// What a body may be in a message.
     body_bytes_max: usize,
     share_every_snapshot: bool,
+    /// When the stream was made.
+    history: u64,
     /// Why nothing is done any more.
     broken: Option<String>,
 }
@@ -133,6 +135,7 @@ impl JetStream {
             last,
             body_bytes_max,
             share_every_snapshot,
+            history: identity.cast_unsigned(),
             broken: None,
         };
         loop {
@@ -465,6 +468,10 @@ impl Log for JetStream {
             )));
         }
         Ok(())
+    }
+
+    fn history(&self) -> u64 {
+        self.history
     }
 
     fn is_shared(&self) -> bool {

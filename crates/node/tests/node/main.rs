@@ -2,6 +2,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a test ends where it does not go on")]
 
+mod agreement;
 mod commits;
 mod deadlines;
 mod ends;
