@@ -27,7 +27,7 @@ use crate::{AppendError, Batch, Bounds, Error, Log, Position, Snapshot};
 /// Batches that are under way to the servers.
 const FLYING_MAX: usize = 64;
 /// How much of the source is read at once; what is under way has been read.
-const READ_BYTES: usize = 4 << 20;
+const READ_BYTES: usize = 1 << 20;
 /// How long servers may take nothing before the copy is given up: longer than an election.
 const PATIENCE: Duration = Duration::from_secs(30);
 
@@ -49,9 +49,9 @@ pub struct Copied {
 
 /// Copies what `source` holds into the stream that `options` name (their directory plays no role), the
 /// newest snapshot first. The stream is made, or is empty, or ends with a batch of the source: then an
-/// earlier copy goes on. The source is only read. Blocks; `progress` is called every few MiB.
+/// earlier copy goes on. The source is only read. Blocks; `progress` is called every MiB or so.
 ///
-/// Memory: 4 MiB and the largest batch, three times over; a snapshot, twice.
+/// Memory: 1 MiB and the largest batch, three times over; a snapshot, twice.
 ///
 /// # Errors
 /// [`Error::Store`] when the stream holds anything else, begins elsewhere or ends later, when others
