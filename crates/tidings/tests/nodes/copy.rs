@@ -130,6 +130,19 @@ fn agreed(a: &Node, b: &Node) -> Value {
     }
 }
 
+/// Waits until the maze of a node says so.
+fn until_maze(node: &Node, says: impl Fn(&Value) -> bool) {
+    let until = Instant::now() + PATIENCE;
+    loop {
+        let maze = json_of(node, "/maze");
+        if says(&maze) {
+            return;
+        }
+        assert!(Instant::now() < until, "{maze}");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
 /// Lets a machine live and end, copies what it leaves, and goes on from it with nodes.
 fn becomes_a_cluster(ends: fn(&mut Node)) {
     let Some(world) = World::start() else { return };
@@ -187,6 +200,37 @@ fn what_a_machine_that_was_stopped_has_stored_becomes_a_cluster() {
 #[test]
 fn what_a_machine_that_was_killed_has_stored_becomes_a_cluster() {
     becomes_a_cluster(Node::kill);
+}
+
+#[test]
+fn a_source_that_was_connected_when_the_machine_died_is_given_up_and_a_new_one_is_served() {
+    let Some(world) = World::start() else { return };
+    let mut alone = world.node(9, true);
+    let mut source = TcpStream::connect(alone.maze_source).unwrap();
+    source.write_all(b"1|F|7|8\n2|B\n").unwrap();
+    until_maze(&alone, |maze| maze["next"] == 3);
+    alone.kill();
+    assert!(world.copy(&world.folder.path().join("n9/data")).status.success());
+
+    let node = world.node(1, false);
+    until_maze(&node, |maze| maze["source"] == false);
+    let mut client = TcpStream::connect(node.maze_clients).unwrap();
+    client.set_read_timeout(Some(PATIENCE)).unwrap();
+    client.write_all(b"8\n").unwrap();
+    until_maze(&node, |maze| maze["clients"] == 1);
+    let mut source = TcpStream::connect(node.maze_source).unwrap();
+    source.write_all(b"1|P|7|8\n").unwrap();
+    let mut line = [0; 8];
+    client.read_exact(&mut line).unwrap();
+    assert_eq!(&line, b"1|P|7|8\n");
+}
+
+#[test]
+fn a_copy_to_nowhere_says_how_to_name_the_servers() {
+    let copy = Command::new(TIDINGS).args(["log", "copy", "--data", "missing"]).output().unwrap();
+    assert!(!copy.status.success());
+    let why = String::from_utf8_lossy(&copy.stderr);
+    assert!(why.contains("--nats nats://"), "{why}");
 }
 
 #[test]
