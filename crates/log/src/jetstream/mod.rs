@@ -19,7 +19,7 @@
 //!   written is [`Error::Damaged`], with its position.
 //! - A node's own snapshots are in a SQLite file in its directory. The stream is truncated only behind
 //!   one that was shared, in an object store beside the stream.
-//! - [`copy`] brings what one machine has kept into a stream that is empty.
+//! - [`copy()`] brings what one machine has kept into a stream that is empty.
 //!
 //! # Limits
 //!
