@@ -26,6 +26,8 @@ mod health;
 mod routes;
 mod storage;
 
+pub(crate) use storage::options as stream_options;
+
 /// Stopping the node may take this long beyond what the connections were given.
 const FLUSH_TIMEOUT: Duration = Duration::from_millis(1500);
 

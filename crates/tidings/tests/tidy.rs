@@ -5,6 +5,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use tidings::config;
 use tidings::service::Service;
 
 /// A longer file is about more than one thing, unless it says why not: `// tidy: long because ...`.
@@ -191,10 +192,36 @@ fn words(breaks: &mut Vec<String>) {
     }
 }
 
+/// Commands that start a server, in what is not code, give it flags that it has.
+fn flags(breaks: &mut Vec<String>) {
+    let known: Vec<String> = config::keys().iter().map(|key| config::flag(&key.name)).collect();
+    for path in ["compose.yaml", "Dockerfile", "README.md", "docs/cluster.md", "docs/operations.md"]
+    {
+        let text = fs::read_to_string(root().join(path)).unwrap();
+        let mut flags = 0;
+        for (number, line) in lines(&text) {
+            let starts = ["- --", "CMD [\"serve\"", "tidings serve"];
+            if !starts.iter().any(|start| line.trim_start().starts_with(start)) {
+                continue;
+            }
+            let given = line.split([' ', '"']).filter_map(|word| word.strip_prefix("--"));
+            for flag in given.filter_map(|flag| flag.split('=').next()) {
+                flags += 1;
+                if !known.iter().any(|known| known == flag) {
+                    breaks.push(format!("{path}:{number}: tidings serve has no --{flag}"));
+                }
+            }
+        }
+        if flags == 0 && matches!(path, "compose.yaml" | "Dockerfile") {
+            breaks.push(format!("{path}:1: starts no server with a flag"));
+        }
+    }
+}
+
 #[test]
 fn the_tree_is_in_order() {
     let mut breaks = Vec::new();
-    for check in [arrows, walls, floors, habits, clippy, words] {
+    for check in [arrows, walls, floors, habits, clippy, words, flags] {
         check(&mut breaks);
     }
     assert!(breaks.is_empty(), "\n{}\n", breaks.join("\n"));

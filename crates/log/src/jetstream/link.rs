@@ -14,7 +14,7 @@ use async_nats::{Client, ConnectOptions, ServerAddr};
 use tokio::runtime::Handle;
 use tokio::sync::oneshot;
 
-use super::Options;
+use super::options::{Options, UNFINISHED};
 use crate::Error;
 
 /// How long one question to the servers may take before its outcome counts as unknown.
@@ -95,8 +95,19 @@ impl Drop for Driver {
     }
 }
 
+/// What the stream is opened for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Purpose {
+    Node,
+    Copy,
+}
+
 /// Connects, and makes or checks the stream, whose first position is to be `first` when it is made.
-pub(super) async fn open(options: Options, first: u64) -> Result<(Link, Info), Error> {
+pub(super) async fn open(
+    options: Options,
+    first: u64,
+    purpose: Purpose,
+) -> Result<(Link, Info), Error> {
     options.checked_name()?;
     let deadline = tokio::time::Instant::now() + options.connect_within;
     let client = connect(&options, deadline).await?;
@@ -119,13 +130,22 @@ pub(super) async fn open(options: Options, first: u64) -> Result<(Link, Info), E
     let clustered = server.cluster.is_some_and(|name| !name.is_empty());
     let mut context = async_nats::jetstream::new(client.clone());
     context.set_timeout(ANSWER_WITHIN);
-    let wanted = options.wanted(clustered, first);
+    let mut wanted = options.wanted(clustered, first);
+    if purpose == Purpose::Copy {
+        wanted.metadata.insert(UNFINISHED.to_owned(), "1".to_owned());
+    }
     loop {
         let made = context.get_or_create_stream(wanted.clone()).await;
         match made {
             Ok(stream) => {
                 let info = stream.cached_info().clone();
                 options.fits(&info.config, clustered)?;
+                if purpose == Purpose::Node && info.config.metadata.contains_key(UNFINISHED) {
+                    return Err(Error::Store(format!(
+                        "a log is being copied into the stream {}, and that has not come to its end:                          let it, or begin it again (tidings log copy)",
+                        options.stream
+                    )));
+                }
                 let stream = context.get_stream_no_info(&options.stream).await;
                 let stream = stream.map_err(|why| Error::Store(why.to_string()))?;
                 let replicas = info.config.num_replicas;

@@ -38,10 +38,16 @@ impl Head {
     /// The headers under which the batch is stored once, and only behind the batch of this origin
     /// that stands at `after`.
     pub(super) fn headers(&self, stream: &str, after: u64) -> HeaderMap {
-        let mut headers = HeaderMap::new();
+        let mut headers = self.plain_headers(stream);
         headers.insert(NATS_MESSAGE_ID, self.object_name());
-        headers.insert(NATS_EXPECTED_STREAM, stream);
         headers.insert(NATS_EXPECTED_LAST_SUBJECT_SEQUENCE, after.to_string());
+        headers
+    }
+
+    /// The headers that say what the batch is, and nothing of where it may stand.
+    pub(super) fn plain_headers(&self, stream: &str) -> HeaderMap {
+        let mut headers = HeaderMap::new();
+        headers.insert(NATS_EXPECTED_STREAM, stream);
         headers.insert(NUMBER, self.number.to_string());
         headers.insert(CRC, format!("{:08x}", self.crc));
         if self.is_object {

@@ -19,6 +19,7 @@
 //!   written is [`Error::Damaged`], with its position.
 //! - A node's own snapshots are in a SQLite file in its directory. The stream is truncated only behind
 //!   one that was shared, in an object store beside the stream.
+//! - [`copy()`] brings what one machine has kept into a stream that is empty.
 //!
 //! # Limits
 //!
@@ -26,6 +27,7 @@
 //! Servers before 2.10.23 are refused. What the servers do when all of them lose power with their
 //! default `sync_interval` is theirs: set it to `always`.
 
+mod copy;
 mod link;
 mod message;
 mod objects;
@@ -43,8 +45,9 @@ use bytes::Bytes;
 use crate::sqlite::beside::{Beside, Last};
 use crate::{AppendError, Batch, Bounds, Error, Log, Origin, Position, Snapshot};
 
+pub use copy::{Copied, copy};
 pub use link::shown;
-use link::{ANSWER_WITHIN, Driver, Link, chain};
+use link::{ANSWER_WITHIN, Driver, Link, Purpose, chain};
 use message::{HEAD_BYTES_MAX, Head, read_object_name, subject};
 use objects::Bucket;
 pub use options::Options;
@@ -103,7 +106,7 @@ impl JetStream {
         let driver = Driver::start()?;
         let directory = options.directory.clone();
         let share_every_snapshot = options.share_every_snapshot;
-        let (link, info) = driver.call(link::open(options, first.0))??;
+        let (link, info) = driver.call(link::open(options, first.0, Purpose::Node))??;
         let identity = info.created.unix_timestamp_nanos();
         let identity = i64::try_from(identity).unwrap_or(i64::MAX);
         let beside = Beside::open(&directory, identity, &format!("the stream {}", link.name))?;

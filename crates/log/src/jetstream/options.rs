@@ -13,6 +13,9 @@ const DUPLICATE_WINDOW: Duration = Duration::from_secs(120);
 /// The name of a stream is part of subjects and of file names.
 const NAME_BYTES_MAX: usize = 64;
 
+/// A stream with this in its metadata is being copied to.
+pub(super) const UNFINISHED: &str = "tidings-copy-unfinished";
+
 /// How to open a [`JetStream`](super::JetStream).
 #[derive(Clone, Debug)]
 #[non_exhaustive]

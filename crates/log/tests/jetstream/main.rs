@@ -5,6 +5,7 @@
 //! prove nothing, except in CI, where they fail.
 #![expect(clippy::unwrap_used, reason = "helpers of tests fail as tests do")]
 
+mod copy;
 mod damage;
 mod faults;
 mod nodes;

@@ -1,14 +1,23 @@
-//! `tidings log`: look at the log of a stopped server, and repair it.
+//! `tidings log`: look at the log of a stopped server, repair it, and copy it to a cluster.
 
+use std::path::Path;
 use std::process::ExitCode;
+use std::time::{Duration, Instant};
 
 use anyhow::Context;
 use clap::{Arg, ArgMatches, Command};
-use tidings_log::Position;
 use tidings_log::sqlite::{self, Sqlite};
+use tidings_log::{Position, jetstream};
 
-use super::{WELL, layers, say};
-use crate::config::Settings;
+use super::{WELL, layers, say, value_name};
+use crate::config::{self, Settings};
+use crate::server::stream_options;
+
+/// How often it is told how far a copy is.
+const TOLD_EVERY: Duration = Duration::from_secs(1);
+/// The settings that say where the stream is.
+const STREAM: [&str; 5] =
+    ["nats", "nats_stream", "nats_replicas", "nats_credentials", "log_bytes_max"];
 
 pub(super) fn command() -> Command {
     let data = Arg::new("data").long("data").value_name("DATA");
@@ -18,12 +27,35 @@ pub(super) fn command() -> Command {
     let from = from.help("The first position that goes, as `tidings log check` tells it");
     let check = "Read the whole log and say whether it is as it was written; exit code 1 if not";
     let cut = "Remove a damaged batch and all behind it: what they held is lost, what is before them is kept";
+    let copy = "Copy the log of one machine into the empty stream of a cluster: with all positions and numbers";
+    let copy = Command::new("copy").about(copy).arg(data.clone()).args(stream_arguments()).after_help(
+        "The server must be stopped, and its data stays as it is. A copy that was interrupted goes on when it is run again.",
+    );
     Command::new("log")
-        .about("Look at the log of a server, and repair it")
+        .about("Look at the log of a server, repair it, and copy it to a cluster")
         .subcommand_required(true)
         .arg_required_else_help(true)
         .subcommand(Command::new("check").about(check).arg(data.clone()))
         .subcommand(Command::new("cut").about(cut).arg(data).arg(from))
+        .subcommand(copy)
+}
+
+/// The same as of `tidings serve`.
+fn stream_arguments() -> impl Iterator<Item = Arg> {
+    let keys = config::keys().iter().filter(|key| STREAM.contains(&key.name.as_str()));
+    keys.map(|key| {
+        let arg = Arg::new(key.name.as_str()).long(config::flag(&key.name));
+        let help = match key.name.as_str() {
+            "nats" => "The NATS servers of the cluster, separated by commas",
+            "nats_stream" => "The stream to copy to: none, or an empty one",
+            "log_bytes_max" => "The largest size of the stream when it is made",
+            _ => &key.help,
+        };
+        let default = if key.default.is_empty() { "none" } else { &key.default };
+        let variable = config::variable(&key.name);
+        arg.value_name(value_name(key))
+            .help(format!("{help} [default: {default}] [env: {variable}]"))
+    })
 }
 
 pub(super) fn run(matches: &ArgMatches) -> anyhow::Result<ExitCode> {
@@ -31,10 +63,13 @@ pub(super) fn run(matches: &ArgMatches) -> anyhow::Result<ExitCode> {
         return Ok(ExitCode::FAILURE);
     };
     let settings = Settings::read(&layers(matches)?)?;
-    let data =
-        settings.data.context("nothing is kept with `memory`: there is no log to look at")?;
+    let data = settings.data.clone();
+    let data = data.context("nothing is kept with `memory`: there is no log to look at")?;
     if name == "check" {
         return check(&data);
+    }
+    if name == "copy" {
+        return copy(&data, &settings);
     }
     let from = matches.get_one::<u64>("from").copied().unwrap_or_default();
     let mut log = Sqlite::open(&data, sqlite::Options::default())?;
@@ -43,7 +78,7 @@ pub(super) fn run(matches: &ArgMatches) -> anyhow::Result<ExitCode> {
     Ok(WELL)
 }
 
-fn check(data: &std::path::Path) -> anyhow::Result<ExitCode> {
+fn check(data: &Path) -> anyhow::Result<ExitCode> {
     let report = sqlite::verify(data)?;
     say(format_args!(
         "batches    {} at positions {} to {}",
@@ -71,4 +106,57 @@ fn check(data: &std::path::Path) -> anyhow::Result<ExitCode> {
         say(format_args!("whole"))?;
     }
     Ok(if report.damages.is_empty() { WELL } else { ExitCode::FAILURE })
+}
+
+/// Copies the log, which must be whole.
+fn copy(data: &Path, settings: &Settings) -> anyhow::Result<ExitCode> {
+    let nats = settings.nats.as_ref();
+    let nats =
+        nats.context("where to? Name the servers with --nats nats://a:4222,nats://b:4222")?;
+    // Opening it would make one that is not there; and what is damaged is not worth a half copy.
+    let report = sqlite::verify(data)?;
+    let shown = data.display();
+    anyhow::ensure!(
+        report.damages.is_empty(),
+        "{}; `tidings log check --data {shown}` says what can be done",
+        report.damages.join("; ")
+    );
+    let mut source = Sqlite::open(data, sqlite::Options::default())?;
+    let (stream, servers) = (&nats.stream, jetstream::shown(&nats.servers));
+    say(format_args!("copying    {shown} to the stream {stream} on {servers}"))?;
+    let options = stream_options(nats, data, settings.log_bytes_max);
+    let (begun, mut told) = (Instant::now(), Instant::now());
+    let done = jetstream::copy(&mut source, &options, |copied| {
+        if told.elapsed() >= TOLD_EVERY {
+            told = Instant::now();
+            let all = copied.bounds.next.0 - copied.bounds.first.0;
+            let done = copied.found + copied.batches;
+            // It goes on whether or not somebody reads this.
+            drop(say(format_args!("           {done} of {all} batches, {} bytes", copied.bytes)));
+        }
+    })?;
+    let jetstream::Copied { bounds, snapshot, found, batches, bytes, .. } = done;
+    if found > 0 {
+        say(format_args!("found      {found} batches of an earlier copy"))?;
+    }
+    match snapshot {
+        Some(position) => {
+            say(format_args!("snapshot   covers everything up to position {position}"))?;
+        }
+        None => say(format_args!("snapshot   none"))?,
+    }
+    let (first, last) = (bounds.first, bounds.next.0 - 1);
+    let elapsed = begun.elapsed();
+    say(format_args!("positions  {first} to {last}"))?;
+    say(format_args!("copied     {batches} batches, {bytes} bytes, in {elapsed:.1?}"))?;
+    let stream =
+        if stream == "tidings" { String::new() } else { format!(" --nats-stream {stream}") };
+    say(format_args!(
+        "next       start each node with a data directory of its own, which is new: \
+         tidings serve --data DIR --nats {servers}{stream}"
+    ))?;
+    say(format_args!(
+        "           {shown} is as it was: for the way back, until the cluster has taken something"
+    ))?;
+    Ok(WELL)
 }

@@ -1,5 +1,5 @@
-//! Two servers in this process, nodes on one log: what only one of them may do, and what happens when
-//! the log of one no longer answers.
+//! Nodes on one log: what only one of them may do, what happens when
+//! the log of one no longer answers, and how a machine that was alone becomes a cluster.
 
 #![expect(
     clippy::unwrap_used,
@@ -8,6 +8,7 @@
     reason = "a test ends where it does not go on"
 )]
 
+mod copy;
 mod maze;
 mod support;
 mod traffic;

@@ -44,4 +44,5 @@ fn the_help_texts_are_as_published() {
     help("help-drill.txt", &["drill", "--help"]);
     help("help-drill-rockets.txt", &["drill", "rockets", "--help"]);
     help("help-log.txt", &["log", "--help"]);
+    help("help-log-copy.txt", &["log", "copy", "--help"]);
 }

@@ -1,0 +1,250 @@
+//! A log of one machine that is copied into a stream.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use tidings_log::jetstream::{Copied, Options, copy};
+use tidings_log::{Batch, Bounds, JetStream, Log, Position, Sqlite, sqlite};
+
+use crate::{World, body};
+
+/// The log of a machine, in a folder of its own.
+fn machine(world: &World, name: &str) -> Sqlite {
+    Sqlite::open(&world.folder.path().join(name), sqlite::Options::default()).unwrap()
+}
+
+/// Appends so many batches.
+fn fill(log: &mut Sqlite, count: u64, bytes: usize) {
+    for _ in 0..count {
+        let number = log.last_number() + 1;
+        log.append(number, &body(number, bytes)).unwrap();
+    }
+}
+
+/// Truncates behind a snapshot at this position.
+fn snapshot(log: &mut Sqlite, position: u64) {
+    log.write_snapshot(Position(position), 0, b"state", true).unwrap();
+    while log.truncate(Position(position).next()).unwrap() > 0 {}
+}
+
+fn copied(source: &mut Sqlite, options: &Options) -> Copied {
+    copy(source, options, |_| {}).unwrap()
+}
+
+fn refused(source: &mut impl Log, options: &Options) -> String {
+    copy(source, options, |_| panic!("something was copied")).unwrap_err().to_string()
+}
+
+fn all(log: &mut impl Log) -> Vec<Batch> {
+    let Bounds { first: mut from, next } = log.bounds().unwrap();
+    let mut all = Vec::new();
+    while from < next {
+        all.extend(log.read(from, 1 << 20).unwrap());
+        from = all.last().map_or(from, |last: &Batch| last.position.next());
+    }
+    all
+}
+
+#[test]
+fn an_empty_log_makes_a_stream_that_begins_at_1() {
+    let Some(world) = World::start(1) else { return };
+    let mut source = machine(&world, "one");
+    let done = copied(&mut source, &world.options("unused"));
+    assert_eq!((done.batches, done.found, done.snapshot), (0, 0, None));
+    assert!(!world.folder.path().join("unused").exists());
+    let mut node = world.open("a");
+    assert_eq!(node.read_snapshot().unwrap(), None);
+    assert_eq!(node.append(1, b"first").unwrap(), Position(1));
+}
+
+#[test]
+fn positions_origins_numbers_and_bodies_of_any_size_stay() {
+    let Some(world) = World::start(3) else { return };
+    let mut source = machine(&world, "one");
+    fill(&mut source, 300, 200);
+    fill(&mut source, 1, 3 << 20);
+    fill(&mut source, 5, 0);
+    let done = copied(&mut source, &world.options("unused"));
+    assert_eq!((done.batches, done.bytes), (306, 300 * 200 + (3 << 20)));
+    let mut node = world.open("a");
+    assert_eq!(all(&mut node), all(&mut source));
+    assert_eq!(node.append(1, b"on").unwrap(), Position(307));
+}
+
+#[test]
+fn a_log_with_a_truncated_front_begins_where_it_did_and_its_snapshot_is_found() {
+    let Some(world) = World::start(1) else { return };
+    let mut source = machine(&world, "one");
+    fill(&mut source, 10, 100);
+    snapshot(&mut source, 7);
+    let done = copied(&mut source, &world.options("unused"));
+    assert_eq!(done.bounds, Bounds { first: Position(8), next: Position(11) });
+    assert_eq!(done.snapshot, Some(Position(7)));
+    for name in ["a", "b"] {
+        let mut node = world.open(name);
+        let found = node.read_snapshot().unwrap().unwrap();
+        assert_eq!((found.position, &*found.body), (Position(7), &b"state"[..]));
+        let batches = all(&mut node);
+        assert_eq!(batches, all(&mut source));
+        assert_eq!(batches[0].number, 8);
+    }
+}
+
+#[test]
+fn a_log_of_which_only_the_snapshot_is_left_goes_on_at_its_position() {
+    let Some(world) = World::start(1) else { return };
+    let mut source = machine(&world, "one");
+    fill(&mut source, 10, 100);
+    snapshot(&mut source, 10);
+    assert_eq!(copied(&mut source, &world.options("unused")).batches, 0);
+    let mut node = world.open("a");
+    assert_eq!(node.read_snapshot().unwrap().unwrap().position, Position(10));
+    assert_eq!(node.append(1, b"on").unwrap(), Position(11));
+}
+
+#[test]
+fn a_copy_that_was_interrupted_goes_on_where_it_ended_and_no_node_opens_it_before() {
+    let Some(world) = World::start(1) else { return };
+    let mut source = machine(&world, "one");
+    fill(&mut source, 120, 100_000);
+    snapshot(&mut source, 10);
+    let options = world.options("unused");
+    let died = catch_unwind(AssertUnwindSafe(|| copy(&mut source, &options, |_| panic!("dies"))));
+    assert!(died.is_err());
+    let Err(why) = JetStream::open(world.options("a")) else { panic!("it was opened") };
+    assert!(why.to_string().contains("tidings log copy"), "{why}");
+    let mut told = Vec::new();
+    let done = copy(&mut source, &options, |copied| told.push(copied.batches)).unwrap();
+    assert!(done.found > 0 && done.batches > 0, "{done:?}");
+    assert_eq!(done.found + done.batches, 110);
+    assert_eq!(told.last(), Some(&done.batches));
+    assert!(told.len() > 1, "it is told of more than once: {told:?}");
+    assert_eq!(all(&mut world.open("a")), all(&mut source));
+    let again = copied(&mut source, &options);
+    assert_eq!((again.found, again.batches), (110, 0), "once more it changes nothing");
+}
+
+#[test]
+fn a_copy_goes_on_when_a_server_dies() {
+    let Some(mut world) = World::start(3) else { return };
+    let mut source = machine(&world, "one");
+    fill(&mut source, 150, 100_000);
+    let options = world.options("unused");
+    let servers = &mut world.servers.servers;
+    let mut kills = 0;
+    let done = copy(&mut source, &options, |_| {
+        if kills < servers.len() {
+            servers[kills].kill();
+            servers[kills].start_again().unwrap();
+            kills += 1;
+        }
+    });
+    assert_eq!((done.unwrap().batches, kills), (150, 3));
+    assert_eq!(all(&mut world.open("a")), all(&mut source));
+}
+
+#[test]
+fn a_stream_that_holds_something_else_is_refused_and_left_as_it_is() {
+    let Some(world) = World::start(1) else { return };
+    let options = world.options("unused");
+    let mut source = machine(&world, "one");
+    fill(&mut source, 5, 100);
+    let mut node = world.open("a");
+    for number in 1..=3 {
+        node.append(number, b"of a cluster").unwrap();
+    }
+    let why = refused(&mut source, &options);
+    assert!(why.contains("is not empty, and holds another batch at position 3"), "{why}");
+    for number in 4..=6 {
+        node.append(number, b"of a cluster").unwrap();
+    }
+    assert!(refused(&mut source, &options).contains("ends before position 7"));
+    fill(&mut source, 5, 100);
+    snapshot(&mut source, 4);
+    let why = refused(&mut source, &options);
+    assert!(why.contains("holds another batch at position 6"), "{why}");
+    snapshot(&mut source, 8);
+    assert!(refused(&mut source, &options).contains("does not hold what is to be copied"));
+    assert_eq!(node.append(7, b"on").unwrap(), Position(7));
+    drop(node);
+    assert_eq!(all(&mut world.open("a")).len(), 7, "a node still opens it");
+}
+
+#[test]
+fn a_copy_that_a_node_has_gone_on_from_is_not_copied_to_again() {
+    let Some(world) = World::start(1) else { return };
+    let options = world.options("unused");
+    let mut source = machine(&world, "one");
+    fill(&mut source, 5, 100);
+    copied(&mut source, &options);
+    let mut node = world.open("a");
+    node.append(1, b"of the cluster").unwrap();
+    assert!(refused(&mut source, &options).contains("ends before position 7"));
+    fill(&mut source, 5, 100);
+    assert!(refused(&mut source, &options).contains("holds another batch at position 6"));
+    assert_eq!(all(&mut node).len(), 6);
+}
+
+#[test]
+fn an_empty_stream_that_begins_elsewhere_is_refused() {
+    let Some(world) = World::start(1) else { return };
+    let mut source = machine(&world, "one");
+    fill(&mut source, 5, 100);
+    snapshot(&mut source, 2);
+    drop(world.open("a"));
+    let why = refused(&mut source, &world.options("unused"));
+    assert!(why.contains("goes on at position 1, and what is to be copied begins at 3"), "{why}");
+}
+
+#[test]
+fn an_empty_stream_that_a_node_has_made_is_taken() {
+    let Some(world) = World::start(1) else { return };
+    let mut source = machine(&world, "one");
+    fill(&mut source, 5, 100);
+    drop(world.open("a"));
+    assert_eq!(copied(&mut source, &world.options("unused")).batches, 5);
+    assert_eq!(all(&mut world.open("a")), all(&mut source));
+}
+
+#[test]
+fn a_snapshot_that_others_have_left_beside_the_stream_is_refused() {
+    let Some(world) = World::start(1) else { return };
+    let mut node = world.open("a");
+    for number in 1..=9 {
+        node.append(number, b"x").unwrap();
+    }
+    node.write_snapshot(Position(9), 0, b"another's", true).unwrap();
+    node.share_snapshot().unwrap();
+    drop(node);
+    world.by_hand(async |context| {
+        context.delete_stream("tidings").await.unwrap();
+    });
+    let mut source = machine(&world, "one");
+    fill(&mut source, 5, 100);
+    let why = refused(&mut source, &world.options("unused"));
+    assert!(why.contains("a snapshot at position 9 that is not of what is to be copied"), "{why}");
+}
+
+#[test]
+fn a_stream_that_is_full_says_so_and_what_is_in_it_stays() {
+    let Some(world) = World::start(1) else { return };
+    let mut source = machine(&world, "one");
+    fill(&mut source, 10, 30_000);
+    let mut options = world.options("unused");
+    options.bytes_max = Some(200_000);
+    let why = copy(&mut source, &options, |_| {}).unwrap_err();
+    assert!(matches!(why, tidings_log::Error::Full(_)), "{why}");
+}
+
+#[test]
+fn a_log_with_a_truncated_front_and_no_snapshot_is_refused_before_anything_is_made() {
+    let Some(world) = World::start(1) else { return };
+    let mut source = machine(&world, "one");
+    fill(&mut source, 5, 100);
+    snapshot(&mut source, 2);
+    drop(source);
+    let file = world.folder.path().join("one/tidings.db");
+    rusqlite::Connection::open(file).unwrap().execute("DELETE FROM snapshot", []).unwrap();
+    let why = refused(&mut machine(&world, "one"), &world.options("unused"));
+    assert!(why.contains("begins at position 3, and no snapshot covers"), "{why}");
+    world.by_hand(async |context| assert!(context.get_stream("tidings").await.is_err()));
+}
