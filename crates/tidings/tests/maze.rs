@@ -168,7 +168,7 @@ fn a_gap_is_waited_for_only_so_long_although_the_source_never_pauses() {
     let server = Server::start(&["--maze-gap-wait", "50ms", "--maze-held-max", "100000000"]);
     let mut client = server.client(1);
     let mut source = server.source();
-    let (seen, stop) = std::sync::mpsc::channel::<()>();
+    let (seen, stop) = std::sync::mpsc::sync_channel::<()>(1);
     let sending = std::thread::spawn(move || {
         let mut first = 2;
         while stop.try_recv() == Err(std::sync::mpsc::TryRecvError::Empty) {
