@@ -71,8 +71,10 @@ pub trait Tap<M: Machine>: Send + 'static {
     /// Ticks the machine.
     fn tick(&mut self, machine: &mut M, at: Timestamp, when: When);
 
-    /// Whether it is this node's business that a deadline is ticked. What is ticked by another node that
-    /// shares the log comes all the same.
+    /// Whether this node is to tick a deadline that has come: it may be another node's business, or
+    /// too early, for the time in which what would come in time is held up on this side. After a no the
+    /// node asks again at the next command, or at [`Handle::begin_ticking`]. A tick that is being logged
+    /// still comes, and so does what another node that shares the log ticks.
     fn may_tick(&self, machine: &M) -> bool {
         let _ = machine;
         true
@@ -344,18 +346,13 @@ impl<M: Machine> Handle<M> {
 
     /// From here on the deadlines of a machine with a [`Tap`] count: until those who receive what
     /// comes of a tick are there, nothing that is due is done. Without a tap they always count.
+    /// Called again when a tap that has said no ([`Tap::may_tick`]) may say something else.
     pub fn begin_ticking(&self) {
         self.slot.lock().ticking = true;
-        self.shared.deadline_may_have_moved(|| Erased::next_deadline(&*self.slot));
+        let Some(next) = Erased::next_deadline(&*self.slot) else { return };
+        self.shared.deadline_may_have_moved(|| Some(next));
         // A node that is stopping ticks no more.
         drop(self.shared.queue.request(Request::Look));
-    }
-
-    /// From here on, until [`Handle::begin_ticking`], nothing that is due is done: for the time in
-    /// which what would come in time is held up on this side. A tick that is being logged still
-    /// comes.
-    pub fn pause_ticking(&self) {
-        self.slot.lock().ticking = false;
     }
 
     /// Looks at the machine. It stands still meanwhile, and so does everybody who proposes to it:

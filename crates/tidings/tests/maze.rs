@@ -84,22 +84,30 @@ fn a_client_that_says_nothing_or_garbage_blocks_and_kills_nobody() {
 
 #[test]
 fn a_reader_that_stops_costs_the_others_a_bounded_time_once() {
-    let slow = ["--maze-slow-client-wait", "300ms", "--maze-client-queue-bytes-max", "64KiB"];
+    let slow = ["--maze-slow-client-wait", "300ms", "--maze-client-queue-bytes-max", "1MiB"];
     let server = Server::start(&slow);
     let _stopped = server.client(1);
     let mut client = server.client(2);
     let mut source = server.source();
-    let count = 2_000_000;
+    let (count, piece) = (2_000_000, 20_000);
+    // However slowly it gets to read on this machine, what waits for the other is less than its queue.
+    let (read, may_send) = std::sync::mpsc::sync_channel(4);
+    (0..4).for_each(|_| read.send(()).unwrap());
     let sending = std::thread::spawn(move || {
-        for first in (1..=count).step_by(1000) {
+        for first in (1..=count).step_by(piece) {
+            may_send.recv().unwrap();
             let lines: Vec<String> =
-                (first..first + 1000).map(|number| format!("{number}|B\n")).collect();
+                (first..first + piece).map(|number| format!("{number}|B\n")).collect();
             source.write_all(lines.concat().as_bytes()).unwrap();
         }
         source
     });
-    let lines = client.lines(count);
-    assert_eq!(lines.last().unwrap(), &format!("{count}|B\n"));
+    for first in (1..=count).step_by(piece) {
+        let lines = client.lines(piece);
+        assert_eq!(lines.last().unwrap(), &format!("{}|B\n", first + piece - 1));
+        // At the end nobody waits for it.
+        let _ended = read.send(());
+    }
     drop(sending.join().unwrap());
     until("it is cut off", || server.shows("slow_clients_cut") == 1);
     until("it is gone", || server.shows("clients") == 1);
@@ -111,7 +119,7 @@ fn a_number_that_waits_behind_a_reader_that_stopped_is_not_given_up() {
         "--maze-gap-wait",
         "100ms",
         "--maze-slow-client-wait",
-        "1s",
+        "2s",
         "--maze-client-queue-bytes-max",
         "64KiB",
     ]);
@@ -128,11 +136,55 @@ fn a_number_that_waits_behind_a_reader_that_stopped_is_not_given_up() {
         }
         source
     });
-    let lines = client.lines(count);
-    assert_eq!(lines.last().unwrap(), &format!("{count}|B\n"));
+    let lines = client.lines_to(&format!("{count}|B\n"));
+    assert_eq!((lines, server.shows("lost")), (count, 0));
     drop(sending.join().unwrap());
     until("it is cut off", || server.shows("slow_clients_cut") == 1);
     assert_eq!(server.shows("lost"), 0);
+}
+
+#[test]
+fn a_number_that_has_come_while_the_server_stood_still_is_not_given_up() {
+    let server = Server::start(&["--maze-gap-wait", "1s"]);
+    let mut client = server.client(1);
+    let mut source = server.source();
+    for first in [1, 4, 7] {
+        source.write_all(format!("{}|B\n", first + 1).as_bytes()).unwrap();
+        until("it is held", || server.shows("held") == 1);
+        server.stand_still(true);
+        source.write_all(format!("{first}|B\n").as_bytes()).unwrap();
+        // Time is what passes here: more than the gap is waited for.
+        std::thread::sleep(Duration::from_millis(1100));
+        server.stand_still(false);
+        source.write_all(format!("{}|B\n", first + 2).as_bytes()).unwrap();
+        let lines = [0, 1, 2].map(|more| format!("{}|B\n", first + more));
+        assert_eq!(client.lines(3), lines);
+    }
+    assert_eq!(server.shows("lost"), 0);
+}
+
+#[test]
+fn a_gap_is_waited_for_only_so_long_although_the_source_never_pauses() {
+    let server = Server::start(&["--maze-gap-wait", "50ms", "--maze-held-max", "100000000"]);
+    let mut client = server.client(1);
+    let mut source = server.source();
+    let (seen, stop) = std::sync::mpsc::sync_channel::<()>(1);
+    let sending = std::thread::spawn(move || {
+        let mut first = 2;
+        while stop.try_recv() == Err(std::sync::mpsc::TryRecvError::Empty) {
+            let lines: Vec<String> =
+                (first..first + 1000).map(|number| format!("{number}|P|1|1\n")).collect();
+            source.write_all(lines.concat().as_bytes()).unwrap();
+            first += 1000;
+        }
+        source
+    });
+    assert_eq!(client.lines(1), ["2|P|1|1\n"]);
+    drop(seen);
+    // Nobody reads the rest: the server is not to wait for that.
+    drop(client);
+    drop(sending.join().unwrap());
+    assert_eq!((server.shows("gaps"), server.shows("lost")), (1, 1));
 }
 
 #[test]

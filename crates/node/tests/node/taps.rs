@@ -1,6 +1,7 @@
 //! A tap stands in the place of apply and tick: it misses nothing, is told what is only read again,
 //! and nothing that is due is done before whoever receives is there.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 
 use tidings_core::machine::{Machine, Timestamp};
@@ -13,7 +14,8 @@ use crate::support::{Sum, until};
 /// What came through a tap: the total or the bell (0), and when.
 type Seen = Arc<Mutex<Vec<(u64, When)>>>;
 
-struct Keep(Seen);
+/// Sees, and says no to ticks while the flag stands.
+struct Keep(Seen, Arc<AtomicBool>);
 
 impl Tap<Sum> for Keep {
     fn apply(&mut self, sum: &mut Sum, at: Timestamp, add: u64, when: When) -> u64 {
@@ -23,13 +25,26 @@ impl Tap<Sum> for Keep {
     fn tick(&mut self, sum: &mut Sum, at: Timestamp, when: When) {
         sum.tick(at, &mut |event| self.0.lock().unwrap().push((event, when)));
     }
+
+    fn may_tick(&self, _: &Sum) -> bool {
+        !self.1.load(Ordering::SeqCst)
+    }
 }
 
 /// A node with a tapped machine, over a log or without one.
 fn tapped(log: Option<Memory>, clock: &Arc<Manual>) -> (Node, Handle<Sum>, Seen) {
+    tapped_by(Arc::default(), log, clock)
+}
+
+/// The same, with the flag that forbids ticks.
+fn tapped_by(
+    no: Arc<AtomicBool>,
+    log: Option<Memory>,
+    clock: &Arc<Manual>,
+) -> (Node, Handle<Sum>, Seen) {
     let mut builder = Builder::with_clock(Settings::default(), Arc::clone(clock) as Arc<_>);
     let seen = Seen::default();
-    let sum = builder.add_tapped(1, "sum", Sum::default(), Keep(Arc::clone(&seen)));
+    let sum = builder.add_tapped(1, "sum", Sum::default(), Keep(Arc::clone(&seen), no));
     let node = match log {
         Some(log) => builder.start(Box::new(log), |_| {}).unwrap(),
         None => builder.start_in_memory(),
@@ -86,18 +101,20 @@ async fn deadlines_count_from_when_ticking_begins() {
 }
 
 #[tokio::test]
-async fn while_ticking_is_paused_nothing_is_ticked() {
+async fn while_a_tap_says_no_nothing_is_ticked_and_when_it_is_asked_again_it_is() {
     for log in [None, Some(Memory::default())] {
-        let clock = Arc::new(Manual::default());
-        let (node, sum, _) = tapped(log, &clock);
+        let (clock, no) = (Arc::new(Manual::default()), Arc::new(AtomicBool::new(true)));
+        let (node, sum, _) = tapped_by(Arc::clone(&no), log, &clock);
         sum.begin_ticking();
-        sum.pause_ticking();
         sum.propose(100).await.unwrap();
         clock.set(Timestamp(1000));
         for _ in 0..100 {
             sum.propose(1).await.unwrap();
         }
         assert!(!sum.read(|sum| sum.rung));
+        no.store(false, Ordering::SeqCst);
+        sum.begin_ticking();
+        until(|| sum.read(|sum| sum.rung)).await;
         node.stop().await.unwrap();
     }
 }

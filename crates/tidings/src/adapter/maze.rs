@@ -29,6 +29,7 @@ use registry::{Bounds, Registry};
 
 mod client;
 mod http;
+mod intake;
 mod nodes;
 mod registry;
 mod source;

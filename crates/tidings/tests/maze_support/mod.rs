@@ -54,9 +54,18 @@ impl Server {
 
     /// Tells it to stop, and waits until it has.
     pub(crate) fn stop(mut self) -> ExitStatus {
-        let status = Command::new("kill").arg(self.child.id().to_string()).status();
-        assert!(status.unwrap().success());
+        self.signal("-TERM");
         self.child.wait().unwrap()
+    }
+
+    /// Takes the processor away from it, or gives it back.
+    pub(crate) fn stand_still(&self, still: bool) {
+        self.signal(if still { "-STOP" } else { "-CONT" });
+    }
+
+    fn signal(&self, signal: &str) {
+        let status = Command::new("kill").arg(signal).arg(self.child.id().to_string()).status();
+        assert!(status.unwrap().success());
     }
 
     pub(crate) fn source(&self) -> TcpStream {
@@ -131,6 +140,15 @@ impl Client {
             line
         };
         (0..count).map(|_| line()).collect()
+    }
+
+    /// Reads up to this line. Returns how many there were.
+    pub(crate) fn lines_to(&mut self, last: &str) -> usize {
+        let mut count = 1;
+        while self.lines(1) != [last] {
+            count += 1;
+        }
+        count
     }
 
     /// What comes until the server closes.

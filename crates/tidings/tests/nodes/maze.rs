@@ -157,11 +157,12 @@ fn when_the_node_with_the_source_is_gone_what_was_held_is_delivered_once_and_ano
         let (one, other) = two();
         let settings = [("maze.gap_wait", "500ms")];
         let (one, other) = (one.start(&settings).await, other.start(&settings).await);
-        let mut there = Client::new(&other, 1).await;
+        let (mut here, mut there) = (Client::new(&one, 1).await, Client::new(&other, 1).await);
         let mut first = source(&one).await;
         // Its own node would skip the gap: it must not, before it is gone.
         first.write_all(b"1|B\n").await.unwrap();
         there.expect(&["1|B\n"]).await;
+        here.expect(&["1|B\n"]).await;
         one.cut(true);
         let cut = Instant::now();
         until(&other, "next", 2).await;
@@ -175,6 +176,8 @@ fn when_the_node_with_the_source_is_gone_what_was_held_is_delivered_once_and_ano
         closed(first).await;
         second.write_all(b"3|P|9|1\n").await.unwrap();
         there.expect(&["3|P|9|1\n"]).await;
+        // Its own clients get what the others got, and nothing of what it fed too late.
+        here.expect(&["1|B\n", "2|B\n", "3|P|9|1\n"]).await;
         assert_eq!(shows(&one, "sources").await, 2);
         tokio::join!(one.stop(), other.stop());
     });

@@ -9,6 +9,13 @@
 //! that the source has ended. A source is named by its connection, so that happens to it once, whoever
 //! says it and how often, and what a node that was only silent feeds afterwards is refused.
 //!
+//! That happens to a source that is alive, too, when its node could not renew the lease in time: the log
+//! has not answered it for longer than the lease lasts (5 s), or not answered anybody, and afterwards
+//! another node was faster. Then every feed of the deposed source that comes behind in the log is refused
+//! on all nodes alike, its connection is closed, and what it sent and nobody had applied is lost with it.
+//! Nothing is delivered twice: a feed that is appended again is known by its number, and what was
+//! applied before stays applied. The source that comes next starts a new sequence.
+//!
 //! A node with a slow client has the source held by way of the log, and goes on counting how long that
 //! client has slowed it. Until the source's node has heard of it more comes, and a node that was behind
 //! gets much at once: that is taken as long as `client_queues_bytes_max` holds what waits for all

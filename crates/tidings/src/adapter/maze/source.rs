@@ -9,6 +9,8 @@ use std::time::{Duration, Instant};
 
 use futures_util::FutureExt;
 use tidings_core::machine::maze::{Command, Maze, Reply, SourceId, parse};
+use tidings_core::machine::{Machine, Timestamp};
+use tidings_node::clock::{Clock, System};
 use tidings_node::{Lease, Refused};
 use tokio::io::Interest;
 use tokio::net::{TcpListener, TcpStream};
@@ -24,7 +26,7 @@ const RELEASE_BYTES: usize = 256 << 10;
 /// While a feed is under way, so many times its size is read.
 const READ_AHEAD: usize = 4;
 /// A feed that takes longer than this holds the source up: the number that is missing may be among
-/// what it cannot send.
+/// what it cannot send, and such a time is no time that a gap was waited for.
 const HOLD_UP: Duration = Duration::from_millis(50);
 
 /// Why a source is closed that another node has given up.
@@ -89,7 +91,7 @@ struct Feeding {
     /// Whether the source still is the one whose events count.
     done: Pin<Box<dyn Future<Output = Result<bool, Refused>> + Send>>,
     begun: Instant,
-    holds_up: bool,
+    bytes: usize,
 }
 
 struct Source {
@@ -98,12 +100,15 @@ struct Source {
     id: SourceId,
     /// The number of the next feed.
     part: u64,
+    /// A gap that is due, by its deadline, and how much of what was there when that was found is not
+    /// yet applied.
+    owed: Option<(Timestamp, usize)>,
 }
 
 impl Source {
     fn new(stream: TcpStream, shared: Arc<Shared>) -> Self {
         let stream = Arc::new(stream);
-        Self { stream, shared, id: RandomState::new().hash_one(0), part: 0 }
+        Self { stream, shared, id: RandomState::new().hash_one(0), part: 0, owed: None }
     }
 
     async fn run(mut self) {
@@ -158,7 +163,9 @@ impl Source {
         if !self.open(lease).await? {
             return Ok(None);
         }
+        self.shared.outside.intake.set_stream(Arc::downgrade(&self.stream));
         let ended = self.read_all().await;
+        self.shared.outside.intake.set_stream(Weak::new());
         self.shared.machine.begin_ticking();
         if propose(&self.shared, Command::Close { source: self.id }).await? == Reply::More {
             release(&self.shared).await?;
@@ -188,11 +195,11 @@ impl Source {
             let read_max = if feeding.is_some() { bytes_max * READ_AHEAD } else { bytes_max };
             tokio::select! {
                 biased;
-                Some(fed) = async { Some(feeding.as_mut()?.wait(&self.shared).await) } => {
+                Some(fed) = async { Some((&mut feeding.as_mut()?.done).await) } => {
                     if !fed? {
                         return Ok(TAKEN_FOR_GONE);
                     }
-                    self.let_go(feeding.take()).await?;
+                    self.fed(feeding.take(), &lines).await?;
                     bytes_max = self.shared.registry.feed_bytes(feed_bytes_max);
                     // Those for whom something has come get their turn.
                     tokio::task::yield_now().await;
@@ -204,6 +211,7 @@ impl Source {
                     ended = Some("stopping");
                 }
                 ready = self.stream.readable(), if ended.is_none() && lines.len() < read_max => {
+                    self.shared.outside.intake.set_busy(true);
                     match ready.and_then(|()| lines.read(&self.stream, read_max)) {
                         Ok(false) => {}
                         Ok(true) => ended = Some("it has ended"),
@@ -211,6 +219,9 @@ impl Source {
                             tracing::warn!(%why, "the connection of the source is broken");
                             ended = Some("it is gone");
                         }
+                    }
+                    if feeding.is_none() && !lines.has_whole() {
+                        self.listen();
                     }
                 }
             }
@@ -220,6 +231,7 @@ impl Source {
     /// Has bytes logged and applied.
     fn feed(&mut self, bytes: Vec<u8>) -> Feeding {
         let (shared, source, part) = (Arc::clone(&self.shared), self.id, self.part);
+        let (begun, size) = (Instant::now(), bytes.len());
         self.part += 1;
         let done = Box::pin(async move {
             shared.registry.wait_for_room().await;
@@ -231,33 +243,39 @@ impl Source {
                 Reply::More => release(&shared).await.map(|()| true),
             }
         });
-        Feeding { done, begun: Instant::now(), holds_up: false }
+        Feeding { done, begun, bytes: size }
     }
 
-    /// A feed is done: the time for which it held the source up is no time that a gap was waited
-    /// for.
-    async fn let_go(&self, fed: Option<Feeding>) -> Result<(), Refused> {
-        let Some(Feeding { begun, holds_up: true, .. }) = fed else { return Ok(()) };
-        let ms = u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX);
-        propose(&self.shared, Command::HeldUp { source: self.id, ms }).await?;
-        self.shared.machine.begin_ticking();
+    /// A feed is done.
+    async fn fed(&mut self, fed: Option<Feeding>, lines: &Lines) -> Result<(), Refused> {
+        let Some(Feeding { begun, bytes, .. }) = fed else { return Ok(()) };
+        let shared = &self.shared;
+        let gap = || shared.machine.read(Maze::next_deadline);
+        if begun.elapsed() >= HOLD_UP && gap().is_some() {
+            let ms = u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX);
+            propose(shared, Command::HeldUp { source: self.id, ms }).await?;
+        }
+        let intake = &shared.outside.intake;
+        let due = gap().filter(|due| *due <= System.now());
+        self.owed = due.map(|due| match self.owed {
+            Some((same, owed)) if same == due => (due, owed.saturating_sub(bytes)),
+            Some(_) | None => (due, lines.len().saturating_add(intake.unread())),
+        });
+        let waited_out = self.owed.is_some_and(|(_, owed)| owed == 0);
+        intake.set_waited_out(waited_out);
+        if lines.has_whole() && !waited_out {
+            // The next feed follows at once.
+            return Ok(());
+        }
+        intake.set_busy(lines.has_whole());
+        shared.machine.begin_ticking();
         Ok(())
     }
-}
 
-impl Feeding {
-    /// Waits until it is done. No gap is skipped from when it holds the source up. Can be dropped
-    /// and called again.
-    async fn wait(&mut self, shared: &Shared) -> Result<bool, Refused> {
-        if !self.holds_up {
-            let patience = HOLD_UP.saturating_sub(self.begun.elapsed());
-            if let Ok(done) = tokio::time::timeout(patience, &mut self.done).await {
-                return done;
-            }
-            self.holds_up = true;
-            shared.machine.pause_ticking();
-        }
-        (&mut self.done).await
+    /// All that came is applied, but for the beginning of a line.
+    fn listen(&self) {
+        self.shared.outside.intake.set_busy(false);
+        self.shared.machine.begin_ticking();
     }
 }
 

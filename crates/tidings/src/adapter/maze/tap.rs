@@ -8,6 +8,7 @@ use tidings_core::machine::maze::{Command, Counters, Maze, Nowhere, Reply};
 use tidings_node::{Tap, When};
 use tokio::sync::Notify;
 
+use super::intake::Intake;
 use super::registry::Registry;
 use crate::telemetry::Complaint;
 
@@ -31,6 +32,8 @@ pub(crate) struct Outside {
     pub(super) pressed: Arc<Notify>,
     /// Told when a node holds the source or no longer does, and when one has given it up.
     pub(super) said: Arc<Notify>,
+    /// What there is of this node's source and is not applied.
+    pub(super) intake: Arc<Intake>,
 }
 
 impl Outlet {
@@ -42,6 +45,7 @@ impl Outlet {
                 elsewhere: Arc::default(),
                 pressed: Arc::default(),
                 said: Arc::default(),
+                intake: Arc::default(),
             },
             gap_complaint: Complaint::new("numbers never came and are skipped"),
             line_complaint: Complaint::new("lines of the source are malformed and skipped"),
@@ -103,6 +107,7 @@ impl Tap<Maze> for Outlet {
     fn tick(&mut self, machine: &mut Maze, at: Timestamp, when: When) {
         match when {
             When::Now => {
+                self.outside.intake.set_waited_out(false);
                 self.deliver(machine, |machine, to| machine.tick_to(at, to));
                 if machine.has_more() {
                     self.outside.more.notify_one();
@@ -112,8 +117,9 @@ impl Tap<Maze> for Outlet {
         }
     }
 
-    /// Only the node with the source knows whether it was held up, so that a gap is no gap.
+    /// Only the node with the source knows whether it has waited for it, so that a gap is a gap.
     fn may_tick(&self, machine: &Maze) -> bool {
-        !self.outside.elsewhere.load(Ordering::Relaxed) || machine.connected().is_none()
+        machine.connected().is_none()
+            || (!self.outside.elsewhere.load(Ordering::Relaxed) && self.outside.intake.has_waited())
     }
 }
