@@ -26,7 +26,7 @@ async fn a_node_that_differs_says_where_and_ends_and_the_others_go_on() {
     let (first, sum) = over(log.reopen(), SETTINGS);
     let (second, _) = over(second, SETTINGS);
     let (third, wrong) = off_by_one(third);
-    for add in 0..100 {
+    for add in 0..300 {
         sum.propose(add).await.unwrap();
     }
     let why = third.failed().await;
@@ -34,10 +34,10 @@ async fn a_node_that_differs_says_where_and_ends_and_the_others_go_on() {
     assert!(why.contains("(1 of the nodes)") && why.contains("(2 of them)"), "{why}");
     assert!(wrong.propose(1).await.is_err(), "it takes nothing more");
     assert!(third.stop().await.is_err());
-    for add in 100..300 {
+    for add in 300..600 {
         sum.propose(add).await.unwrap();
     }
-    let total = (0..300).sum::<u64>();
+    let total = (0..600).sum::<u64>();
     first.barrier().await.unwrap();
     assert_eq!(sum.read(|sum| sum.total), total);
     // Started again it is built from what the others hold, and is one of them.
