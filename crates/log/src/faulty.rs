@@ -116,6 +116,10 @@ impl<L: Log> Log for Faulty<L> {
         }
     }
 
+    fn is_filling(&self) -> bool {
+        self.inner.is_filling()
+    }
+
     fn batch_bytes(&self) -> usize {
         self.inner.batch_bytes()
     }

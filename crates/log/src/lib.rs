@@ -219,6 +219,12 @@ pub trait Log: Send {
     /// See [`AppendError`]: each variant says whether something was written and what to do.
     fn append(&mut self, number: u64, body: &[u8]) -> Result<Position, AppendError>;
 
+    /// Whether more than half of the room that the log may take is taken: it is time for a snapshot,
+    /// while there is room for what nodes tell each other about it.
+    fn is_filling(&self) -> bool {
+        false
+    }
+
     /// How large a batch had better be: one that has as much should be closed. A larger one is taken
     /// all the same, and costs more.
     fn batch_bytes(&self) -> usize {

@@ -5,11 +5,10 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use tidings_core::machine::{Malformed, Timestamp, decode};
+use tidings_core::machine::{Malformed, Timestamp};
 use tidings_log::{AppendError, Batch, Log, Position};
 
-use crate::agreement::Disagreement;
-use crate::entry::{self, Header, NODES, TICK};
+use crate::entry::{Header, TICK};
 use crate::slot::{Erased, Refused};
 use crate::snapshot::{Applied, Taken};
 use crate::writer::Proposal;
@@ -31,74 +30,6 @@ const TICK_BEHIND_MS: u64 = 300;
 const TICKED_LATELY_MS: u64 = 3_000;
 /// Recovery tells how far it is at most this often, and not before it has taken as long.
 const PROGRESS_EVERY: Duration = Duration::from_secs(1);
-
-/// Why a node cannot start, or cannot go on. The process must end.
-#[derive(Debug, thiserror::Error)]
-pub enum Fatal {
-    /// The log does not read back, or cannot be trusted any more.
-    #[error(transparent)]
-    Log(#[from] tidings_log::Error),
-    /// The log refused an append for good.
-    #[error(transparent)]
-    Append(#[from] AppendError),
-    /// Something stored cannot be understood by this build.
-    #[error("at position {position}: {why}")]
-    Malformed {
-        /// The batch that it stands in, or the snapshot.
-        position: Position,
-        /// What it is.
-        why: Malformed,
-    },
-    /// An entry is for a machine that this build does not have.
-    #[error(
-        "the entry at position {position} is for machine {machine}, which this program does not \
-         have: it was written by a later version"
-    )]
-    UnknownMachine {
-        /// The batch that it stands in.
-        position: Position,
-        /// The number of the machine.
-        machine: u8,
-    },
-    /// A node's batches are not all there.
-    #[error(
-        "at position {position} stands batch {number} of origin {origin:016x}, and its batch {missing} \
-         stands nowhere before: the log has lost it"
-    )]
-    Missing {
-        /// Where it was noticed.
-        position: Position,
-        /// Whose batch it is.
-        origin: u64,
-        /// The first one that is not there.
-        missing: u64,
-        /// The one that is.
-        number: u64,
-    },
-    /// The log gave a place that was taken.
-    #[error(
-        "the log gave position {position} to a new batch, and another one had been read there: it has \
-         lost what it had acknowledged"
-    )]
-    GivenAgain {
-        /// The place.
-        position: Position,
-    },
-    /// This node is not what the others are.
-    #[error(
-        "behind the checkpoint at position {} this node has come to {:032x} ({} of the nodes), others \
-         to {:032x} ({} of them): what it holds is not to be trusted and is thrown away; started again, \
-         it is built from the snapshot that the nodes share",
-        .0.position, .0.mine, .0.votes.0, .0.theirs, .0.votes.1
-    )]
-    Differs(Disagreement),
-    /// The node is to stop while an append has no outcome: what was proposed last may be in the log.
-    #[error("stopped while the log did not answer: {0}")]
-    Unanswered(String),
-    /// The thread that owns the log could not be started.
-    #[error("the log's thread cannot be started: {0}")]
-    Thread(#[from] std::io::Error),
-}
 
 /// How far a recovery is.
 #[derive(Clone, Copy, Debug)]
@@ -210,142 +141,6 @@ impl Engine {
         self.applied = taken.applied;
         self.covered = self.applied.position;
         Ok(())
-    }
-
-    fn replay(&mut self, progress: &mut impl FnMut(Progress)) -> Result<(), Fatal> {
-        let first = self.applied.position;
-        let entries_before = self.applied.entries;
-        let total = self.log.bounds()?.next.0.saturating_sub(first + 1);
-        let started = Instant::now();
-        let mut told = started;
-        loop {
-            let read = self.catch_up()?;
-            self.stats.replayed = self.applied.entries - entries_before;
-            if read == 0 {
-                return Ok(());
-            }
-            if told.elapsed() >= PROGRESS_EVERY {
-                told = Instant::now();
-                progress(Progress {
-                    done: self.applied.position - first,
-                    total,
-                    entries: self.stats.replayed,
-                    elapsed: started.elapsed(),
-                });
-            }
-        }
-    }
-
-    /// The next batches of the log. Asks until they come.
-    fn read(&mut self) -> Result<Vec<Batch>, Fatal> {
-        let from = Position(self.applied.position).next();
-        if self.read_ahead.first().is_some_and(|batch| batch.position == from) {
-            return Ok(std::mem::take(&mut self.read_ahead));
-        }
-        let (begun, mut told) = (Instant::now(), false);
-        loop {
-            match self.log.read(from, READ_BYTES) {
-                Err(tidings_log::Error::Unanswered(why)) => {
-                    if !told && begun.elapsed() >= STALLED_AFTER {
-                        told = true;
-                        tracing::warn!(why, "the log does not answer");
-                    }
-                    if told && !(self.on_stall)(Some(&why)) {
-                        return Err(Fatal::Unanswered(why));
-                    }
-                }
-                read => {
-                    if told {
-                        (self.on_stall)(None);
-                    }
-                    return Ok(read?);
-                }
-            }
-        }
-    }
-
-    /// Applies the next batches of the log. Returns how many.
-    fn catch_up(&mut self) -> Result<usize, Fatal> {
-        let batches = self.read()?;
-        for batch in &batches {
-            self.apply_stored(batch)?;
-            self.since_snapshot_bytes += batch.body.len() as u64;
-        }
-        self.tell_watchers();
-        Ok(batches.len())
-    }
-
-    /// Applies what others have appended before the batch just appended at `position`. Returns
-    /// where that batch counts: a retry that the log did not recognise stands behind a first copy,
-    /// and the first is the one that is applied, here as after a restart.
-    fn catch_up_before(&mut self, position: Position) -> Result<Position, Fatal> {
-        loop {
-            let from = Position(self.applied.position).next();
-            if from > position {
-                return Err(Fatal::GivenAgain { position });
-            }
-            if from == position {
-                return Ok(position);
-            }
-            let mut batches = self.read()?.into_iter();
-            while let Some(batch) = batches.next() {
-                let same = batch.origin == self.log.origin() && batch.number == self.number;
-                if same || batch.position >= position {
-                    self.read_ahead = batches.collect();
-                    self.tell_watchers();
-                    return Ok(batch.position);
-                }
-                self.apply_stored(&batch)?;
-                self.since_snapshot_bytes += batch.body.len() as u64;
-            }
-        }
-    }
-
-    fn tell_watchers(&self) {
-        self.slots.iter().for_each(|slot| slot.tell_watchers());
-    }
-
-    fn apply_stored(&mut self, batch: &Batch) -> Result<(), Fatal> {
-        let position = batch.position;
-        let malformed = |why| Fatal::Malformed { position, why };
-        self.applied.position = position.0;
-        let last = self.applied.origins.entry(batch.origin.0).or_default();
-        if batch.number <= *last {
-            return Ok(());
-        }
-        if batch.number > *last + 1 {
-            let (origin, missing) = (batch.origin.0, *last + 1);
-            return Err(Fatal::Missing { position, origin, missing, number: batch.number });
-        }
-        *last = batch.number;
-        let mut bytes = batch.body.as_slice();
-        let header = Header::read(&mut bytes).map_err(malformed)?;
-        let at = self.applied.at.max(header.at);
-        self.applied.at = at;
-        for _ in 0..header.entries {
-            let machine = entry::machine(&mut bytes).map_err(malformed)?;
-            if machine == NODES {
-                let notice = decode("a notice", &mut bytes).map_err(malformed)?;
-                self.heed(batch.origin.0, notice)?;
-                continue;
-            }
-            let slot = self.slots.iter().find(|slot| slot.id() == machine & !TICK);
-            let slot = slot.ok_or(Fatal::UnknownMachine { position, machine: machine & !TICK })?;
-            self.applied.entries += 1;
-            if machine & TICK == 0 {
-                slot.apply_stored(at, self.applied.entries, &mut bytes).map_err(malformed)?;
-            } else {
-                slot.tick(&mut || (at, self.applied.entries));
-                if let Some(sharing) = &mut self.sharing {
-                    sharing.others_ticked = at;
-                }
-            }
-        }
-        if bytes.is_empty() {
-            Ok(())
-        } else {
-            Err(malformed(Malformed { what: "the end of a batch" }))
-        }
     }
 
     /// Commits proposals from the front of the queue as one batch, applies them, and moves them to
@@ -620,8 +415,11 @@ enum AppendFailed {
     Fatal(Fatal),
 }
 
+mod fatal;
 mod sharing;
+mod stored;
 
+pub use fatal::Fatal;
 use sharing::Sharing;
 
 #[cfg(test)]

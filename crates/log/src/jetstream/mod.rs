@@ -67,6 +67,8 @@ pub struct JetStream {
     last: Last,
     /// What a body may be in a message.
     body_bytes_max: usize,
+    /// What the stream may hold; 0 for no bound.
+    bytes_max: u64,
     share_every_snapshot: bool,
     /// When the stream was made.
     history: u64,
@@ -128,6 +130,7 @@ impl JetStream {
             });
         }
         let reader = Reader::new(beside.origin(), bounds);
+        reader.holds(state.bytes);
         let body_bytes_max = link.client.server_info().max_payload.saturating_sub(HEAD_BYTES_MAX);
         let last = beside.last();
         let mut log = Self {
@@ -137,6 +140,7 @@ impl JetStream {
             beside,
             last,
             body_bytes_max,
+            bytes_max: u64::try_from(info.config.max_bytes).unwrap_or(0),
             share_every_snapshot,
             history: identity.cast_unsigned(),
             broken: None,
@@ -300,6 +304,7 @@ impl JetStream {
         let info = self.driver.call(async move { link.stream.get_info().await })?;
         let state = info.map_err(|why| Error::Store(chain(&why)))?.state;
         self.reader.truncated(Position(state.first_sequence));
+        self.reader.holds(state.bytes);
         if state.last_sequence > 0 {
             self.reader.knows(Position(state.last_sequence));
         }
@@ -376,6 +381,10 @@ impl Log for JetStream {
         outcome
     }
 
+    fn is_filling(&self) -> bool {
+        self.bytes_max > 0 && self.reader.stored_bytes() > self.bytes_max / 2
+    }
+
     fn batch_bytes(&self) -> usize {
         self.body_bytes_max.saturating_sub(self.body_bytes_max / 8)
     }
@@ -397,6 +406,8 @@ impl Log for JetStream {
         self.beside.write_snapshot(next, position, chunk, body, last)?;
         if last {
             self.beside.keep_last(self.last)?;
+            // Another node may have truncated meanwhile; how much room there is decides on the next one.
+            drop(self.refresh());
             if self.share_every_snapshot {
                 self.share_snapshot()?;
             }
@@ -451,6 +462,8 @@ impl Log for JetStream {
         })?;
         let Some(before) = purged else { return Ok(0) };
         self.reader.truncated(before);
+        // How much is left it tells again when it is asked.
+        drop(self.refresh());
         Ok(before.0 - bounds.first.0)
     }
 

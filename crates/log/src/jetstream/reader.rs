@@ -26,6 +26,8 @@ const SILENT_AFTER: Duration = Duration::from_secs(4);
 const READ_WITHIN: Duration = Duration::from_secs(1);
 /// The wait before the consumer is opened again after a failure.
 const REOPEN_AFTER: Duration = Duration::from_millis(250);
+/// What a message takes in the stream beside its body, about: subject, headers, what the store adds.
+const MESSAGE_BYTES: u64 = 220;
 /// How often a batch is fetched that cannot be had before it counts as damaged.
 const TRIES_MAX: u32 = 8;
 /// How often, at looks [`SILENT_AFTER`] apart, a stream that ends too early is looked at before
@@ -57,6 +59,8 @@ struct Ahead {
     first: Position,
     /// Everything before it is known to be in the stream.
     known: Position,
+    /// What the stream holds, in bytes, about.
+    stored_bytes: u64,
     /// Somebody has read: it is known from where on.
     started: bool,
     /// The consumer is to be opened again, at `end`.
@@ -80,6 +84,7 @@ impl Reader {
             end: bounds.first,
             first: bounds.first,
             known: bounds.next,
+            stored_bytes: 0,
             started: false,
             reopen: false,
             trouble: None,
@@ -105,6 +110,16 @@ impl Reader {
     pub(super) fn bounds(&self) -> Bounds {
         let ahead = self.lock();
         Bounds { first: ahead.first, next: ahead.known }
+    }
+
+    /// What the stream holds, as its leader says.
+    pub(super) fn holds(&self, bytes: u64) {
+        self.lock().stored_bytes = bytes;
+    }
+
+    /// What the stream holds, in bytes: what its leader said last, and what has come since.
+    pub(super) fn stored_bytes(&self) -> u64 {
+        self.lock().stored_bytes
     }
 
     /// A batch is known to stand there.
@@ -283,6 +298,7 @@ impl Reader {
         *short = 0;
         ahead.first = ahead.first.max(Position(state.first_sequence));
         ahead.known = next;
+        ahead.stored_bytes = state.bytes;
         ahead.end < next
     }
 
@@ -324,6 +340,7 @@ impl Reader {
         ahead.end = batch.position.next();
         ahead.known = ahead.known.max(ahead.end);
         ahead.bytes += batch.body.len();
+        ahead.stored_bytes += batch.body.len() as u64 + MESSAGE_BYTES;
         let tell = ahead.tell.clone().filter(|_| batch.origin != self.origin);
         ahead.batches.push_back(batch);
         drop(ahead);

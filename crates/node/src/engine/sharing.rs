@@ -143,7 +143,10 @@ impl Engine {
     ) -> Result<(), Fatal> {
         let later = log_bytes / 16 * (self.origin() % 8);
         let Some(sharing) = &self.sharing else { return Ok(()) };
-        if sharing.busy || self.since_snapshot_bytes < log_bytes.saturating_add(later) {
+        let enough = self.since_snapshot_bytes >= log_bytes.saturating_add(later);
+        // A log that is full takes no checkpoint either, and is never truncated again.
+        let filling = self.since_snapshot_bytes > 0 && self.log.is_filling();
+        if sharing.busy || sharing.to_share.is_some() || !(enough || filling) {
             return Ok(());
         }
         self.tell(Notice::Checkpoint, now)

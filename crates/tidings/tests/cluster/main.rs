@@ -4,7 +4,12 @@
 //!
 //! Needs a `nats-server` (`crates/log/nats-server` fetches it). Without one these tests say so and
 //! prove nothing, except in CI, where they fail.
-#![expect(clippy::unwrap_used, reason = "helpers of tests fail as tests do")]
+#![expect(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    clippy::print_stdout,
+    reason = "helpers of tests fail as tests do, and say what they have seen"
+)]
 
 mod faults;
 mod healthy;
