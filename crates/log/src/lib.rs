@@ -44,13 +44,14 @@
 //! # Where to look
 //!
 //! [`Log`] is the law as a trait, [`Sqlite`] keeps it on one machine's disk, [`Memory`] as long as
-//! the process lives. With the feature `conformance`: `conformance` holds an implementation to
-//! the law, `faulty` fails by a plan.
+//! the process lives; with the feature `jetstream`, `JetStream` keeps it in a stream that several
+//! nodes share. With the feature `conformance`: `conformance` holds an implementation to the law,
+//! `faulty` fails by a plan. With `nats-server`: servers as processes, to try and to test with.
 //!
 //! # Limits
 //!
 //! A batch is one value in SQLite: 10^9 bytes at most, and held in memory two to three times while
-//! it is appended. There is no reading of a part of a batch, no search, and no second writer.
+//! it is appended. There is no reading of a part of a batch, and no search.
 
 use core::fmt;
 

@@ -118,17 +118,6 @@ impl JetStream {
             next: Position(state.last_sequence.max(state.first_sequence.saturating_sub(1))).next(),
         };
         let known = beside.last().position.max(beside.snapshot_position().unwrap_or_default());
-        if known >= bounds.next {
-            return Err(Error::Damaged {
-                position: bounds.next,
-                what: format!(
-                    "the stream {} ends before it, and this node has already read up to {known}: the \
-                     servers have lost what they had acknowledged",
-                    link.name
-                ),
-                behind: 0,
-            });
-        }
         let reader = Reader::new(beside.origin(), bounds);
         reader.holds(state.bytes);
         let body_bytes_max = link.client.server_info().max_payload.saturating_sub(HEAD_BYTES_MAX);
@@ -145,21 +134,37 @@ impl JetStream {
             history: identity.cast_unsigned(),
             broken: None,
         };
-        loop {
-            match log.last_stored() {
-                Ok(Some(stored)) => log.last = stored,
-                Ok(None) => {}
-                // A stream that was just made may have no leader yet.
-                Err(Error::Store(_)) if Instant::now() < until => {
-                    std::thread::sleep(AGAIN_AFTER);
-                    continue;
-                }
-                Err(why) => return Err(why),
-            }
-            break;
-        }
+        log.settle(known, until)?;
         log.driver.begin(Arc::clone(&log.reader).run(log.link.clone()));
         Ok(log)
+    }
+
+    /// Waits until the stream's leader is as far as this node has already read: one that was just
+    /// elected may not be, and a stream that was just made may have none.
+    fn settle(&mut self, known: Position, until: Instant) -> Result<(), Error> {
+        loop {
+            let in_time = Instant::now() < until;
+            match self.last_stored().and_then(|stored| Ok((stored, self.refresh()?))) {
+                Ok((stored, bounds))
+                    if bounds.next > known
+                        && stored.is_none_or(|stored| stored.number >= self.last.number) =>
+                {
+                    self.last = stored.unwrap_or(self.last);
+                    return Ok(());
+                }
+                Ok((_, Bounds { next, .. })) if !in_time => {
+                    let name = &self.link.name;
+                    let what = format!(
+                        "the stream {name} ends before it, or lacks what this node has appended, which \
+                         has read up to {known}: the servers have lost what they had acknowledged"
+                    );
+                    return Err(Error::Damaged { position: next, what, behind: 0 });
+                }
+                Err(Error::Store(why)) if !in_time => return Err(Error::Store(why)),
+                Ok(_) | Err(Error::Store(_)) => std::thread::sleep(AGAIN_AFTER),
+                Err(why) => return Err(why),
+            }
+        }
     }
 
     /// The last batch of this origin that the stream still has.

@@ -1,5 +1,8 @@
 //! What is not as it was written.
 
+use std::path::Path;
+use std::time::Duration;
+
 use tidings_log::{AppendError, Error, JetStream, Log, Position};
 
 use crate::World;
@@ -83,4 +86,55 @@ fn a_second_process_with_a_copy_of_the_directory_is_found_out() {
         "{refused:?}"
     );
     assert_eq!(a.append(3, b"three").unwrap(), Position(3), "nothing of it was stored");
+}
+
+fn copy(from: &Path, to: &Path) {
+    std::fs::create_dir_all(to).unwrap();
+    for entry in std::fs::read_dir(from).unwrap() {
+        let entry = entry.unwrap();
+        let to = to.join(entry.file_name());
+        if entry.file_type().unwrap().is_dir() {
+            copy(&entry.path(), &to);
+        } else {
+            std::fs::copy(entry.path(), to).unwrap();
+        }
+    }
+}
+
+#[test]
+fn a_server_that_was_put_back_to_an_earlier_state_is_found_out() {
+    let Some(mut world) = World::start(1) else { return };
+    let store = world.folder.path().join("s1/store");
+    let earlier = world.folder.path().join("earlier");
+    let put_back = |world: &mut World, from: &Path, to: &Path| {
+        world.servers.servers[0].kill();
+        drop(std::fs::remove_dir_all(to));
+        copy(from, to);
+        world.servers.servers[0].start_again().unwrap();
+    };
+    let mut a = world.open("a");
+    a.append(1, b"one").unwrap();
+    put_back(&mut world, &store, &earlier);
+    for number in 2..=3 {
+        while a.append(number, b"more").is_err() {}
+    }
+    a.write_snapshot(Position(3), 0, b"state", true).unwrap();
+    put_back(&mut world, &earlier, &store);
+    // While it runs: its next batch does not fit behind the last one.
+    let refused = loop {
+        match a.append(4, b"four") {
+            Err(AppendError::Unknown(_)) => {}
+            other => break other,
+        }
+    };
+    assert!(
+        matches!(&refused, Err(AppendError::Broken(why)) if why.contains("lost")),
+        "{refused:?}"
+    );
+    drop(a);
+    // When it starts: it has read more than there is.
+    let mut options = world.options("a");
+    options.connect_within = Duration::from_secs(1);
+    let opened = JetStream::open(options).err().unwrap();
+    assert!(matches!(&opened, Error::Damaged { position: Position(2), .. }), "{opened}");
 }
