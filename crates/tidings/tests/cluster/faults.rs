@@ -8,11 +8,12 @@ use tidings::cluster::{Cluster, Node};
 use crate::proxy::Proxy;
 use crate::world::World;
 
-/// Drills that ride out what happens to a part of the cluster.
+/// Drills that ride out what happens to a part of the cluster. They are done again and again until it is
+/// over, so each is short.
 const DRILLS: [&str; 3] = [
-    "rockets --messages 5000 --senders 8",
-    "chat --messages 4000 --crashes --keyed 1.0",
-    "tracker --messages 2000 --steps 200 --crashes",
+    "rockets --messages 2500 --senders 8",
+    "chat --messages 2000 --crashes --keyed 1.0",
+    "tracker --messages 600 --steps 50 --crashes",
 ];
 
 fn seconds(seconds: u64) -> Duration {
@@ -42,7 +43,7 @@ fn nodes_are_killed_in_turn() {
 #[test]
 fn the_stream_s_leader_is_killed() {
     let Some(mut world) = World::start(&[]) else { return };
-    world.drilled(&DRILLS, |cluster| {
+    world.drilled(&DRILLS[..2], |cluster| {
         sleep(seconds(2));
         let leader = cluster.servers.leader("tidings").unwrap();
         cluster.servers.servers[leader].kill();
@@ -72,7 +73,7 @@ fn servers_are_killed_and_started_again_ten_times() {
 #[test]
 fn a_node_is_paused_for_a_quarter_of_a_minute() {
     let Some(mut world) = World::start(&[]) else { return };
-    world.drilled(&DRILLS, |cluster| {
+    world.drilled(&DRILLS[..2], |cluster| {
         sleep(seconds(2));
         cluster.nodes[0].pause();
         sleep(seconds(15));
@@ -94,7 +95,7 @@ fn a_node_is_cut_off_from_the_servers_and_comes_back() {
     // It takes the place of one that is gone for good.
     world.cluster.nodes[0].stop();
     world.cluster.nodes[0] = node;
-    world.drilled(&DRILLS, |cluster| {
+    world.drilled(&DRILLS[..2], |cluster| {
         sleep(seconds(2));
         proxies.iter().for_each(Proxy::cut);
         sleep(seconds(12));
@@ -110,7 +111,7 @@ fn a_node_is_cut_off_from_the_servers_and_comes_back() {
 #[test]
 fn the_upstream_of_the_traffic_is_taken_over() {
     let Some(mut world) = World::start(&[]) else { return };
-    let drill = ["traffic --rate 500 --communications 12000 --array 5 --updates 30 --crashes"];
+    let drill = ["traffic --rate 500 --communications 8000 --array 5 --updates 30 --crashes"];
     world.drilled(&drill, |cluster| {
         let here = |cluster: &Cluster| {
             let here = |node: &Node| {
@@ -152,6 +153,6 @@ fn the_upstream_of_the_traffic_is_taken_over() {
 fn a_node_with_clients_of_the_maze_is_killed() {
     let Some(mut world) = World::start(&[]) else { return };
     // The source is on the last node.
-    world.drilled(&["maze --events 1000000 --cuts-allowed"], |cluster| bounce(cluster, 0));
+    world.drilled(&["maze --events 500000 --cuts-allowed"], |cluster| bounce(cluster, 0));
     world.agrees();
 }
