@@ -2,7 +2,7 @@
 
 use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Condvar, Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -15,8 +15,28 @@ const AGREE_WITHIN: Duration = Duration::from_secs(60);
 /// How often they are asked.
 const LOOK_EVERY: Duration = Duration::from_millis(200);
 
-/// One cluster is as much as a small machine bears.
-static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
+/// Clusters that may run at the same time: mostly they wait for something to come back, but more than
+/// two are too many for a small machine.
+static FREE: (Mutex<u32>, Condvar) = (Mutex::new(2), Condvar::new());
+
+/// The right to have a cluster.
+struct Turn;
+
+impl Turn {
+    fn wait() -> Self {
+        let free = FREE.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut free = FREE.1.wait_while(free, |free| *free == 0).unwrap();
+        *free -= 1;
+        Self
+    }
+}
+
+impl Drop for Turn {
+    fn drop(&mut self) {
+        *FREE.0.lock().unwrap_or_else(PoisonError::into_inner) += 1;
+        FREE.1.notify_one();
+    }
+}
 
 pub(crate) struct World {
     pub(crate) cluster: Cluster,
@@ -27,7 +47,7 @@ pub(crate) struct World {
     seed: AtomicU64,
     /// After the cluster: its processes write there.
     _folder: TempDir,
-    _turn: MutexGuard<'static, ()>,
+    _turn: Turn,
 }
 
 impl World {
@@ -38,7 +58,7 @@ impl World {
             eprintln!("SKIPPED: there is no nats-server; crates/log/nats-server fetches it");
             return None;
         };
-        let turn = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
+        let turn = Turn::wait();
         let folder = tempfile::tempdir().unwrap();
         let upstream = tidings_log::nats_server::free_addresses(1).unwrap().swap_remove(0);
         let upstream = upstream.to_string();
@@ -81,8 +101,8 @@ impl World {
         }
     }
 
-    /// Drills again and again, each of these drills beside the others, until the faults are over; the
-    /// last round of each ends after them.
+    /// Drills again and again, each of these drills beside the others, until the faults are over: the
+    /// round that is under way then ends after them, and is the last.
     pub(crate) fn drilled(&mut self, drills: &[&str], faults: impl FnOnce(&mut Cluster)) {
         // The faults need the cluster for themselves; the drills only know its addresses.
         let (addresses, cluster) = (self.addresses(), &mut self.cluster);
@@ -95,12 +115,11 @@ impl World {
                     scope.spawn(move || {
                         let mut seed = 1000;
                         loop {
-                            let last = over.load(Ordering::Relaxed);
                             seed += 1;
                             let (passed, said) = addresses.drill(words, seed);
                             println!("{said}");
                             assert!(passed, "drill {words} --seed {seed}: see above");
-                            if last {
+                            if over.load(Ordering::Relaxed) {
                                 return;
                             }
                         }
