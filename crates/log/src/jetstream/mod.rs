@@ -56,6 +56,9 @@ use reader::Reader;
 /// The shortest time that a try of unknown outcome takes.
 const AGAIN_AFTER: Duration = Duration::from_millis(100);
 
+/// After so many looks in a row it is believed that the stream has lost something.
+const DOUBTS_MAX: u32 = 10;
+
 /// A log in a JetStream stream. See [the module](self).
 pub struct JetStream {
     link: Link,
@@ -72,6 +75,8 @@ pub struct JetStream {
     share_every_snapshot: bool,
     /// When the stream was made.
     history: u64,
+    /// How often in a row the stream lacked what it had acknowledged.
+    doubts: u32,
     /// Why nothing is done any more.
     broken: Option<String>,
 }
@@ -132,6 +137,7 @@ impl JetStream {
             bytes_max: u64::try_from(info.config.max_bytes).unwrap_or(0),
             share_every_snapshot,
             history: identity.cast_unsigned(),
+            doubts: 0,
             broken: None,
         };
         log.settle(known, until)?;
@@ -233,6 +239,7 @@ impl JetStream {
             )));
         }
         self.last = Last { number, position, crc: head.crc };
+        self.doubts = 0;
         self.reader.knows(position);
         Ok(position)
     }
@@ -282,13 +289,18 @@ impl JetStream {
                 self.last = stored;
                 Ok(None)
             }
-            // Truncated by others; nothing of this origin is left.
-            None if self.last_is_gone() => Ok(None),
+            // Nothing of this origin was there before, or others have truncated it.
+            None if self.last.number == 0 || self.last_is_gone() => Ok(None),
             Some(stored) if stored.number > head.number => Err(self.break_for(format!(
                 "batch {} of this node is in the stream, and {} was to be its next one: another \
                  process appends with a copy of this node's directory",
                 stored.number, head.number
             ))),
+            // A leader that was just elected may not have got that far.
+            _ if self.doubts < DOUBTS_MAX => {
+                self.doubts += 1;
+                Err(AppendError::Unknown("the stream's leader lacks what it acknowledged".to_owned()))
+            }
             found => Err(self.break_for(format!(
                 "the last batch of this node in the stream is {}, and {} was acknowledged: the servers \
                  have lost it",

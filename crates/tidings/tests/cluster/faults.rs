@@ -1,4 +1,5 @@
-//! What dies, stops or is cut off while everything is drilled.
+//! What dies, stops or is cut off while everything is drilled. The sleeps are how long a fault lasts, and
+//! how long there is none; nothing is waited for by them.
 
 use std::thread::sleep;
 use std::time::{Duration, Instant};
