@@ -3,6 +3,8 @@
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
+use tidings_log::nats_server::BINARY_VARIABLE;
+
 use super::{Unusable, Values, flag, variable};
 
 /// The list of all settings, their documentation and their defaults.
@@ -125,8 +127,9 @@ impl Layers {
         variables: impl Iterator<Item = (String, String)>,
     ) -> Result<(), Unusable> {
         for (name, value) in variables.filter(|(name, _)| name.starts_with("TIDINGS_")) {
-            // These two are no settings of the server: where the file is, and the seed of tests.
-            if matches!(name.as_str(), "TIDINGS_CONFIG" | "TIDINGS_SEED") {
+            // These are no settings of the server: where the file is, the seed of tests, and the
+            // `nats-server` of a cluster for trying.
+            if matches!(name.as_str(), "TIDINGS_CONFIG" | "TIDINGS_SEED" | BINARY_VARIABLE) {
                 continue;
             }
             let known = keys().iter().find(|key| variable(&key.name) == name);
