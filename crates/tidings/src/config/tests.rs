@@ -56,6 +56,28 @@ fn a_flag_beats_the_environment_beats_the_file_beats_the_default() {
 }
 
 #[test]
+fn variables_for_the_tests_and_for_trying_are_no_settings() {
+    let mut layers = Layers::defaults();
+    for name in ["TIDINGS_CONFIG", "TIDINGS_SEED", "TIDINGS_NATS_SERVER"] {
+        let variable = (name.to_owned(), "x".to_owned());
+        layers.set_from_environment([variable].into_iter()).unwrap();
+    }
+    assert!(Settings::read(&layers).unwrap().nats.is_none());
+}
+
+#[test]
+fn servers_are_urls_and_there_are_none_in_memory() {
+    let nats = |servers, memory| Settings::with(&[("nats", servers), ("memory", memory)]);
+    let servers = nats("nats://a:1, tls://b", "false").unwrap().nats.unwrap().servers;
+    assert_eq!(servers, ["nats://a:1", "tls://b"]);
+    for (servers, memory) in [("http://a", "false"), ("nats://", "false"), ("nats://a", "true")] {
+        assert_eq!(nats(servers, memory).unwrap_err().key, "nats", "{servers}");
+    }
+    let stream = Settings::with(&[("nats", "nats://a"), ("nats_stream", "a.b")]);
+    assert_eq!(stream.unwrap_err().key, "nats_stream");
+}
+
+#[test]
 fn a_file_and_a_variable_with_an_unknown_key_are_named() {
     let mut layers = Layers::defaults();
     let why = layers.set_from_file(Path::new("a.toml"), "[rockets]\nhold = 1\n").unwrap_err();
