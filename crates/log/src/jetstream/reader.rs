@@ -253,7 +253,7 @@ impl Reader {
                         return Ok(());
                     }
                 }
-                Ok(None) => return Ok(()),
+                Ok(None) => return Err(Failed::Server("the consumer has ended".to_owned())),
                 Ok(Some(message)) => {
                     let message = message?;
                     let position = Position(
