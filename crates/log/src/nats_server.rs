@@ -25,6 +25,10 @@ const UP_WITHIN: Duration = Duration::from_secs(15);
 const LOOK_EVERY: Duration = Duration::from_millis(20);
 /// How long a question to a server may take.
 const ANSWER_WITHIN: Duration = Duration::from_secs(5);
+/// How long servers may take to become a cluster.
+const FORMED_WITHIN: Duration = Duration::from_secs(20);
+/// How often it is tried.
+const STARTS_MAX: u32 = 3;
 /// How long a stream may take to heal.
 const WHOLE_WITHIN: Duration = Duration::from_secs(60);
 /// How much of a server's log is shown when it does not start.
@@ -146,13 +150,14 @@ impl Server {
         self.address
     }
 
-    /// Asks for what is known of a stream, as JSON.
-    fn stream_info(&self, stream: &str) -> io::Result<String> {
+    /// Asks JetStream something, and gives the answer, as JSON.
+    fn ask(&self, subject: &str, payload: &str) -> io::Result<String> {
         let connection = TcpStream::connect(self.address)?;
         connection.set_read_timeout(Some(ANSWER_WITHIN))?;
         let mut reader = BufReader::new(&connection);
         let ask = format!(
-            "CONNECT {{\"verbose\":false}}\r\nSUB answer 1\r\nPUB $JS.API.STREAM.INFO.{stream} answer 0\r\n\r\n"
+            "CONNECT {{\"verbose\":false}}\r\nSUB answer 1\r\nPUB $JS.API.{subject} answer {}\r\n{payload}\r\n",
+            payload.len()
         );
         (&connection).write_all(ask.as_bytes())?;
         let mut line = String::new();
@@ -239,11 +244,51 @@ pub struct Servers {
 
 impl Servers {
     /// Starts so many on free ports, with what they store in folders `s1`, `s2` ... of `folder`.
-    /// `sync` is their `sync_interval`: `always`, or a time such as `2m`.
+    /// `sync` is their `sync_interval`: `always`, or a time such as `2m`. Returns when they are one
+    /// cluster; if they do not become one (another program was quicker at one of the ports, say), they
+    /// are started again, elsewhere.
     ///
     /// # Errors
-    /// When one cannot be started.
+    /// When one cannot be started, or they do not become a cluster.
     pub fn start(binary: &Path, folder: &Path, count: usize, sync: &str) -> io::Result<Self> {
+        let mut failed = io::Error::other("it was not tried");
+        for _ in 0..STARTS_MAX {
+            match Self::start_once(binary, folder, count, sync) {
+                Ok(servers) => match servers.until_formed() {
+                    Ok(()) => return Ok(servers),
+                    Err(why) => failed = why,
+                },
+                Err(why) => failed = why,
+            }
+        }
+        Err(failed)
+    }
+
+    /// Waits until a stream can be placed on all servers, which takes all of them.
+    fn until_formed(&self) -> io::Result<()> {
+        let [first, _, ..] = self.servers.as_slice() else { return Ok(()) };
+        let until = Instant::now() + FORMED_WITHIN;
+        let probe = format!(
+            "{{\"name\":\"probe\",\"subjects\":[\"probe\"],\"storage\":\"memory\",\"num_replicas\":{}}}",
+            self.servers.len()
+        );
+        loop {
+            // It takes its time to answer as long as nobody leads.
+            let made = first.ask("STREAM.CREATE.probe", &probe);
+            match made {
+                Ok(made) if !made.contains("\"error\"") => {
+                    return first.ask("STREAM.DELETE.probe", "").map(drop);
+                }
+                made if Instant::now() > until => {
+                    let said = made.unwrap_or_else(|why| why.to_string());
+                    return Err(io::Error::other(format!("the servers form no cluster: {said}")));
+                }
+                Ok(_) | Err(_) => std::thread::sleep(10 * LOOK_EVERY),
+            }
+        }
+    }
+
+    fn start_once(binary: &Path, folder: &Path, count: usize, sync: &str) -> io::Result<Self> {
         // A relative folder would be looked for from another one by the server.
         fs::create_dir_all(folder)?;
         let folder = folder.canonicalize()?;
@@ -272,7 +317,7 @@ impl Servers {
         let running = self.servers.iter().filter(|server| server.child.is_some());
         let mut failed = io::Error::other("no server is running");
         for server in running {
-            match server.stream_info(stream) {
+            match server.ask(&format!("STREAM.INFO.{stream}"), "") {
                 Ok(info) => return Ok(info),
                 Err(why) => failed = why,
             }
