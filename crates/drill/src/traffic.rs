@@ -5,12 +5,15 @@
 //! - `wire`: the server's side of a WebSocket, by hand.
 //! - `world`: parents, children, calls, and what must come of them.
 //! - `shown`: what `GET /traffic` says in the end, at every server.
-//! - `judge`: reports held to what must be in them.
-//! - `load`: sends, listens, breaks the connection (`takeover`: one server after the other).
+//! - `judge`: reports held to what must be in them (`totals`: once a server has died).
+//! - `load`: sends, listens, breaks the connection (`settle`: when everything is counted; `takeover`: one
+//!   server after the other).
 //!
 //! Which window a call belongs to is said by the clock of the server. So nothing is sent near the end of
-//! a window, and before that the drill waits until the server has taken everything (a ping behind it
-//! is answered). Where that took too long, the two windows are summed and compared together.
+//! a window, and before that the drill waits until everything is counted: a ping behind it is answered,
+//! and `GET /traffic` shows it. Where that took too long, the two windows are summed and compared
+//! together; once a server has died, all windows are, for what had been sent to it is counted some time or
+//! never.
 
 mod judge;
 mod load;
@@ -101,7 +104,7 @@ pub async fn run(
     let cluster = Cluster::new(targets, ASK_AGAIN, options.patience);
     let before = Usage::ask_all(&cluster).await;
     let shown_before = shown::communications(&cluster).await;
-    let mut load = Load::new(options, listener, progress.clone());
+    let mut load = Load::new(options, listener, &cluster, shown_before, progress.clone());
     let timeout = Duration::from_secs(options.timeout);
     let failure = tokio::select! {
         ended = tokio::time::timeout(timeout, load.run()) => match ended {

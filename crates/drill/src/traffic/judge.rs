@@ -1,11 +1,14 @@
 //! Holds reports to what must be in them.
 
-use std::collections::{BTreeSet, HashMap, VecDeque};
+use std::collections::{HashMap, VecDeque};
 
 use serde::Deserialize;
 
 use super::world::{Counts, Name, Window};
 use crate::verdict::Differences;
+use totals::{Totals, add, of};
+
+mod totals;
 
 /// Windows that were sent and must be reported.
 pub(super) struct Judge {
@@ -16,10 +19,8 @@ pub(super) struct Judge {
     /// The last report that was right, and whether the connection has broken since: then it may come
     /// again.
     last: Option<(Vec<u8>, bool)>,
-    /// What was sent before its server was gone: it may be counted in any window from then on, or never.
-    doubts: Window,
-    /// How many calls that were.
-    pub(super) doubtful: u64,
+    /// Once a server has died: windows are no longer told apart.
+    totals: Option<Totals>,
     pub(super) reports: u64,
     pub(super) again: u64,
     pub(super) differences: Differences,
@@ -60,8 +61,7 @@ impl Judge {
             names,
             expected: VecDeque::new(),
             last: None,
-            doubts: Window::new(),
-            doubtful: 0,
+            totals: None,
             reports: 0,
             again: 0,
             differences: Differences::default(),
@@ -70,7 +70,10 @@ impl Judge {
 
     /// A window, or some that cannot be told apart, has ended and must be reported.
     pub(super) fn expect(&mut self, counts: Window, reports: u32) {
-        self.expected.push_back(Expected { counts, reports, reported: Window::new() });
+        match &mut self.totals {
+            Some(totals) => totals.sent(&counts),
+            None => self.expected.push_back(Expected { counts, reports, reported: Window::new() }),
+        }
     }
 
     /// The connection has broken: what was sent last may come again.
@@ -80,47 +83,35 @@ impl Judge {
         }
     }
 
-    /// The server is gone that this was sent to; so much of it had been taken for sure.
-    pub(super) fn doubt(&mut self, sent: &Window, taken: &Window) {
-        for (pair, counts) in sent {
-            let taken = taken.get(pair).copied().unwrap_or_default();
-            let doubt = self.doubts.entry(*pair).or_default();
-            for ((doubt, sent), taken) in doubt.iter_mut().zip(counts).zip(taken) {
-                *doubt += sent.saturating_sub(taken);
-            }
-            self.doubtful += counts[0].saturating_sub(taken[0]);
+    /// From now on only sums are compared: a server has died.
+    pub(super) fn sum_up(&mut self) {
+        let totals = self.totals.get_or_insert_default();
+        for Expected { counts, reported, .. } in self.expected.drain(..) {
+            totals.sent(&counts);
+            totals.reported(&reported, true);
         }
     }
 
-    /// Takes what is reported beyond `counts` from what is in doubt. Whether all of it could be.
-    fn draw(&mut self, reported: &Window, counts: &Window) -> bool {
-        let of = |window: &Window, pair| window.get(pair).copied().unwrap_or_default();
-        let excess = |pair| {
-            let (reported, counts) = (of(reported, pair), of(counts, pair));
-            [0, 1, 2].map(|at: usize| {
-                let part = |counts: Counts| counts.get(at).copied().unwrap_or(0);
-                part(reported).checked_sub(part(counts))
-            })
-        };
-        let pairs: BTreeSet<_> = reported.keys().chain(counts.keys()).collect();
-        let fits = pairs.iter().all(|pair| {
-            let doubts = of(&self.doubts, *pair);
-            let mut parts = excess(pair).into_iter().zip(doubts);
-            parts.all(|(excess, doubt)| excess.is_some_and(|excess| excess <= doubt))
-        });
-        for pair in pairs.into_iter().filter(|_| fits) {
-            let excess = excess(pair);
-            if let Some(doubts) = self.doubts.get_mut(pair) {
-                let parts = doubts.iter_mut().zip(excess);
-                parts.for_each(|(doubt, excess)| *doubt -= excess.unwrap_or(0));
-            }
-        }
-        fits
+    /// Whether only sums are compared.
+    pub(super) fn sums_up(&self) -> bool {
+        self.totals.is_some()
     }
 
-    /// How many windows must still be reported.
-    pub(super) fn owed(&self) -> usize {
-        self.expected.len()
+    /// The server is gone that `sent` went to, behind all that was expected; so much of it had been
+    /// counted, in a window that is still open. The rest, and whatever else is not reported by now, may
+    /// be reported or not.
+    pub(super) fn doubt(&mut self, sent: &Window, counted: &Window) {
+        self.sum_up();
+        if let Some(totals) = &mut self.totals {
+            totals.sent(sent);
+            totals.doubt(counted);
+        }
+    }
+
+    /// Whether something must still be reported.
+    pub(super) fn is_owed(&self) -> bool {
+        let wrong = self.totals.as_ref().is_some_and(|totals| totals.wrongs().next().is_some());
+        wrong || !self.expected.is_empty()
     }
 
     /// A report has come.
@@ -131,13 +122,17 @@ impl Judge {
             return;
         }
         match self.read(text) {
-            Ok(window) => self.compare(&window),
+            Ok((window, full)) => match &mut self.totals {
+                Some(totals) => totals.reported(&window, full),
+                None => self.compare(&window),
+            },
             Err(why) => self.differences.add(|| format!("a report {why}")),
         }
         self.last = Some((text.to_vec(), false));
     }
 
-    fn read(&self, text: &[u8]) -> Result<Window, String> {
+    /// The counts of a report, and whether it says how many calls have failed.
+    fn read(&self, text: &[u8]) -> Result<(Window, bool), String> {
         let report: Report =
             serde_json::from_slice(text).map_err(|why| format!("is not to be read: {why}"))?;
         let (rows, full) = match report {
@@ -165,15 +160,14 @@ impl Judge {
             let errors = row.errors.unwrap_or(absent[1]);
             window.insert(pair, [row.count, errors, row.rejected.unwrap_or(absent[2])]);
         }
-        Ok(window)
+        Ok((window, full))
     }
 
     /// What is expected of a pair, beyond what was reported: what a plain report does not say is taken
     /// to be right.
     fn counts_of(&self, pair: (u32, u32)) -> Counts {
         let Some(expected) = self.expected.front() else { return Counts::default() };
-        let of = |window: &Window| window.get(&pair).copied().unwrap_or_default();
-        let (counts, reported) = (of(&expected.counts), of(&expected.reported));
+        let (counts, reported) = (of(&expected.counts, pair), of(&expected.reported, pair));
         [0, 1, 2].map(|at: usize| {
             let part = |counts: Counts| counts.get(at).copied().unwrap_or(0);
             part(counts).saturating_sub(part(reported))
@@ -182,56 +176,57 @@ impl Judge {
 
     fn compare(&mut self, window: &Window) {
         let Some(mut expected) = self.expected.pop_front() else {
-            if !self.draw(window, &Window::new()) {
-                let pairs = window.len();
-                self.differences.add(|| format!("a report of {pairs} pairs, and none was due"));
-            }
+            let pairs = window.len();
+            self.differences.add(|| format!("a report of {pairs} pairs, and none was due"));
             return;
         };
-        let before = expected.reported.clone();
-        for (pair, counts) in window {
-            let reported = expected.reported.entry(*pair).or_default();
-            reported.iter_mut().zip(counts).for_each(|(reported, count)| *reported += count);
-        }
+        add(&mut expected.reported, window);
         expected.reports -= 1;
-        if self.draw(&expected.reported, &expected.counts) {
+        if expected.reported == expected.counts {
             return;
         }
-        if self.draw(window, &Window::new()) {
-            // Of a window in which nothing was sent for sure.
-            expected.reported = before;
-            expected.reports += 1;
-        } else if expected.reports == 0 {
+        if expected.reports == 0 {
             self.differ(&expected);
             return;
         }
         self.expected.push_front(expected);
     }
 
+    fn name(&self, number: u32) -> &str {
+        self.names.get(number as usize).map_or("", String::as_str)
+    }
+
     /// Says in which pair it differs, the first by name.
     fn differ(&mut self, expected: &Expected) {
-        let name = |number: u32| self.names.get(number as usize).cloned().unwrap_or_default();
-        let pairs = expected.counts.keys().chain(expected.reported.keys());
-        let of = |window: &Window, pair| window.get(pair).copied().unwrap_or_default();
+        let pairs = expected.counts.keys().chain(expected.reported.keys()).copied();
         let wrong = pairs
-            .filter(|pair| of(&expected.counts, pair) != of(&expected.reported, pair))
-            .min_by_key(|(from, to)| (name(*from), name(*to)));
-        let Some(pair) = wrong else { return };
-        let (must, is) = (of(&expected.counts, pair), of(&expected.reported, pair));
+            .map(|pair| (pair, [of(&expected.reported, pair), of(&expected.counts, pair)]))
+            .filter(|(_, [is, must])| is != must)
+            .min_by_key(|((from, to), _)| (self.name(*from), self.name(*to)));
+        let Some(((from, to), [is, must])) = wrong else { return };
+        let (from, to) = (self.name(from), self.name(to));
         let text = format!(
-            "from {} to {}: reported {is:?} (calls, errors, rejected), expected {must:?}",
-            name(pair.0),
-            name(pair.1)
+            "from {from} to {to}: reported {is:?} (calls, errors, rejected), expected {must:?}"
         );
         self.differences.add(|| text);
     }
 
-    /// What was never reported.
+    /// What was never reported, or, where sums are compared, too little or too much.
     pub(super) fn close(&mut self) {
         let owed = std::mem::take(&mut self.expected);
         for expected in owed {
             let calls: u64 = expected.counts.values().map(|counts| counts[0]).sum();
             self.differences.add(|| format!("a window of {calls} calls was never reported whole"));
+        }
+        let totals = self.totals.take().unwrap_or_default();
+        for ((from, to), [is, least, most]) in totals.wrongs() {
+            let (from, to) = (self.name(from).to_owned(), self.name(to).to_owned());
+            self.differences.add(|| {
+                format!(
+                    "from {from} to {to}: reported {is:?} (calls, errors, rejected) in all, expected \
+                     {least:?} to {most:?}"
+                )
+            });
         }
     }
 }
@@ -256,6 +251,10 @@ mod tests {
         format!(
             r#"[{{"from":"{A}","to":"{B}","count":{ab}}},{{"from":"{B}","to":"{A}","count":{ba}}}]"#
         )
+    }
+
+    fn alone(ab: u64) -> String {
+        format!(r#"[{{"from":"{A}","to":"{B}","count":{ab}}}]"#)
     }
 
     /// How many differences a report makes, where this window is due.
@@ -314,35 +313,63 @@ mod tests {
     fn windows_that_cannot_be_told_apart_are_summed() {
         let mut judge = judge();
         judge.expect(window(), 2);
-        judge.report(format!(r#"[{{"from":"{A}","to":"{B}","count":1}}]"#).as_bytes());
-        assert_eq!(judge.owed(), 1);
+        judge.report(alone(1).as_bytes());
+        assert!(judge.is_owed());
         judge.report(plain(2, 1).as_bytes());
-        assert_eq!((judge.owed(), judge.differences.total()), (0, 0));
+        assert_eq!((judge.is_owed(), judge.differences.total()), (false, 0));
+    }
+
+    /// The differences after a server has died in an open window: of five calls three had been counted,
+    /// then came what is in `window`, and these reports.
+    fn after_a_death(reports: &[String]) -> u64 {
+        let (sent, counted) = ([((0, 1), [5, 1, 1])].into(), [((0, 1), [3, 1, 1])].into());
+        let mut judge = judge();
+        judge.doubt(&sent, &counted);
+        judge.expect(window(), 1);
+        reports.iter().for_each(|report| judge.report(report.as_bytes()));
+        judge.close();
+        judge.differences.total()
     }
 
     #[test]
-    fn what_was_under_way_when_a_server_died_may_be_counted_once_or_not() {
-        let doubt: Window = [((0, 1), [5, 1, 1])].into();
-        let taken: Window = [((0, 1), [3, 1, 1])].into();
-        let after = |reports: &[String]| {
-            let mut judge = judge();
-            judge.doubt(&doubt, &taken);
-            judge.expect(window(), 1);
-            reports.iter().for_each(|report| judge.report(report.as_bytes()));
-            judge.close();
-            (judge.differences.total(), judge.doubtful)
-        };
-        for ab in 3..=5 {
-            assert_eq!(after(&[plain(ab, 1)]), (0, 2), "{ab}");
+    fn what_was_under_way_when_a_server_died_may_be_counted_or_not_and_in_any_window() {
+        for ab in 6..=8 {
+            assert_eq!(after_a_death(&[plain(ab, 1)]), 0, "{ab}");
+            assert_eq!(after_a_death(&[plain(ab - 4, 1), alone(4)]), 0, "{ab}");
         }
-        assert_eq!(after(&[plain(2, 1)]), (1, 2));
-        assert_eq!(after(&[plain(6, 1)]), (1, 2));
-        assert_eq!(after(&[plain(3, 2)]), (1, 2));
-        // In a window of its own, but not twice.
-        let alone = |count: u64| format!(r#"[{{"from":"{A}","to":"{B}","count":{count}}}]"#);
-        assert_eq!(after(&[plain(3, 1), alone(2)]), (0, 2));
-        assert_eq!(after(&[plain(4, 1), alone(2)]).0, 1);
-        assert_eq!(after(&[plain(3, 1), alone(3)]).0, 1);
+    }
+
+    #[test]
+    fn what_was_counted_when_a_server_died_must_be_reported_and_nothing_twice() {
+        for (ab, ba) in [(5, 1), (9, 1), (6, 2)] {
+            assert_eq!(after_a_death(&[plain(ab, ba)]), 1, "{ab} {ba}");
+        }
+        assert_eq!(after_a_death(&[plain(6, 1), alone(3)]), 1);
+        assert_eq!(after_a_death(&[]), 2, "in both pairs");
+    }
+
+    #[test]
+    fn a_window_that_was_closed_when_a_server_died_may_be_reported_or_not() {
+        for reports in [&[][..], &[plain(3, 1)], &[alone(2)]] {
+            let mut judge = judge();
+            judge.expect(window(), 1);
+            judge.doubt(&Window::new(), &Window::new());
+            reports.iter().for_each(|report| judge.report(report.as_bytes()));
+            assert!(!judge.is_owed());
+            judge.close();
+            assert_eq!(judge.differences.total(), 0, "{reports:?}");
+        }
+    }
+
+    #[test]
+    fn a_window_that_was_reported_before_a_server_died_is_not_reported_again() {
+        let mut judge = judge();
+        judge.expect(window(), 2);
+        judge.report(alone(3).as_bytes());
+        judge.doubt(&Window::new(), &Window::new());
+        judge.report(plain(3, 1).as_bytes());
+        judge.close();
+        assert_eq!(judge.differences.total(), 1);
     }
 
     #[test]

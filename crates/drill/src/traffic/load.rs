@@ -1,19 +1,23 @@
 //! Sends what the world says, listens for reports, and breaks the connection as it is told to.
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use tokio::io::AsyncWriteExt;
 use tokio::net::{TcpListener, TcpStream};
 
+mod settle;
 mod takeover;
 
 use super::Options;
 use super::judge::Judge;
 use super::wire::{self, Connection, Heard};
-use super::world::{Window, World};
+use super::world::World;
+use crate::http::Cluster;
 use crate::progress::Progress;
 use crate::verdict::Differences;
+use settle::{Settled, Shown};
 use takeover::Replaced;
 
 /// Frames are put together to writes of this size.
@@ -24,12 +28,11 @@ const UNANSWERED_BYTES_MAX: usize = 1 << 20;
 const BEFORE_END: Duration = Duration::from_millis(150);
 /// ... and so long after.
 const AFTER_END: Duration = Duration::from_millis(20);
-/// What was taken so long before the end of a window is in it.
+/// What was counted so long before the end of a window, by the clock of the drill, is in it.
 const CLEAR: Duration = Duration::from_millis(40);
 /// How long a stall is.
 const STALL: Duration = Duration::from_millis(300);
-/// How long a report may take beyond the end of its window, and how long nothing more may come.
-const REPORT_WAIT: Duration = Duration::from_secs(10);
+/// How long nothing more may come.
 const QUIET: Duration = Duration::from_millis(200);
 /// What is said of a server that connects while another is there.
 const SECOND: &str = "another has connected while it was there";
@@ -70,13 +73,16 @@ enum Mischief {
 pub(super) struct Load {
     options: Options,
     listener: TcpListener,
+    /// To be asked over HTTP, if any.
+    servers: Arc<Cluster>,
+    /// `None` where they cannot be asked.
+    shown: Option<Shown>,
     connection: Option<Connection>,
     /// Has come while the one above was there.
     arrived: Option<TcpStream>,
     replaced: Vec<Replaced>,
     world: World,
-    /// What of the open window the server has said that it had taken.
-    taken: Window,
+    settled: Settled,
     judge: Judge,
     /// Frames that are not written yet.
     out: Vec<u8>,
@@ -106,7 +112,14 @@ fn now_ms() -> u64 {
 }
 
 impl Load {
-    pub(super) fn new(options: &Options, listener: TcpListener, progress: Progress) -> Self {
+    /// Of `servers` that show so many communications before anything was sent, if they show that.
+    pub(super) fn new(
+        options: &Options,
+        listener: TcpListener,
+        servers: &Arc<Cluster>,
+        shown: Option<u64>,
+        progress: Progress,
+    ) -> Self {
         let world = World::new(options);
         let judge = Judge::new(&world.parents);
         let mut mischief = Vec::new();
@@ -129,11 +142,13 @@ impl Load {
         Self {
             options: options.clone(),
             listener,
+            servers: Arc::clone(servers),
+            shown: shown.map(|communications| Shown { communications, calls: 0 }),
             connection: None,
             arrived: None,
             replaced: Vec::new(),
             world,
-            taken: Window::new(),
+            settled: Settled::default(),
             judge,
             out: Vec::new(),
             payload: Vec::new(),
@@ -152,7 +167,6 @@ impl Load {
     pub(super) fn finish(mut self) -> Report {
         self.look_at_replaced();
         self.judge.close();
-        self.report.doubtful = self.judge.doubtful;
         self.report.reports = self.judge.reports;
         self.report.again = self.judge.again;
         self.report.differences = self.judge.differences;
@@ -176,6 +190,10 @@ impl Load {
             self.ride_out(why).await?;
         }
         self.report.busy += busy.elapsed();
+        while let Err(why) = self.settle().await {
+            self.ride_out(why).await?;
+        }
+        self.joined += u32::from(!self.is_clear());
         self.seal();
         while let Err(why) = self.wait_for_reports().await {
             self.ride_out(why).await?;
@@ -265,6 +283,7 @@ impl Load {
                 self.write().await
             }
             Mischief::Stall => {
+                self.settle().await?;
                 self.pause(STALL).await;
                 // Another window may have begun.
                 self.wait_for_clear().await
@@ -319,36 +338,33 @@ impl Load {
     async fn wait_for_clear(&mut self) -> Result<(), String> {
         let window = self.options.window();
         let before = BEFORE_END.min(window / 4);
-        let now = Duration::from_millis(now_ms());
         let into = Duration::from_millis(now_ms() % self.options.window_ms);
-        if into < window.saturating_sub(before) && into >= AFTER_END {
-            self.turn_window(true);
-            return Ok(());
-        }
         if into < AFTER_END {
-            self.turn_window(true);
             self.pause(AFTER_END.saturating_sub(into)).await;
-            return Ok(());
+        } else if into >= window.saturating_sub(before) {
+            self.settle().await?;
+            let into = Duration::from_millis(now_ms() % self.options.window_ms);
+            // Where that took longer, the next window has begun already.
+            if into >= window.saturating_sub(before) {
+                self.pause(window.saturating_sub(into) + AFTER_END).await;
+            }
         }
-        self.answered().await?;
-        let end = now + window.saturating_sub(into);
-        let clear = Duration::from_millis(now_ms()) + CLEAR < end;
-        let wait = (end + AFTER_END).saturating_sub(Duration::from_millis(now_ms()));
-        self.pause(wait).await;
-        self.turn_window(clear);
+        self.turn_window();
         Ok(())
     }
 
     /// If another window has begun: what was sent before must be reported. Without a clear end, some of
     /// it may be counted in this one.
-    fn turn_window(&mut self, clear: bool) {
+    fn turn_window(&mut self) {
         let window = now_ms() / self.options.window_ms;
+        let clear = self.is_clear();
         let passed = u32::try_from(window - self.window).unwrap_or(u32::MAX);
         self.window = window;
         if passed > 0 && !clear {
             self.report.unclear += 1;
             self.joined += passed;
-        } else if passed > 0 {
+        }
+        if passed > 0 && (clear || self.judge.sums_up()) {
             self.seal();
         }
         if self.joined == 0 {
@@ -367,7 +383,7 @@ impl Load {
 
     fn seal(&mut self) {
         let counts = std::mem::take(&mut self.world.window);
-        self.taken.clear();
+        self.settled.window.clear();
         if !counts.is_empty() {
             self.judge.expect(counts, self.joined + 1);
         }
@@ -472,25 +488,24 @@ impl Load {
         };
         let answered = tokio::time::timeout(within, answer).await;
         self.unanswered = 0;
-        let answered = answered.unwrap_or_else(|_| Err("a ping was not answered".to_owned()));
-        if answered.is_ok() && self.options.crashes {
-            self.taken.clone_from(&self.world.window);
-        }
-        answered
+        answered.unwrap_or_else(|_| Err("a ping was not answered".to_owned()))
     }
 
     /// Waits until everything is reported, and a little longer.
     async fn wait_for_reports(&mut self) -> Result<(), String> {
-        let deadline = tokio::time::Instant::now() + self.options.window() + REPORT_WAIT;
+        let wait = self.options.window() + self.options.silence_max();
+        let deadline = tokio::time::Instant::now() + wait;
         self.look_at_reports();
-        while self.judge.owed() > 0 {
+        while self.judge.is_owed() {
             let Ok(heard) = tokio::time::timeout_at(deadline, self.next()).await else {
                 return Ok(());
             };
             self.hear(heard)?;
             self.look_at_reports();
         }
-        self.pause(QUIET).await;
+        // What is in no window that is known may be reported in any.
+        let more = if self.judge.sums_up() { self.options.window() } else { Duration::ZERO };
+        self.pause(more + QUIET).await;
         self.look_at_reports();
         self.look_at_replaced();
         Ok(())

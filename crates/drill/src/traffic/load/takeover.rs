@@ -3,11 +3,15 @@
 
 use std::time::{Duration, Instant};
 
+use tokio::net::TcpStream;
 use tokio::sync::mpsc::error::TryRecvError;
 use tokio::time::timeout;
 
 use super::super::wire::{Connection, Heard};
-use super::Load;
+use super::super::world::Window;
+use super::super::{ASK_AGAIN, shown};
+use super::settle::{Settled, Shown};
+use super::{Load, now_ms};
 
 /// How long a connection may stay open beside the one that replaced it.
 pub(super) const TAKEOVER: Duration = Duration::from_secs(15);
@@ -20,7 +24,8 @@ pub(super) struct Replaced {
 
 impl Load {
     /// The connection is of no more use, for this reason: goes on with the next one, where servers may
-    /// die. What the server had not said that it had taken may have been counted, or not.
+    /// die. What is not reported by now may be reported by the next one, or not; but for what was counted
+    /// in a window that is still open.
     ///
     /// # Errors
     /// The reason, where they may not; or that nobody else connected.
@@ -28,19 +33,68 @@ impl Load {
         if !self.options.crashes {
             return Err(why);
         }
+        self.report.taken_over += 1;
+        // A window that has ended may have been claimed, and then it is not sent again.
+        let open = self.joined == 0 && self.window == now_ms() / self.options.window_ms;
+        let counted = std::mem::take(&mut self.settled.window);
+        let counted = if open { counted } else { Window::new() };
+        let sent = std::mem::take(&mut self.world.window);
+        self.out.clear();
+        self.unanswered = 0;
+        let wait = Duration::from_secs(self.options.connect_wait);
+        let nobody = |_| format!("nobody connected within {} s after: {why}", wait.as_secs());
+        if self.arrived.is_none() {
+            self.arrived = Some(timeout(wait, self.next_server()).await.map_err(nobody)?);
+        }
         self.listen();
         if let Some(connection) = self.connection.take() {
             self.replaced.push(Replaced { connection, since: Instant::now() });
         }
-        self.heard.push_back(None);
-        self.report.taken_over += 1;
-        let sent = std::mem::replace(&mut self.world.window, self.taken.clone());
-        self.judge.doubt(&sent, &self.taken);
-        self.out.clear();
-        self.unanswered = 0;
-        let wait = Duration::from_secs(self.options.connect_wait);
-        let connected = timeout(wait, async { while self.connect().await.is_err() {} }).await;
-        connected.map_err(|_| format!("nobody connected within {} s after: {why}", wait.as_secs()))
+        self.judge.sum_up();
+        self.look_at_reports();
+        self.judge.broke();
+        self.judge.doubt(&sent, &counted);
+        self.report.doubtful += self.report.calls - self.settled.calls;
+        self.joined = 0;
+        self.window = now_ms() / self.options.window_ms;
+        let again = async {
+            while self.connect().await.is_err() {}
+            if self.shown.is_some() {
+                self.shown = Some(self.shown_now().await);
+            }
+        };
+        timeout(wait, again).await.map_err(nobody)?;
+        self.settled = Settled { calls: self.report.calls, ..Settled::default() };
+        Ok(())
+    }
+
+    /// The next server that connects. What the one before reports until then is heard.
+    async fn next_server(&mut self) -> TcpStream {
+        loop {
+            if let Some(connection) = &mut self.connection {
+                tokio::select! {
+                    biased;
+                    heard = connection.heard.recv() => {
+                        if self.hear(heard).is_err() {
+                            self.connection = None;
+                        }
+                    }
+                    Ok((stream, _)) = self.listener.accept() => return stream,
+                }
+            } else if let Ok((stream, _)) = self.listener.accept().await {
+                return stream;
+            }
+        }
+    }
+
+    /// What the servers show now, of which it is not known how much it must be.
+    async fn shown_now(&self) -> Shown {
+        loop {
+            if let Some(communications) = shown::communications(&self.servers).await {
+                return Shown { communications, calls: self.report.calls };
+            }
+            tokio::time::sleep(ASK_AGAIN).await;
+        }
     }
 
     /// Looks at the connections that were replaced.
