@@ -116,8 +116,8 @@ impl<L: Log> Log for Faulty<L> {
         }
     }
 
-    fn is_filling(&self) -> bool {
-        self.inner.is_filling()
+    fn filled_percent(&mut self) -> u8 {
+        self.inner.filled_percent()
     }
 
     fn batch_bytes(&self) -> usize {

@@ -220,10 +220,11 @@ pub trait Log: Send {
     /// See [`AppendError`]: each variant says whether something was written and what to do.
     fn append(&mut self, number: u64, body: &[u8]) -> Result<Position, AppendError>;
 
-    /// Whether more than half of the room that the log may take is taken: it is time for a snapshot,
-    /// while there is room for what nodes tell each other about it.
-    fn is_filling(&self) -> bool {
-        false
+    /// How much of the room that the log may take is taken, in percent; 0 where nothing bounds it. About:
+    /// what others append is known a little later. Who shares a log must keep some of it free: without
+    /// room for what nodes tell each other about a snapshot, a log that is full stays full.
+    fn filled_percent(&mut self) -> u8 {
+        0
     }
 
     /// How large a batch had better be: one that has as much should be closed. A larger one is taken

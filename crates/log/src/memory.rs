@@ -44,6 +44,9 @@ struct Shared {
     told: BTreeMap<Origin, Tell>,
     /// The newest snapshot that was shared.
     snapshot: Option<Snapshot>,
+    /// What all bodies take, and may take.
+    bytes: usize,
+    bytes_max: usize,
 }
 
 impl fmt::Debug for Shared {
@@ -90,8 +93,18 @@ impl Memory {
             owners: BTreeMap::from([(origin, Owner::default())]),
             told: BTreeMap::new(),
             snapshot: None,
+            bytes: 0,
+            bytes_max: usize::MAX,
         };
         Self { origin, shared: Arc::new(Mutex::new(shared)) }
+    }
+
+    /// The same, for all handles: the bodies of batches take no more than this, truncated ones left out.
+    /// What would is refused as [`AppendError::Full`].
+    #[must_use]
+    pub fn with_bytes_max(self, bytes_max: usize) -> Self {
+        self.shared().bytes_max = bytes_max;
+        self
     }
 
     /// The same log as a restarted process finds it: everything that was acknowledged, and no
@@ -130,6 +143,10 @@ impl Shared {
         oldest.unwrap_or_default().max(of(&self.snapshot))
     }
 
+    fn fullness(&self) -> String {
+        format!("it holds {} of {} bytes", self.bytes, self.bytes_max)
+    }
+
     fn index(&self, position: Position) -> usize {
         usize::try_from(position.0.saturating_sub(self.first.0)).unwrap_or(usize::MAX)
     }
@@ -163,6 +180,10 @@ impl Log for Memory {
                 _ => Err(AppendError::OutOfTurn { number, expected }),
             };
         }
+        if shared.bytes.saturating_add(body.len()) > shared.bytes_max {
+            return Err(AppendError::Full(shared.fullness()));
+        }
+        shared.bytes += body.len();
         owner.last_number = number;
         owner.last = Some((position, crc));
         shared.batches.push_back(Batch {
@@ -241,13 +262,20 @@ impl Log for Memory {
             return Ok(0);
         }
         let removed = shared.index(before);
-        shared.batches.drain(..removed);
+        let bytes: usize = shared.batches.drain(..removed).map(|batch| batch.body.len()).sum();
+        shared.bytes -= bytes;
         shared.first = before;
         Ok(removed as u64)
     }
 
+    fn filled_percent(&mut self) -> u8 {
+        let shared = self.shared();
+        u8::try_from(shared.bytes.saturating_mul(100) / shared.bytes_max.max(1)).unwrap_or(100)
+    }
+
     fn check(&mut self) -> Result<(), Error> {
-        Ok(())
+        let shared = self.shared();
+        if shared.bytes < shared.bytes_max { Ok(()) } else { Err(Error::Full(shared.fullness())) }
     }
 
     fn is_shared(&self) -> bool {

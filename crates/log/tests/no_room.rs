@@ -6,7 +6,7 @@ use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use tidings_log::{AppendError, Error, Log as _, Position, Sqlite, sqlite};
+use tidings_log::{AppendError, Error, Log as _, Memory, Position, Sqlite, sqlite};
 
 const BODY: [u8; 10_000] = [7; 10_000];
 /// Names a small file system: set when this binary has started itself on one.
@@ -41,6 +41,22 @@ fn all_there(log: &mut Sqlite, last: u64) {
         assert!(batches.iter().all(|batch| batch.body == BODY));
     }
     assert_eq!(count, last + 1 - first.0);
+}
+
+#[test]
+fn memory_at_its_bound_is_full_until_it_is_truncated() {
+    let mut log = Memory::default().with_bytes_max(3 * BODY.len());
+    for number in 1..=3 {
+        log.append(number, &BODY).unwrap();
+    }
+    assert_eq!(log.filled_percent(), 100);
+    assert!(matches!(log.append(4, &BODY), Err(AppendError::Full(_))));
+    assert!(log.append(3, &BODY).is_ok(), "a retry needs no room");
+    assert!(matches!(log.check(), Err(Error::Full(_))));
+    log.write_snapshot(Position(2), 0, b"", true).unwrap();
+    log.truncate(Position(3)).unwrap();
+    assert_eq!(log.filled_percent(), 33);
+    assert_eq!(log.append(4, &BODY).unwrap(), Position(4));
 }
 
 #[test]

@@ -125,16 +125,17 @@ impl Agreement {
     }
 
     /// Whether what this node came to behind a checkpoint can be given to others: another node has
-    /// come to the same, or none has said anything for so long that there may be none.
-    pub(crate) fn is_confirmed(&self, position: u64, now: Timestamp) -> bool {
+    /// come to the same, or none has said anything for so long that there may be none; or there has never
+    /// been another one.
+    pub(crate) fn is_confirmed(&self, position: u64, now: Timestamp, alone: bool) -> bool {
         let Some(checkpoint) = self.checkpoints.get(&position) else { return false };
         let Some(mine) = checkpoint.digests.get(&self.origin) else { return false };
         let (same, all) = (
             checkpoint.digests.values().filter(|digest| *digest == mine).count(),
             checkpoint.digests.len(),
         );
-        let alone = checkpoint.own_since.is_some_and(|since| now.0 >= since.0 + PATIENCE_MS);
-        same == all && (same > 1 || alone)
+        let waited = checkpoint.own_since.is_some_and(|since| now.0 >= since.0 + PATIENCE_MS);
+        same == all && (same > 1 || waited || alone)
     }
 }
 
@@ -156,8 +157,8 @@ mod tests {
     fn nodes_that_say_the_same_agree() {
         let (agreement, judged) = hears(&[(2, 5), (1, 5), (3, 5)]);
         assert_eq!(judged, Judged::Agreed);
-        assert!(agreement.is_confirmed(7, Timestamp(0)));
-        assert!(!agreement.is_confirmed(8, Timestamp(0)));
+        assert!(agreement.is_confirmed(7, Timestamp(0), false));
+        assert!(!agreement.is_confirmed(8, Timestamp(0), false));
     }
 
     #[test]
@@ -166,7 +167,10 @@ mod tests {
         assert!(matches!(hears(&[(2, 5), (3, 5), (1, 4)]).1, Judged::Wrong(_)), "in any order");
         let (agreement, judged) = hears(&[(1, 5), (2, 5), (3, 4)]);
         assert!(matches!(judged, Judged::OthersDiffer(Disagreement { votes: (2, 1), .. })));
-        assert!(!agreement.is_confirmed(7, Timestamp(99_999)), "nothing is shared in a quarrel");
+        assert!(
+            !agreement.is_confirmed(7, Timestamp(99_999), false),
+            "nothing is shared in a quarrel"
+        );
     }
 
     #[test]
@@ -184,8 +188,9 @@ mod tests {
     #[test]
     fn a_node_that_is_alone_confirms_itself_after_a_while() {
         let (agreement, _) = hears(&[(1, 4)]);
-        assert!(!agreement.is_confirmed(7, Timestamp(14_999)));
-        assert!(agreement.is_confirmed(7, Timestamp(15_000)));
+        assert!(!agreement.is_confirmed(7, Timestamp(14_999), false));
+        assert!(agreement.is_confirmed(7, Timestamp(15_000), false));
+        assert!(agreement.is_confirmed(7, Timestamp(0), true), "nobody could");
     }
 
     #[test]

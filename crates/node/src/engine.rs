@@ -164,7 +164,7 @@ impl Engine {
             }
         }
         let header = Header { at: self.applied.at.max(now), entries };
-        let outcome = self.append(header, body, &mut |why| {
+        let outcome = self.append(header, body, COMMANDS_PERCENT_MAX, &mut |why| {
             for proposal in proposals.iter_mut().take(count) {
                 proposal.refuse(&Refused::Unknown(why.to_owned()));
             }
@@ -205,7 +205,8 @@ impl Engine {
         }
         let mut body = self.new_body();
         body.extend(due.iter().map(|slot| slot.id() | TICK));
-        match self.append(Header { at, entries: due.len() as u64 }, body, &mut |_| {}) {
+        let header = Header { at, entries: due.len() as u64 };
+        match self.append(header, body, COMMANDS_PERCENT_MAX, &mut |_| {}) {
             Ok(at) => {
                 for slot in due {
                     self.applied.entries += 1;
@@ -236,13 +237,19 @@ impl Engine {
 
     /// Appends one batch; retries while the outcome is unknown. Afterwards everything before the
     /// batch is applied and the batch itself is not. Returns the time at which to apply it: later
-    /// than the header's when another node, whose clock is ahead, was faster.
+    /// than the header's when another node, whose clock is ahead, was faster. Of a log that is shared no
+    /// more than `percent_max` may be taken before.
     fn append(
         &mut self,
         header: Header,
         mut body: Vec<u8>,
+        percent_max: u8,
         stalled: &mut dyn FnMut(&str),
     ) -> Result<Timestamp, AppendFailed> {
+        if let Err(why) = self.room_below(percent_max) {
+            self.buffer = body;
+            return Err(AppendFailed::Room(why));
+        }
         if let Some(place) = body.first_chunk_mut() {
             *place = header.to_bytes();
         }
@@ -391,7 +398,8 @@ impl Engine {
 
     /// Whether an append could succeed now.
     pub(crate) fn check(&mut self) -> Result<(), Refused> {
-        self.log.check().map_err(|why| Refused::NoRoom(why.to_string()))
+        self.log.check().map_err(|why| Refused::NoRoom(why.to_string()))?;
+        self.room_below(COMMANDS_PERCENT_MAX).map_err(Refused::NoRoom)
     }
 
     pub(crate) const fn applied(&self) -> &Applied {
@@ -420,7 +428,7 @@ mod sharing;
 mod stored;
 
 pub use fatal::Fatal;
-use sharing::Sharing;
+use sharing::{COMMANDS_PERCENT_MAX, Sharing};
 
 #[cfg(test)]
 mod tests;

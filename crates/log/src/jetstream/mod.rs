@@ -58,6 +58,10 @@ const AGAIN_AFTER: Duration = Duration::from_millis(100);
 
 /// After so many looks in a row it is believed that the stream has lost something.
 const DOUBTS_MAX: u32 = 10;
+/// A stream with a bound that holds so much of it is looked at more closely ...
+const LOOK_AT_PERCENT: u8 = 50;
+/// ... so often.
+const LOOK_EVERY: Duration = Duration::from_millis(100);
 
 /// A log in a JetStream stream. See [the module](self).
 pub struct JetStream {
@@ -73,6 +77,8 @@ pub struct JetStream {
     /// What the stream may hold; 0 for no bound.
     bytes_max: u64,
     share_every_snapshot: bool,
+    /// When the leader was asked last because the stream was filling.
+    looked_at: Instant,
     /// When the stream was made.
     history: u64,
     /// How often in a row the stream lacked what it had acknowledged.
@@ -136,6 +142,7 @@ impl JetStream {
             body_bytes_max,
             bytes_max: u64::try_from(info.config.max_bytes).unwrap_or(0),
             share_every_snapshot,
+            looked_at: Instant::now(),
             history: identity.cast_unsigned(),
             doubts: 0,
             broken: None,
@@ -351,6 +358,12 @@ impl JetStream {
     }
 }
 
+/// How much of `all` a part is; nothing of what has no bound.
+fn percent(part: u64, all: u64) -> u8 {
+    let percent = u128::from(part) * 100 / u128::from(all.max(1));
+    if all == 0 { 0 } else { u8::try_from(percent.min(100)).unwrap_or(100) }
+}
+
 /// What a server's refusal means.
 fn failed(why: &PublishError) -> Outcome {
     let text = chain(why);
@@ -398,8 +411,16 @@ impl Log for JetStream {
         outcome
     }
 
-    fn is_filling(&self) -> bool {
-        self.bytes_max > 0 && self.reader.stored_bytes() > self.bytes_max / 2
+    /// The leader is asked where that matters: others may have truncated.
+    fn filled_percent(&mut self) -> u8 {
+        let percent = percent(self.reader.stored_bytes(), self.bytes_max);
+        if percent < LOOK_AT_PERCENT || self.looked_at.elapsed() < LOOK_EVERY {
+            return percent;
+        }
+        // Who does not answer is asked again.
+        drop(self.refresh());
+        self.looked_at = Instant::now();
+        self::percent(self.reader.stored_bytes(), self.bytes_max)
     }
 
     fn batch_bytes(&self) -> usize {

@@ -1,6 +1,7 @@
 //! What is not opened, and why.
 
-use std::time::Duration;
+use std::ops::RangeInclusive;
+use std::time::{Duration, Instant};
 
 use async_nats::jetstream::stream::{Config, StorageType};
 use tidings_log::jetstream::Options;
@@ -65,12 +66,22 @@ fn a_directory_belongs_to_one_log() {
     drop(held);
 }
 
+/// What is stored, and that others have truncated, is known a little later.
+fn comes_to(log: &mut JetStream, percents: RangeInclusive<u8>) {
+    let until = Instant::now() + Duration::from_secs(10);
+    while !percents.contains(&log.filled_percent()) {
+        assert!(Instant::now() < until, "{} %, and not {percents:?}", log.filled_percent());
+        std::thread::sleep(Duration::from_millis(10));
+    }
+}
+
 #[test]
 fn a_stream_that_is_full_refuses_and_takes_the_same_batch_when_there_is_room() {
     let Some(world) = World::start(1) else { return };
     let mut options = world.options("a");
     options.bytes_max = Some(200_000);
     let mut log = JetStream::open(options).unwrap();
+    let mut other = JetStream::open(world.options("b")).unwrap();
     let mut number = 0;
     let why = loop {
         number += 1;
@@ -81,9 +92,13 @@ fn a_stream_that_is_full_refuses_and_takes_the_same_batch_when_there_is_room() {
         }
     };
     assert!(why.contains("maximum bytes"), "{why}");
+    comes_to(&mut log, 75..=100);
+    comes_to(&mut other, 75..=100);
     let end = log.bounds().unwrap().next;
     log.write_snapshot(tidings_log::Position(end.0 - 1), 0, b"", true).unwrap();
     log.share_snapshot().unwrap();
     assert!(log.truncate(end).unwrap() > 0);
+    comes_to(&mut log, 0..=0);
+    comes_to(&mut other, 0..=0);
     assert_eq!(log.append(number, &body(number, 30_000)).unwrap(), end);
 }

@@ -11,6 +11,15 @@ use crate::entry::{Header, NODES, Notice};
 use crate::slot::Refused;
 use crate::snapshot::Taken;
 
+/// With so much of a shared log's room taken a checkpoint is asked for, in percent ...
+const CHECKPOINT_PERCENT: u8 = 50;
+/// ... commands and ticks are refused ...
+pub(super) const COMMANDS_PERCENT_MAX: u8 = 75;
+/// ... and so are barriers. What is left is for notices.
+const BARRIERS_PERCENT_MAX: u8 = 90;
+/// How long no checkpoint is asked for after a snapshot could not be shared.
+const SHARE_AGAIN_MS: u64 = 5_000;
+
 /// What there is beside, when a log is shared.
 pub(super) struct Sharing {
     agreement: Agreement,
@@ -24,6 +33,8 @@ pub(super) struct Sharing {
     busy: bool,
     /// The snapshot that this node is to share once others have come to the same.
     to_share: Option<u64>,
+    /// Before this none is asked for.
+    not_before: Timestamp,
     /// What the snapshot before the newest one covers: a node that is a little behind the shared one
     /// still finds in the log what it lacks.
     pub(super) covered_before: u64,
@@ -38,6 +49,7 @@ impl Sharing {
             taken: None,
             busy: false,
             to_share: None,
+            not_before: Timestamp(0),
             covered_before: 0,
         }
     }
@@ -47,6 +59,22 @@ impl Engine {
     /// Whether others may append to the log.
     pub(crate) const fn is_shared(&self) -> bool {
         self.sharing.is_some()
+    }
+
+    /// Of a log that others share, some room is kept for what they tell each other: without it, none of
+    /// it would ever be truncated again.
+    pub(super) fn room_below(&mut self, percent_max: u8) -> Result<(), String> {
+        if self.sharing.is_none() {
+            return Ok(());
+        }
+        let percent = self.log.filled_percent();
+        if percent < percent_max || percent_max >= 100 {
+            return Ok(());
+        }
+        Err(format!(
+            "{percent} % of it are taken; from {percent_max} % on what is left is kept for checkpoints, \
+             which make room"
+        ))
     }
 
     /// Has `tell` called when there is something to [`Engine::follow`].
@@ -67,7 +95,7 @@ impl Engine {
         }
         let body = self.new_body();
         let header = Header { at: self.applied.at.max(now), entries: 0 };
-        match self.append(header, body, &mut |_| {}) {
+        match self.append(header, body, BARRIERS_PERCENT_MAX, &mut |_| {}) {
             Ok(_) => Ok(Ok(())),
             Err(AppendFailed::Room(why)) => Ok(Err(Refused::NoRoom(why))),
             Err(AppendFailed::Fatal(fatal)) => Err(fatal),
@@ -143,10 +171,12 @@ impl Engine {
     ) -> Result<(), Fatal> {
         let later = log_bytes / 16 * (self.origin() % 8);
         let Some(sharing) = &self.sharing else { return Ok(()) };
+        if sharing.busy || sharing.to_share.is_some() || now < sharing.not_before {
+            return Ok(());
+        }
         let enough = self.since_snapshot_bytes >= log_bytes.saturating_add(later);
-        // A log that is full takes no checkpoint either, and is never truncated again.
-        let filling = self.since_snapshot_bytes > 0 && self.log.is_filling();
-        if sharing.busy || sharing.to_share.is_some() || !(enough || filling) {
+        let mut filling = || self.log.filled_percent() >= CHECKPOINT_PERCENT;
+        if !enough && (self.since_snapshot_bytes == 0 || !filling()) {
             return Ok(());
         }
         self.tell(Notice::Checkpoint, now)
@@ -184,9 +214,11 @@ impl Engine {
     /// the one before it covers.
     pub(super) fn share(&mut self, now: Timestamp) {
         let covered = self.covered;
+        // An origin is known once it has appended something.
+        let alone = self.applied.origins.len() <= 1;
         let Some(sharing) = &mut self.sharing else { return };
         let due = sharing.to_share.filter(|position| {
-            *position == covered && sharing.agreement.is_confirmed(*position, now)
+            *position == covered && sharing.agreement.is_confirmed(*position, now, alone)
         });
         let Some(position) = due else {
             // One that could not be written, or is older than what was written since.
@@ -197,6 +229,7 @@ impl Engine {
         match self.log.share_snapshot() {
             Ok(()) => self.truncate_before = Some(Position(sharing.covered_before).next()),
             Err(why) => {
+                sharing.not_before = Timestamp(now.0.saturating_add(SHARE_AGAIN_MS));
                 self.stats.snapshots_failed += 1;
                 tracing::warn!(position, %why, "the snapshot could not be shared; the log keeps what it covers");
             }
@@ -208,7 +241,7 @@ impl Engine {
         body.push(NODES);
         encode(&notice, &mut body);
         let header = Header { at: self.applied.at.max(now), entries: 1 };
-        match self.append(header, body, &mut |_| {}) {
+        match self.append(header, body, 100, &mut |_| {}) {
             Ok(_) => self.heed(self.origin(), notice),
             // What was to be told is told at the next checkpoint.
             Err(AppendFailed::Room(why)) => {

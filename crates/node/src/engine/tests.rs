@@ -1,7 +1,8 @@
 //! What the engine is tested with, and tests of what it reads. The simulation is in `simulation`,
-//! retries that a log does not recognise are in `twice`.
+//! retries that a log does not recognise are in `twice`, a log that is nearly full in `room`.
 
 mod machines;
+mod room;
 mod simulation;
 mod twice;
 
