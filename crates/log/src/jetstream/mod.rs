@@ -130,7 +130,7 @@ impl JetStream {
         };
         let known = beside.last().position.max(beside.snapshot_position().unwrap_or_default());
         let reader = Reader::new(beside.origin(), bounds);
-        reader.holds(state.bytes);
+        reader.holds(state.bytes, bounds.next);
         let body_bytes_max = link.client.server_info().max_payload.saturating_sub(HEAD_BYTES_MAX);
         let last = beside.last();
         let mut log = Self {
@@ -247,7 +247,7 @@ impl JetStream {
         }
         self.last = Last { number, position, crc: head.crc };
         self.doubts = 0;
-        self.reader.knows(position);
+        self.reader.appended(position, body.len());
         Ok(position)
     }
 
@@ -328,7 +328,7 @@ impl JetStream {
         let info = self.driver.call(async move { link.stream.get_info().await })?;
         let state = info.map_err(|why| Error::Store(chain(&why)))?.state;
         self.reader.truncated(Position(state.first_sequence));
-        self.reader.holds(state.bytes);
+        self.reader.holds(state.bytes, Position(state.last_sequence).next());
         if state.last_sequence > 0 {
             self.reader.knows(Position(state.last_sequence));
         }

@@ -59,8 +59,10 @@ struct Ahead {
     first: Position,
     /// Everything before it is known to be in the stream.
     known: Position,
-    /// What the stream holds, in bytes, about.
+    /// What the stream holds, in bytes, about: what the leader said last of everything before
+    /// `counted`, and what has come since.
     stored_bytes: u64,
+    counted: Position,
     /// Somebody has read: it is known from where on.
     started: bool,
     /// The consumer is to be opened again, at `end`.
@@ -85,6 +87,7 @@ impl Reader {
             first: bounds.first,
             known: bounds.next,
             stored_bytes: 0,
+            counted: bounds.first,
             started: false,
             reopen: false,
             trouble: None,
@@ -112,12 +115,19 @@ impl Reader {
         Bounds { first: ahead.first, next: ahead.known }
     }
 
-    /// What the stream holds, as its leader says.
-    pub(super) fn holds(&self, bytes: u64) {
-        self.lock().stored_bytes = bytes;
+    /// What the stream holds before `end`, as its leader says.
+    pub(super) fn holds(&self, bytes: u64, end: Position) {
+        self.lock().holds(bytes, end);
     }
 
-    /// What the stream holds, in bytes: what its leader said last, and what has come since.
+    /// This node has appended a batch of so many bytes.
+    pub(super) fn appended(&self, position: Position, bytes: usize) {
+        let mut ahead = self.lock();
+        ahead.known = ahead.known.max(position.next());
+        ahead.count(position, bytes);
+    }
+
+    /// What the stream holds, in bytes, about.
     pub(super) fn stored_bytes(&self) -> u64 {
         self.lock().stored_bytes
     }
@@ -298,7 +308,7 @@ impl Reader {
         *short = 0;
         ahead.first = ahead.first.max(Position(state.first_sequence));
         ahead.known = next;
-        ahead.stored_bytes = state.bytes;
+        ahead.holds(state.bytes, next);
         ahead.end < next
     }
 
@@ -340,8 +350,11 @@ impl Reader {
         ahead.end = batch.position.next();
         ahead.known = ahead.known.max(ahead.end);
         ahead.bytes += batch.body.len();
-        ahead.stored_bytes += batch.body.len() as u64 + MESSAGE_BYTES;
-        let tell = ahead.tell.clone().filter(|_| batch.origin != self.origin);
+        let is_other = batch.origin != self.origin;
+        if is_other {
+            ahead.count(batch.position, batch.body.len());
+        }
+        let tell = ahead.tell.clone().filter(|_| is_other);
         ahead.batches.push_back(batch);
         drop(ahead);
         self.changed.notify_all();
@@ -384,6 +397,16 @@ impl Reader {
 }
 
 impl Ahead {
+    fn holds(&mut self, bytes: u64, end: Position) {
+        (self.stored_bytes, self.counted) = (bytes, end);
+    }
+
+    fn count(&mut self, position: Position, bytes: usize) {
+        if position >= self.counted {
+            self.stored_bytes += bytes as u64 + MESSAGE_BYTES;
+        }
+    }
+
     /// Makes sure that what comes stands at `from` or leads there. Returns whether the consumer has
     /// to go elsewhere.
     fn seek(&mut self, from: Position) -> bool {

@@ -82,6 +82,8 @@ fn a_stream_that_is_full_refuses_and_takes_the_same_batch_when_there_is_room() {
     options.bytes_max = Some(200_000);
     let mut log = JetStream::open(options).unwrap();
     let mut other = JetStream::open(world.options("b")).unwrap();
+    // What others append is known to those who read.
+    assert!(other.read(tidings_log::Position(1), 1).unwrap().is_empty());
     let mut number = 0;
     let why = loop {
         number += 1;
