@@ -31,6 +31,7 @@ use serde::{Deserialize, Serialize};
 mod hash;
 mod index;
 mod iter;
+mod line;
 mod relays;
 mod ring;
 
@@ -238,12 +239,23 @@ impl<T: Tracked, S: BuildHasher> Tracker<T, S> {
             let (slot, before) = self.ring.rotate(hashed);
             let was_there = self.index.remove(before, slot);
             debug_assert!(was_there, "what is tracked can be found");
+            self.prefetch_oldest();
             slot
         } else {
             self.ring.append(hashed)
         };
         self.index.insert(hashed, slot);
         Claim::Claimed(slot)
+    }
+
+    /// Asks for the bucket of the one that leaves next, before it is known when that is.
+    #[inline]
+    fn prefetch_oldest(&self) {
+        if self.ring.bytes() > CACHED_BYTES
+            && let Some(node) = self.ring.node(self.ring.oldest())
+        {
+            self.index.prefetch(node.hashed);
+        }
     }
 
     /// The other half.
@@ -279,26 +291,24 @@ impl<T: Tracked, S: BuildHasher> Tracker<T, S> {
         }
     }
 
-    /// Reads what adding these will read: their buckets and those of the oldest, then the slots
-    /// that they may be found in. A load that nothing waits for is all the prefetch that safe code
-    /// has.
+    /// Asks for what adding these will read: their buckets and those of the oldest, then the slots
+    /// that they may be found in.
     fn warm(&self, batch: &[Option<(Hashed, T)>; BATCH]) {
-        let mut read = 0;
         let mut oldest = self.ring.oldest();
         for (hashed, _) in batch.iter().flatten() {
-            read ^= self.index.touch(*hashed);
+            self.index.prefetch(*hashed);
             if self.ring.is_full()
                 && let Some(node) = self.ring.node(oldest)
             {
-                read ^= self.index.touch(node.hashed);
+                self.index.prefetch(node.hashed);
                 oldest = node.next;
             }
         }
         for (hashed, _) in batch.iter().flatten() {
-            let node = self.index.first(*hashed).and_then(|slot| self.ring.node(slot));
-            read ^= node.map_or(0, |node| u64::from(node.prev));
+            if let Some(node) = self.index.first(*hashed).and_then(|slot| self.ring.node(slot)) {
+                line::prefetch(node);
+            }
         }
-        core::hint::black_box(read);
     }
 
     /// The thing with this id. O(1).
