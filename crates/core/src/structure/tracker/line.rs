@@ -32,9 +32,7 @@ pub(super) use twin::prefetch;
 
 #[cfg(target_feature = "sse2")]
 mod sse2 {
-    use core::arch::x86_64::{
-        _mm_cmpeq_epi8, _mm_movemask_epi8, _mm_set_epi64x, _mm_set1_epi8,
-    };
+    use core::arch::x86_64::{_mm_cmpeq_epi8, _mm_movemask_epi8, _mm_set_epi64x, _mm_set1_epi8};
 
     use super::BYTES;
 

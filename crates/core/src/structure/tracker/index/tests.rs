@@ -28,7 +28,7 @@ impl Index {
             }
         }
         assert_eq!(found, len);
-        assert!(self.buckets.iter().map(|bucket| bucket.past()).eq(past));
+        assert!(self.buckets.iter().map(Bucket::past).eq(past));
     }
 }
 
@@ -85,7 +85,7 @@ fn a_search_ends_where_nothing_went_past() {
     }
     assert_eq!(index.probe_longest(), 3);
     let last = index.buckets.len() - 1;
-    let past: Vec<u32> = index.buckets.iter().map(|bucket| bucket.past).collect();
+    let past: Vec<u32> = index.buckets.iter().map(Bucket::past).collect();
     assert_eq!((past[last], past[0], past[1]), (18, 6, 0));
     assert_eq!(index.find(hashed, |slot| slot == 29), Some(29));
     assert_eq!(index.find(hashed, |slot| slot == 30), None);
