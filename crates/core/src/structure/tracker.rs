@@ -31,6 +31,7 @@ use serde::{Deserialize, Serialize};
 mod hash;
 mod index;
 mod iter;
+mod line;
 mod relays;
 mod ring;
 
@@ -40,7 +41,7 @@ pub use iter::Iter;
 pub use relays::{Relayed, Relays};
 
 use index::Index;
-use ring::{Node, Ring};
+use ring::Ring;
 
 /// A link to nowhere. No slot bears this number: there are at most `u32::MAX` of them, from 0.
 const NONE: u32 = u32::MAX;
@@ -238,12 +239,26 @@ impl<T: Tracked, S: BuildHasher> Tracker<T, S> {
             let (slot, before) = self.ring.rotate(hashed);
             let was_there = self.index.remove(before, slot);
             debug_assert!(was_there, "what is tracked can be found");
+            self.prefetch_victim();
             slot
         } else {
             self.ring.append(hashed)
         };
         self.index.insert(hashed, slot);
         Claim::Claimed(slot)
+    }
+
+    /// Asks for the bucket of the one that is the oldest after two more have left: by then it has come.
+    /// At a million ids an add takes 58 ns so, 66 where it is asked for one add before, 60 five before.
+    #[inline]
+    fn prefetch_victim(&self) {
+        if self.ring.bytes() > CACHED_BYTES
+            && let Some(oldest) = self.ring.links(self.ring.oldest())
+            && let Some(second) = self.ring.links(oldest.next)
+            && let Some(third) = self.ring.links(second.next)
+        {
+            self.index.prefetch(third.hashed);
+        }
     }
 
     /// The other half.
@@ -279,26 +294,24 @@ impl<T: Tracked, S: BuildHasher> Tracker<T, S> {
         }
     }
 
-    /// Reads what adding these will read: their buckets and those of the oldest, then the slots
-    /// that they may be found in. A load that nothing waits for is all the prefetch that safe code
-    /// has.
+    /// Asks for what adding these will read: their buckets and those of the oldest, then the slots
+    /// that they may be found in.
     fn warm(&self, batch: &[Option<(Hashed, T)>; BATCH]) {
-        let mut read = 0;
         let mut oldest = self.ring.oldest();
         for (hashed, _) in batch.iter().flatten() {
-            read ^= self.index.touch(*hashed);
+            self.index.prefetch(*hashed);
             if self.ring.is_full()
-                && let Some(node) = self.ring.node(oldest)
+                && let Some(links) = self.ring.links(oldest)
             {
-                read ^= self.index.touch(node.hashed);
-                oldest = node.next;
+                self.index.prefetch(links.hashed);
+                oldest = links.next;
             }
         }
         for (hashed, _) in batch.iter().flatten() {
-            let node = self.index.first(*hashed).and_then(|slot| self.ring.node(slot));
-            read ^= node.map_or(0, |node| u64::from(node.prev));
+            if let Some(value) = self.index.first(*hashed).and_then(|slot| self.ring.value(slot)) {
+                line::prefetch(value);
+            }
         }
-        core::hint::black_box(read);
     }
 
     /// The thing with this id. O(1).
@@ -340,18 +353,14 @@ impl<T: Tracked, S: BuildHasher> Tracker<T, S> {
     pub fn iter_after(&self, id: &T::Id) -> Result<impl Iterator<Item = &T>, NotFound> {
         let mut at = self.find(self.hash(id), id).ok_or(NotFound)?;
         Ok(core::iter::from_fn(move || {
-            let next = self.ring.node(at)?.next;
+            let next = self.ring.links(at)?.next;
             at = if next == self.ring.oldest() { NONE } else { next };
             self.ring.value(at)
         }))
     }
 
     fn find(&self, hashed: Hashed, id: &T::Id) -> Option<u32> {
-        self.index.find(hashed, |slot| {
-            self.ring.node(slot).is_some_and(|node| {
-                node.hashed == hashed && node.value.as_ref().is_some_and(|value| value.id() == id)
-            })
-        })
+        self.index.find(hashed, |slot| self.ring.value(slot).is_some_and(|value| value.id() == id))
     }
 }
 
@@ -418,10 +427,10 @@ impl<T, S> Tracker<T, S> {
     pub fn retain(&mut self, mut is_such: impl FnMut(&T) -> bool) {
         let mut at = self.ring.oldest();
         for _ in 0..self.len() {
-            let Some(Node { next, value: Some(value), .. }) = self.ring.node(at) else {
+            let (Some(links), Some(value)) = (self.ring.links(at), self.ring.value(at)) else {
                 return;
             };
-            let next = *next;
+            let next = links.next;
             if !is_such(value) {
                 drop(self.take(at));
             }

@@ -2,7 +2,7 @@
 //! F14 (Bronson and Shi, 2019).
 //!
 //! A bucket has twelve places. A byte of the hash stands in a tag for each, and all tags are
-//! compared at once, eight in a word. What finds its bucket full goes to the next one that is not,
+//! compared at once (`line.rs`). What finds its bucket full goes to the next one that is not,
 //! and every bucket it went past counts it; so a search ends at the first bucket that nothing went
 //! past, and removing is the same way once more, counting down. Nothing is moved and no trace of
 //! what was removed stays.
@@ -12,7 +12,7 @@ use alloc::vec;
 use core::hash::{BuildHasher, Hash};
 use core::num::NonZeroU32;
 
-use super::NONE;
+use super::{NONE, line};
 
 /// Places in a bucket.
 const PLACES: usize = 12;
@@ -46,22 +46,15 @@ impl Hashed {
 #[derive(Clone, Copy, Debug)]
 #[repr(C, align(64))]
 struct Bucket {
-    /// 0 where nothing stands.
-    tags: [u8; PLACES],
-    /// How many things went past because it was full, and are still there.
-    past: u32,
+    /// The tags of the places, 0 where nothing stands; and behind them, as four bytes, how many things
+    /// went past because it was full, and are still there.
+    head: [u8; 16],
     /// Meaningful where the tag is not 0.
     slots: [u32; PLACES],
 }
 
-/// The bytes of a word that are zero, as 1 in the lowest bit of each.
-const fn zero_bytes(word: u64) -> u64 {
-    const LOW_SEVEN: u64 = 0x7f7f_7f7f_7f7f_7f7f;
-    !(((word & LOW_SEVEN) + LOW_SEVEN) | word | LOW_SEVEN) >> 7
-}
-
-/// A set of places of a bucket: place `p` below 8 is bit `8 * p`, from 8 on bit `8 * (p - 8) + 1`.
-struct Places(u64);
+/// A set of places of a bucket, a bit for each.
+struct Places(u32);
 
 impl Iterator for Places {
     type Item = usize;
@@ -71,32 +64,31 @@ impl Iterator for Places {
         if self.0 == 0 {
             return None;
         }
-        let bit = self.0.trailing_zeros() as usize;
+        let place = self.0.trailing_zeros() as usize;
         self.0 &= self.0 - 1;
-        Some((bit >> 3) + ((bit & 1) << 3))
+        Some(place)
     }
 }
 
 impl Bucket {
-    const EMPTY: Self = Self { tags: [0; PLACES], past: 0, slots: [NONE; PLACES] };
-
-    /// The tags of places 0 to 7 and of 8 to 11, the first in the lowest byte.
-    #[inline]
-    fn words(&self) -> (u64, u32) {
-        let low = self.tags.first_chunk().map_or(0, |low| u64::from_le_bytes(*low));
-        let high = self.tags.last_chunk().map_or(0, |high| u32::from_le_bytes(*high));
-        (low, high)
-    }
+    const EMPTY: Self = Self { head: [0; 16], slots: [NONE; PLACES] };
 
     /// The places that bear this tag.
     #[inline]
     fn places(&self, tag: u8) -> Places {
-        const ALL: u64 = 0x0101_0101_0101_0101;
-        let tags = ALL * u64::from(tag);
-        let (low, high) = self.words();
-        let low = zero_bytes(low ^ tags);
-        let high = zero_bytes(u64::from(high) ^ (tags >> 32)) & 0xffff_ffff;
-        Places(low | (high << 1))
+        Places(line::equal(&self.head, tag) & ((1 << PLACES) - 1))
+    }
+
+    #[inline]
+    fn past(&self) -> u32 {
+        self.head.last_chunk().map_or(0, |past| u32::from_le_bytes(*past))
+    }
+
+    #[inline]
+    fn set_past(&mut self, past: u32) {
+        if let Some(place) = self.head.last_chunk_mut() {
+            *place = past.to_le_bytes();
+        }
     }
 
     /// Puts a slot into an empty place, if there is one.
@@ -105,7 +97,7 @@ impl Bucket {
         let Some(place) = self.places(0).next() else {
             return false;
         };
-        if let (Some(stands), Some(bears)) = (self.slots.get_mut(place), self.tags.get_mut(place)) {
+        if let (Some(stands), Some(bears)) = (self.slots.get_mut(place), self.head.get_mut(place)) {
             (*stands, *bears) = (slot, tag);
         }
         true
@@ -118,7 +110,7 @@ impl Bucket {
         else {
             return false;
         };
-        if let Some(bears) = self.tags.get_mut(place) {
+        if let Some(bears) = self.head.get_mut(place) {
             *bears = 0;
         }
         true
@@ -160,10 +152,12 @@ impl Index {
         if bucket + 1 == self.buckets.len() { 0 } else { bucket + 1 }
     }
 
-    /// Reads the bucket where a search for this hash begins.
+    /// Asks for the bucket where a search for this hash begins.
     #[inline]
-    pub(super) fn touch(&self, hashed: Hashed) -> u64 {
-        self.buckets.get(self.home(hashed)).map_or(0, |bucket| bucket.words().0)
+    pub(super) fn prefetch(&self, hashed: Hashed) {
+        if let Some(bucket) = self.buckets.get(self.home(hashed)) {
+            line::prefetch(bucket);
+        }
     }
 
     /// A slot that has this hash, or is likely to, in the bucket where a search for it begins.
@@ -186,7 +180,7 @@ impl Index {
                     return Some(slot);
                 }
             }
-            if bucket.past == 0 {
+            if bucket.past() == 0 {
                 return None;
             }
             at = self.after(at);
@@ -204,7 +198,7 @@ impl Index {
             if bucket.put(tag, slot) {
                 break;
             }
-            bucket.past += 1;
+            bucket.set_past(bucket.past() + 1);
             probe += 1;
             at = self.after(at);
         }
@@ -223,8 +217,8 @@ impl Index {
             if bucket.take(tag, slot) {
                 return true;
             }
-            debug_assert!(bucket.past > 0, "what is further on went past here");
-            bucket.past = bucket.past.saturating_sub(1);
+            debug_assert!(bucket.past() > 0, "what is further on went past here");
+            bucket.set_past(bucket.past().saturating_sub(1));
             at = self.after(at);
         }
         false

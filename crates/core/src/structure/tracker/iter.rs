@@ -2,12 +2,13 @@
 
 use core::iter::FusedIterator;
 
-use super::ring::Node;
+use super::ring::Links;
 
 /// What is tracked, in order of arrival. Made by [`Tracker::iter`](super::Tracker::iter).
 #[derive(Debug)]
 pub struct Iter<'a, T> {
-    nodes: &'a [Node<T>],
+    values: &'a [Option<T>],
+    links: &'a [Links],
     front: u32,
     back: u32,
     /// How many are still to come, from both ends together.
@@ -15,8 +16,14 @@ pub struct Iter<'a, T> {
 }
 
 impl<'a, T> Iter<'a, T> {
-    pub(super) const fn new(nodes: &'a [Node<T>], front: u32, back: u32, left: u32) -> Self {
-        Self { nodes, front, back, left }
+    pub(super) const fn new(
+        values: &'a [Option<T>],
+        links: &'a [Links],
+        front: u32,
+        back: u32,
+        left: u32,
+    ) -> Self {
+        Self { values, links, front, back, left }
     }
 }
 
@@ -31,9 +38,9 @@ impl<'a, T> Iterator for Iter<'a, T> {
 
     fn next(&mut self) -> Option<&'a T> {
         self.left = self.left.checked_sub(1)?;
-        let node = self.nodes.get(self.front as usize)?;
-        self.front = node.next;
-        node.value.as_ref()
+        let at = self.front as usize;
+        self.front = self.links.get(at)?.next;
+        self.values.get(at)?.as_ref()
     }
 
     fn size_hint(&self) -> (usize, Option<usize>) {
@@ -44,9 +51,9 @@ impl<'a, T> Iterator for Iter<'a, T> {
 impl<'a, T> DoubleEndedIterator for Iter<'a, T> {
     fn next_back(&mut self) -> Option<&'a T> {
         self.left = self.left.checked_sub(1)?;
-        let node = self.nodes.get(self.back as usize)?;
-        self.back = node.prev;
-        node.value.as_ref()
+        let at = self.back as usize;
+        self.back = self.links.get(at)?.prev;
+        self.values.get(at)?.as_ref()
     }
 }
 

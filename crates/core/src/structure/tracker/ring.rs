@@ -4,14 +4,15 @@
 //! begin the ring one later: no link changes, and the slab is gone through from end to end.
 
 use alloc::boxed::Box;
+use alloc::vec;
 use alloc::vec::Vec;
 use core::num::NonZeroU32;
 
 use super::{Hashed, Iter, NONE, Place};
 
-/// A slot of the slab.
-#[derive(Clone, Debug)]
-pub(super) struct Node<T> {
+/// What a slot of the slab has beside what stands in it.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Links {
     /// Who arrived before; for the oldest, the newest.
     pub(super) prev: u32,
     /// Who arrived after; for the newest, the oldest. In a free slot: the next free one.
@@ -20,15 +21,16 @@ pub(super) struct Node<T> {
     pub(super) hashed: Hashed,
     /// How many things have stood here before, wrapping.
     tenancy: u32,
-    /// `None` in a free slot.
-    pub(super) value: Option<T>,
 }
 
 /// See the top of this file.
 #[derive(Clone, Debug)]
 pub(super) struct Ring<T> {
-    /// All slots there will ever be.
-    nodes: Box<[Node<T>]>,
+    /// All slots there will ever be: what stands there, `None` in a free one. Apart from the links, so
+    /// that finding something reads no more than that.
+    values: Box<[Option<T>]>,
+    /// Of the same slots.
+    links: Box<[Links]>,
     /// Where the ring begins; [`NONE`] while it is empty.
     oldest: u32,
     /// The first of the freed slots, linked by `next`.
@@ -40,12 +42,19 @@ pub(super) struct Ring<T> {
 
 impl<T> Ring<T> {
     pub(super) fn new(capacity: NonZeroU32) -> Self {
-        let vacant =
-            || Node { prev: NONE, next: NONE, hashed: Hashed::ZERO, tenancy: 0, value: None };
-        let mut nodes = Vec::new();
-        nodes.reserve_exact(capacity.get() as usize);
-        nodes.resize_with(capacity.get() as usize, vacant);
-        Self { nodes: nodes.into_boxed_slice(), oldest: NONE, free: NONE, fresh: 0, len: 0 }
+        let capacity = capacity.get() as usize;
+        let vacant = Links { prev: NONE, next: NONE, hashed: Hashed::ZERO, tenancy: 0 };
+        let mut values = Vec::new();
+        values.reserve_exact(capacity);
+        values.resize_with(capacity, || None);
+        Self {
+            values: values.into_boxed_slice(),
+            links: vec![vacant; capacity].into_boxed_slice(),
+            oldest: NONE,
+            free: NONE,
+            fresh: 0,
+            len: 0,
+        }
     }
 
     pub(super) const fn len(&self) -> u32 {
@@ -54,7 +63,7 @@ impl<T> Ring<T> {
 
     #[expect(clippy::cast_possible_truncation, reason = "made from a u32")]
     pub(super) const fn capacity(&self) -> u32 {
-        self.nodes.len() as u32
+        self.links.len() as u32
     }
 
     pub(super) const fn is_full(&self) -> bool {
@@ -62,21 +71,22 @@ impl<T> Ring<T> {
     }
 
     pub(super) const fn bytes(&self) -> usize {
-        size_of_val(&*self.nodes)
+        size_of_val(&*self.values) + size_of_val(&*self.links)
     }
 
     #[inline]
-    pub(super) fn node(&self, slot: u32) -> Option<&Node<T>> {
-        self.nodes.get(slot as usize)
+    pub(super) fn links(&self, slot: u32) -> Option<&Links> {
+        self.links.get(slot as usize)
     }
 
     #[inline]
-    fn node_mut(&mut self, slot: u32) -> Option<&mut Node<T>> {
-        self.nodes.get_mut(slot as usize)
+    fn links_mut(&mut self, slot: u32) -> Option<&mut Links> {
+        self.links.get_mut(slot as usize)
     }
 
+    #[inline]
     pub(super) fn value(&self, slot: u32) -> Option<&T> {
-        self.node(slot)?.value.as_ref()
+        self.values.get(slot as usize)?.as_ref()
     }
 
     pub(super) const fn oldest(&self) -> u32 {
@@ -84,31 +94,31 @@ impl<T> Ring<T> {
     }
 
     pub(super) fn newest(&self) -> u32 {
-        self.node(self.oldest).map_or(NONE, |node| node.prev)
+        self.links(self.oldest).map_or(NONE, |links| links.prev)
     }
 
     pub(super) fn iter(&self) -> Iter<'_, T> {
-        Iter::new(&self.nodes, self.oldest, self.newest(), self.len)
+        Iter::new(&self.values, &self.links, self.oldest, self.newest(), self.len)
     }
 
     pub(super) fn place(&self, slot: u32) -> Place {
-        Place { slot, tenancy: self.node(slot).map_or(0, |node| node.tenancy) }
+        Place { slot, tenancy: self.links(slot).map_or(0, |links| links.tenancy) }
     }
 
     /// Makes a free slot, which there must be, the newest. [`Ring::settle`] comes next.
     pub(super) fn append(&mut self, hashed: Hashed) -> u32 {
         debug_assert!(!self.is_full(), "the caller looked");
         let slot = if self.free == NONE { self.fresh } else { self.free };
-        let (prev, next) = match self.node(self.oldest) {
+        let (prev, next) = match self.links(self.oldest) {
             Some(oldest) => (oldest.prev, self.oldest),
             None => (slot, slot),
         };
-        let Some(node) = self.node_mut(slot) else {
+        debug_assert!(self.value(slot).is_none(), "a free slot is empty");
+        let Some(links) = self.links_mut(slot) else {
             return NONE;
         };
-        debug_assert!(node.value.is_none(), "a free slot is empty");
-        let free = node.next;
-        (node.prev, node.next, node.hashed) = (prev, next, hashed);
+        let free = links.next;
+        (links.prev, links.next, links.hashed) = (prev, next, hashed);
         if self.free == NONE {
             self.fresh += 1;
         } else {
@@ -129,29 +139,29 @@ impl<T> Ring<T> {
     #[inline]
     pub(super) fn rotate(&mut self, hashed: Hashed) -> (u32, Hashed) {
         let slot = self.oldest;
-        let Some(node) = self.nodes.get_mut(slot as usize) else {
+        let Some(links) = self.links.get_mut(slot as usize) else {
             return (NONE, hashed);
         };
-        let before = core::mem::replace(&mut node.hashed, hashed);
-        node.tenancy = node.tenancy.wrapping_add(1);
-        self.oldest = node.next;
+        let before = core::mem::replace(&mut links.hashed, hashed);
+        links.tenancy = links.tenancy.wrapping_add(1);
+        self.oldest = links.next;
         (slot, before)
     }
 
     /// Puts a thing into the slot that was made the newest for it; what stood there comes back.
     #[inline]
     pub(super) fn settle(&mut self, slot: u32, value: T) -> Option<T> {
-        self.node_mut(slot)?.value.replace(value)
+        self.values.get_mut(slot as usize)?.replace(value)
     }
 
     /// Empties a slot: unlinked, free.
     pub(super) fn take(&mut self, slot: u32) -> Option<(Hashed, T)> {
         let free = self.free;
-        let node = self.node_mut(slot)?;
-        let value = node.value.take()?;
-        let (prev, next, hashed) = (node.prev, node.next, node.hashed);
-        node.next = free;
-        node.tenancy = node.tenancy.wrapping_add(1);
+        let value = self.values.get_mut(slot as usize)?.take()?;
+        let links = self.links_mut(slot)?;
+        let (prev, next, hashed) = (links.prev, links.next, links.hashed);
+        links.next = free;
+        links.tenancy = links.tenancy.wrapping_add(1);
         self.free = slot;
         self.len -= 1;
         if self.len == 0 {
@@ -167,11 +177,11 @@ impl<T> Ring<T> {
 
     /// Makes one follow the other.
     fn link(&mut self, before: u32, after: u32) {
-        if let Some(node) = self.node_mut(before) {
-            node.next = after;
+        if let Some(links) = self.links_mut(before) {
+            links.next = after;
         }
-        if let Some(node) = self.node_mut(after) {
-            node.prev = before;
+        if let Some(links) = self.links_mut(after) {
+            links.prev = before;
         }
     }
 
@@ -184,7 +194,7 @@ impl<T> Ring<T> {
         while at != NONE {
             assert!(self.value(at).is_none());
             free += 1;
-            at = self.node(at).unwrap().next;
+            at = self.links(at).unwrap().next;
         }
         assert_eq!(free + self.len, self.fresh);
         assert!(self.fresh <= self.capacity());

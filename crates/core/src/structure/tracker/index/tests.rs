@@ -13,7 +13,7 @@ impl Index {
         let mut found = 0;
         for (at, bucket) in self.buckets.iter().enumerate() {
             for (place, slot) in bucket.slots.iter().enumerate() {
-                let tag = bucket.tags[place];
+                let tag = bucket.head[place];
                 if tag == 0 {
                     continue;
                 }
@@ -28,7 +28,7 @@ impl Index {
             }
         }
         assert_eq!(found, len);
-        assert!(self.buckets.iter().map(|bucket| bucket.past).eq(past));
+        assert!(self.buckets.iter().map(Bucket::past).eq(past));
     }
 }
 
@@ -36,7 +36,9 @@ proptest! {
     #[test]
     fn all_tags_are_compared_as_one_by_one(tags: [u8; PLACES], tag: u8, same in 0u8..16) {
         let tags = tags.map(|other| if other & 15 == same { tag } else { other });
-        let bucket = Bucket { tags, ..Bucket::EMPTY };
+        let mut bucket = Bucket::EMPTY;
+        bucket.head[..PLACES].copy_from_slice(&tags);
+        bucket.set_past(u32::from_le_bytes([tag; 4]));
         let mut places: Vec<usize> = bucket.places(tag).collect();
         places.sort_unstable();
         let expected: Vec<usize> = (0..PLACES).filter(|place| tags[*place] == tag).collect();
@@ -83,7 +85,7 @@ fn a_search_ends_where_nothing_went_past() {
     }
     assert_eq!(index.probe_longest(), 3);
     let last = index.buckets.len() - 1;
-    let past: Vec<u32> = index.buckets.iter().map(|bucket| bucket.past).collect();
+    let past: Vec<u32> = index.buckets.iter().map(Bucket::past).collect();
     assert_eq!((past[last], past[0], past[1]), (18, 6, 0));
     assert_eq!(index.find(hashed, |slot| slot == 29), Some(29));
     assert_eq!(index.find(hashed, |slot| slot == 30), None);
