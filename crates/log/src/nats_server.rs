@@ -3,14 +3,19 @@
 //! the log; behind the feature `nats-server`.
 
 use std::fs::{self, File};
+use std::hash::{BuildHasher as _, RandomState};
 use std::io::{self, BufRead as _, BufReader, Write as _};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
-use std::os::unix::process::CommandExt as _;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Command, Stdio};
+use std::sync::LazyLock;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use rustix::process::{Pid, Signal, WaitOptions, kill_process, waitpid};
+mod process;
+
+pub use process::{Process, end_of};
 
 /// The release that everything is tested with.
 pub const VERSION: &str = "2.15.1";
@@ -31,8 +36,9 @@ const FORMED_WITHIN: Duration = Duration::from_secs(20);
 const STARTS_MAX: u32 = 3;
 /// How long a stream may take to heal.
 const WHOLE_WITHIN: Duration = Duration::from_secs(60);
-/// How much of a server's log is shown when it does not start.
-const LOG_LINES_SHOWN: usize = 5;
+
+/// Ports below those that Linux gives to connections (32,768 to 60,999, unless told otherwise).
+const PORTS: Range<u16> = 10_240..32_768;
 
 /// Where a `nats-server` of this version is: what [`BINARY_VARIABLE`] names, what
 /// `crates/log/nats-server` has put under `target`, or else (for any version) one on the `PATH`.
@@ -56,7 +62,8 @@ pub struct Server {
     folder: PathBuf,
     /// Where clients connect.
     address: SocketAddr,
-    child: Option<Child>,
+    /// What runs, or does not.
+    pub process: Process,
 }
 
 impl Server {
@@ -77,7 +84,8 @@ impl Server {
             folder.join("store").display().to_string(),
         );
         fs::write(folder.join("server.conf"), config)?;
-        let mut server = Self { binary: binary.to_owned(), folder, address, child: None };
+        let process = Process::default();
+        let mut server = Self { binary: binary.to_owned(), folder, address, process };
         server.start_again()?;
         Ok(server)
     }
@@ -87,26 +95,20 @@ impl Server {
     /// # Errors
     /// When it cannot be started, or does not answer within 15 s: with the end of its log.
     pub fn start_again(&mut self) -> io::Result<()> {
-        if self.child.is_some() {
+        let started = self.process.start(
+            Command::new(&self.binary)
+                .arg("--config")
+                .arg(self.folder.join("server.conf"))
+                .stdout(Stdio::null())
+                .stderr(File::create(self.folder.join("server.err"))?),
+        );
+        if !started? {
             return Ok(());
         }
-        let child = Command::new(&self.binary)
-            .arg("--config")
-            .arg(self.folder.join("server.conf"))
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(File::create(self.folder.join("server.err"))?)
-            // What is typed at a terminal is for the one who has started it.
-            .process_group(0)
-            .spawn()
-            .map_err(|why| {
-                io::Error::new(why.kind(), format!("{}: {why}", self.binary.display()))
-            })?;
-        self.child = Some(child);
         let until = Instant::now() + UP_WITHIN;
         while !self.answers() {
-            if self.has_ended() || Instant::now() > until {
-                self.kill();
+            if self.process.has_ended() || Instant::now() > until {
+                self.process.kill();
                 return Err(io::Error::other(format!(
                     "the NATS server at {} does not answer; the end of its log:\n{}",
                     self.address,
@@ -134,10 +136,7 @@ impl Server {
     fn log_end(&self) -> String {
         // What is wrong with its configuration it tells before it has a log.
         let read = |name: &str| fs::read_to_string(self.folder.join(name)).unwrap_or_default();
-        let log = read("server.log") + &read("server.err");
-        let lines: Vec<&str> = log.lines().collect();
-        let from = lines.len().saturating_sub(LOG_LINES_SHOWN);
-        lines.get(from..).unwrap_or_default().join("\n")
+        end_of(&(read("server.log") + &read("server.err")))
     }
 
     /// Where clients connect: `nats://127.0.0.1:PORT`.
@@ -180,58 +179,6 @@ impl Server {
     pub fn name(&self) -> String {
         let name = self.folder.file_name().unwrap_or_default();
         name.to_string_lossy().into_owned()
-    }
-
-    /// Its process id, if it is running.
-    pub fn id(&self) -> Option<u32> {
-        self.child.as_ref().map(Child::id)
-    }
-
-    /// Whether it is not running, though nobody has killed it.
-    pub fn has_ended(&mut self) -> bool {
-        self.child.as_mut().is_some_and(|child| matches!(child.try_wait(), Ok(Some(_))))
-    }
-
-    /// Kills it, as a power cut does that leaves what the kernel had taken (SIGKILL).
-    pub fn kill(&mut self) {
-        if let Some(mut child) = self.child.take() {
-            // It may have ended by itself.
-            drop(child.kill());
-            drop(child.wait());
-        }
-    }
-
-    /// Stops it where it is (SIGSTOP), until [`Server::resume`].
-    ///
-    /// # Errors
-    /// When it is not running.
-    pub fn pause(&self) -> io::Result<()> {
-        self.signal(Signal::STOP)
-    }
-
-    /// Lets it go on (SIGCONT).
-    ///
-    /// # Errors
-    /// When it is not running.
-    pub fn resume(&self) -> io::Result<()> {
-        self.signal(Signal::CONT)
-    }
-
-    fn signal(&self, signal: Signal) -> io::Result<()> {
-        let id = self.id().and_then(|id| i32::try_from(id).ok()).and_then(Pid::from_raw);
-        let id = id.ok_or_else(|| io::Error::other("the server is not running"))?;
-        kill_process(id, signal)?;
-        if signal == Signal::STOP {
-            // It goes on until the kernel gets there.
-            waitpid(Some(id), WaitOptions::UNTRACED)?;
-        }
-        Ok(())
-    }
-}
-
-impl Drop for Server {
-    fn drop(&mut self) {
-        self.kill();
     }
 }
 
@@ -314,7 +261,7 @@ impl Servers {
 
     /// Asks those that are running for what is known of a stream.
     fn stream_info(&self, stream: &str) -> io::Result<String> {
-        let running = self.servers.iter().filter(|server| server.child.is_some());
+        let running = self.servers.iter().filter(|server| server.process.id().is_some());
         let mut failed = io::Error::other("no server is running");
         for server in running {
             match server.ask(&format!("STREAM.INFO.{stream}"), "") {
@@ -377,13 +324,27 @@ impl Servers {
     }
 }
 
-/// Addresses on loopback that are free at this moment.
+/// Addresses on loopback that are free at this moment, and that no connection is given by itself: so they
+/// stay free until somebody else asks for just them.
 ///
 /// # Errors
-/// When there are none.
+/// When there are too few.
 pub fn free_addresses(count: usize) -> io::Result<Vec<SocketAddr>> {
-    let bind = |_| TcpListener::bind((Ipv4Addr::LOCALHOST, 0));
-    // All at once, so that they differ.
-    let listeners = (0..count).map(bind).collect::<io::Result<Vec<_>>>()?;
-    listeners.iter().map(TcpListener::local_addr).collect()
+    // Another program that does the same begins elsewhere.
+    static NEXT: LazyLock<AtomicU64> =
+        LazyLock::new(|| AtomicU64::new(RandomState::new().hash_one(0) >> 1));
+    let all = PORTS.end - PORTS.start;
+    let candidates = (0..all).filter_map(|_| {
+        let next = NEXT.fetch_add(1, Ordering::Relaxed) % u64::from(all);
+        let port = PORTS.start + u16::try_from(next).unwrap_or(0);
+        TcpListener::bind((Ipv4Addr::LOCALHOST, port)).ok()
+    });
+    let addresses: Vec<_> =
+        candidates.take(count).map(|free| free.local_addr()).collect::<io::Result<_>>()?;
+    if addresses.len() < count {
+        return Err(io::Error::other(format!(
+            "fewer than {count} of the ports {PORTS:?} are free"
+        )));
+    }
+    Ok(addresses)
 }

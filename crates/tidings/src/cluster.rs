@@ -5,13 +5,12 @@
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};
-use std::os::unix::process::CommandExt as _;
 use std::path::PathBuf;
-use std::process::{Child, Command, Stdio};
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
-use tidings_log::nats_server::{Servers, free_addresses};
+use tidings_log::nats_server::{Process, Servers, end_of, free_addresses};
 
 /// How long a node may take to be ready after its start.
 const READY_WITHIN: Duration = Duration::from_secs(60);
@@ -19,8 +18,6 @@ const READY_WITHIN: Duration = Duration::from_secs(60);
 const LOOK_EVERY: Duration = Duration::from_millis(50);
 /// How long one question to a node may take.
 const ANSWER_WITHIN: Duration = Duration::from_secs(10);
-/// What of a node's log is shown when it does not start.
-const LOG_BYTES_SHOWN: usize = 1000;
 
 /// What a cluster is made of.
 #[derive(Clone, Debug)]
@@ -53,7 +50,8 @@ pub struct Node {
     pub maze_source: SocketAddr,
     /// Where the maze's clients connect.
     pub maze_clients: SocketAddr,
-    child: Option<Child>,
+    /// What runs, or does not.
+    pub process: Process,
 }
 
 /// NATS servers, and nodes on them. All end when this is dropped.
@@ -119,7 +117,8 @@ impl Node {
         }
         command.extend(plan.flags.iter().cloned());
         let tidings = plan.tidings.clone();
-        Ok(Self { command, tidings, folder, http, maze_source, maze_clients, child: None })
+        let process = Process::default();
+        Ok(Self { command, tidings, folder, http, maze_source, maze_clients, process })
     }
 
     /// Its name: `n1`, `n2`, ...
@@ -132,27 +131,15 @@ impl Node {
         self.folder.join("node.log")
     }
 
-    /// Its process id, if it is running.
-    pub fn id(&self) -> Option<u32> {
-        self.child.as_ref().map(Child::id)
-    }
-
     /// Starts it, on what it had kept. Returns before it is ready.
     ///
     /// # Errors
     /// When the program cannot be started.
     pub fn start(&mut self) -> anyhow::Result<()> {
         let log = OpenOptions::new().create(true).append(true).open(self.log())?;
-        let child = Command::new(&self.tidings)
-            .args(&self.command)
-            .stdin(Stdio::null())
-            .stdout(File::try_clone(&log)?)
-            .stderr(log)
-            // What is typed at a terminal is for the one who has started it.
-            .process_group(0)
-            .spawn()
-            .with_context(|| self.tidings.display().to_string())?;
-        self.child = Some(child);
+        let out = File::try_clone(&log)?;
+        self.process
+            .start(Command::new(&self.tidings).args(&self.command).stdout(out).stderr(log))?;
         Ok(())
     }
 
@@ -163,56 +150,16 @@ impl Node {
     pub fn until_ready(&mut self) -> anyhow::Result<()> {
         let until = Instant::now() + READY_WITHIN;
         while self.get("/readyz").is_none_or(|(status, _)| status != 200) {
-            if self.has_ended() || Instant::now() > until {
+            if self.process.has_ended() || Instant::now() > until {
                 anyhow::bail!(
                     "node {} is not ready; the end of its log:\n{}",
                     self.name(),
-                    self.log_end()
+                    end_of(&fs::read_to_string(self.log()).unwrap_or_default())
                 );
             }
             std::thread::sleep(LOOK_EVERY);
         }
         Ok(())
-    }
-
-    /// Whether it is not running, though nobody has killed it.
-    pub fn has_ended(&mut self) -> bool {
-        self.child.as_mut().is_some_and(|child| matches!(child.try_wait(), Ok(Some(_))))
-    }
-
-    /// Kills it (SIGKILL).
-    pub fn kill(&mut self) {
-        if let Some(mut child) = self.child.take() {
-            // It may have ended by itself.
-            drop(child.kill());
-            drop(child.wait());
-        }
-    }
-
-    /// Asks it to stop (SIGTERM), and waits until it has.
-    pub fn stop(&mut self) {
-        self.signal(rustix::process::Signal::TERM);
-        if let Some(mut child) = self.child.take() {
-            drop(child.wait());
-        }
-    }
-
-    /// Stops it where it is (SIGSTOP), until [`Node::resume`].
-    pub fn pause(&self) {
-        self.signal(rustix::process::Signal::STOP);
-    }
-
-    /// Lets it go on (SIGCONT).
-    pub fn resume(&self) {
-        self.signal(rustix::process::Signal::CONT);
-    }
-
-    fn signal(&self, signal: rustix::process::Signal) {
-        let id = self.id().and_then(|id| i32::try_from(id).ok());
-        if let Some(id) = id.and_then(rustix::process::Pid::from_raw) {
-            // It may have ended by itself.
-            let _gone_already = rustix::process::kill_process(id, signal);
-        }
     }
 
     /// The status and the body of an answer; `None` when there was none.
@@ -226,18 +173,5 @@ impl Node {
         stream.read_to_string(&mut text).ok()?;
         let (head, body) = text.split_once("\r\n\r\n")?;
         Some((head.split(' ').nth(1)?.parse().ok()?, body.to_owned()))
-    }
-
-    fn log_end(&self) -> String {
-        let log = fs::read_to_string(self.log()).unwrap_or_default();
-        let from = log.len().saturating_sub(LOG_BYTES_SHOWN);
-        let from = (from..log.len()).find(|at| log.is_char_boundary(*at)).unwrap_or_default();
-        log.get(from..).unwrap_or_default().trim_end().to_owned()
-    }
-}
-
-impl Drop for Node {
-    fn drop(&mut self) {
-        self.kill();
     }
 }

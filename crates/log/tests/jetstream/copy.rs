@@ -133,7 +133,7 @@ fn a_copy_goes_on_when_a_server_dies() {
     let mut kills = 0;
     let done = copy(&mut source, &options, |_| {
         if kills < servers.len() {
-            servers[kills].kill();
+            servers[kills].process.kill();
             servers[kills].start_again().unwrap();
             kills += 1;
         }

@@ -107,7 +107,7 @@ fn a_server_that_was_put_back_to_an_earlier_state_is_found_out() {
     let store = world.folder.path().join("s1/store");
     let earlier = world.folder.path().join("earlier");
     let put_back = |world: &mut World, from: &Path, to: &Path| {
-        world.servers.servers[0].kill();
+        world.servers.servers[0].process.kill();
         drop(std::fs::remove_dir_all(to));
         copy(from, to);
         world.servers.servers[0].start_again().unwrap();

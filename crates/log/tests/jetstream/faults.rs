@@ -50,7 +50,7 @@ fn a_server_that_is_killed_and_comes_back_under_appends_loses_and_doubles_nothin
             number += 1;
             last = persist(&mut a, number);
         }
-        world.servers.servers[0].kill();
+        world.servers.servers[0].process.kill();
         number += 1;
         match a.append(number, &body(number, 500)) {
             Err(AppendError::Unknown(_)) => unknown += 1,
@@ -72,11 +72,11 @@ fn a_paused_server_leaves_the_outcome_unknown_and_a_retry_finds_it() {
     let mut a = world.open("a");
     let server = &world.servers.servers[0];
     for number in 1..=5 {
-        server.pause().unwrap();
+        server.process.pause().unwrap();
         // It lies in the server's socket, and is stored as soon as that goes on.
         let paused = a.append(number, &body(number, 500));
         assert!(matches!(paused, Err(AppendError::Unknown(_))), "{paused:?}");
-        server.resume().unwrap();
+        server.process.resume().unwrap();
         assert_eq!(persist(&mut a, number), Position(number));
     }
     assert_eq!(numbers(&mut a, Position(6)), [1, 2, 3, 4, 5]);
@@ -95,7 +95,7 @@ fn a_cluster_whose_servers_are_killed_in_turn_loses_and_doubles_nothing() {
             persist(&mut a, number);
             last = persist(&mut b, number);
         }
-        world.servers.servers[server].kill();
+        world.servers.servers[server].process.kill();
         let killed = Instant::now();
         for _ in 0..30 {
             number += 1;

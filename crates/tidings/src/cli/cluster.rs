@@ -69,7 +69,7 @@ async fn supervise(plan: &Plan) -> anyhow::Result<ExitCode> {
         tokio::select! {
             signal = signals.next() => {
                 say(format_args!("{signal}: the nodes finish, then the servers end"))?;
-                cluster.nodes.iter_mut().for_each(crate::cluster::Node::stop);
+                cluster.nodes.iter_mut().for_each(|node| node.process.stop());
                 return Ok(WELL);
             }
             () = tokio::time::sleep(LOOK_EVERY) => revive(&mut cluster)?,
@@ -80,18 +80,18 @@ async fn supervise(plan: &Plan) -> anyhow::Result<ExitCode> {
 /// Starts again what has ended.
 fn revive(cluster: &mut Cluster) -> anyhow::Result<()> {
     for server in &mut cluster.servers.servers {
-        if server.has_ended() {
-            server.kill();
+        if server.process.has_ended() {
+            server.process.kill();
             server.start_again()?;
-            let id = server.id().unwrap_or_default();
+            let id = server.process.id().unwrap_or_default();
             say(format_args!("{} had ended and runs again, process {id}", server.name()))?;
         }
     }
     for node in &mut cluster.nodes {
-        if node.has_ended() {
-            node.kill();
+        if node.process.has_ended() {
+            node.process.kill();
             node.start()?;
-            let id = node.id().unwrap_or_default();
+            let id = node.process.id().unwrap_or_default();
             say(format_args!("{} had ended and runs again, process {id}", node.name()))?;
         }
     }
@@ -100,11 +100,11 @@ fn revive(cluster: &mut Cluster) -> anyhow::Result<()> {
 
 fn tell(plan: &Plan, cluster: &Cluster) -> anyhow::Result<()> {
     for server in &cluster.servers.servers {
-        let id = server.id().unwrap_or_default();
+        let id = server.process.id().unwrap_or_default();
         say(format_args!("{}   {}   process {id}", server.name(), server.url()))?;
     }
     for node in &cluster.nodes {
-        let id = node.id().unwrap_or_default();
+        let id = node.process.id().unwrap_or_default();
         say(format_args!(
             "{}   http://{}   maze source {}, clients {}   process {id}",
             node.name(),

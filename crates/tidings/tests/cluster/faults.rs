@@ -24,7 +24,7 @@ fn seconds(seconds: u64) -> Duration {
 /// A node dies and comes back.
 fn bounce(cluster: &mut Cluster, node: usize) {
     sleep(seconds(2));
-    cluster.nodes[node].kill();
+    cluster.nodes[node].process.kill();
     sleep(seconds(3));
     cluster.nodes[node].start().unwrap();
     cluster.nodes[node].until_ready().unwrap();
@@ -49,7 +49,7 @@ fn servers_the_leader_among_them_are_killed_and_started_again_ten_times() {
             // Every other time it is the one that leads the stream: then there is an election.
             let leader = cluster.servers.leader("tidings").unwrap();
             let server = &mut cluster.servers.servers[(leader + round % 2) % 3];
-            server.kill();
+            server.process.kill();
             sleep(Duration::from_millis(1500));
             server.start_again().unwrap();
             // A second one may go when this one is back: two of three hold what is acknowledged.
@@ -64,9 +64,9 @@ fn a_node_is_paused_for_a_quarter_of_a_minute() {
     let Some(mut world) = World::start(&[]) else { return };
     world.drilled(&DRILLS[..2], |cluster| {
         sleep(seconds(2));
-        cluster.nodes[0].pause();
+        cluster.nodes[0].process.pause().unwrap();
         sleep(seconds(15));
-        cluster.nodes[0].resume();
+        cluster.nodes[0].process.resume().unwrap();
         sleep(seconds(2));
     });
     world.agrees();
@@ -82,7 +82,7 @@ fn a_node_is_cut_off_from_the_servers_and_comes_back() {
     node.start().unwrap();
     node.until_ready().unwrap();
     // It takes the place of one that is gone for good.
-    world.cluster.nodes[0].stop();
+    world.cluster.nodes[0].process.stop();
     world.cluster.nodes[0] = node;
     world.drilled(&DRILLS[..2], |cluster| {
         sleep(seconds(2));
@@ -122,14 +122,14 @@ fn the_upstream_of_the_traffic_is_taken_over() {
         };
         let first = taken(cluster, seconds(30));
         sleep(seconds(3));
-        cluster.nodes[first].kill();
+        cluster.nodes[first].process.kill();
         let second = taken(cluster, seconds(10));
         cluster.nodes[first].start().unwrap();
         cluster.nodes[first].until_ready().unwrap();
         sleep(seconds(3));
         let leader = cluster.servers.leader("tidings").unwrap();
-        cluster.nodes[second].kill();
-        cluster.servers.servers[leader].kill();
+        cluster.nodes[second].process.kill();
+        cluster.servers.servers[leader].process.kill();
         taken(cluster, seconds(15));
         cluster.servers.servers[leader].start_again().unwrap();
         cluster.nodes[second].start().unwrap();

@@ -9,7 +9,7 @@ fn a_node_that_was_away_for_longer_than_the_log_reaches_back_is_rebuilt_from_wha
     let flags = ["--snapshot-log-bytes", "128KiB"];
     let Some(mut world) = World::start(&flags) else { return };
     world.passes(&["rockets --messages 2000 --senders 8"]);
-    world.cluster.nodes[0].stop();
+    world.cluster.nodes[0].process.stop();
     let rest = world.cluster.nodes.split_off(1);
     let away = std::mem::replace(&mut world.cluster.nodes, rest);
     // The two that are left take snapshots, agree on them, share them and let go of what they cover.
@@ -23,7 +23,7 @@ fn a_node_that_was_away_for_longer_than_the_log_reaches_back_is_rebuilt_from_wha
     world.cluster.nodes[0].until_ready().unwrap();
     world.agrees();
     // A new directory is no different.
-    world.cluster.nodes[1].stop();
+    world.cluster.nodes[1].process.stop();
     fs::remove_dir_all(world.plan.folder.join("n2/data")).unwrap();
     world.cluster.nodes[1].start().unwrap();
     world.cluster.nodes[1].until_ready().unwrap();

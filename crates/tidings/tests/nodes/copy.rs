@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 use tidings::cluster::{Node, Plan};
+use tidings_log::nats_server::Process;
 use tidings_log::nats_server::{Servers, VERSION, find};
 
 const TIDINGS: &str = env!("CARGO_BIN_EXE_tidings");
@@ -144,7 +145,7 @@ fn until_maze(node: &Node, says: impl Fn(&Value) -> bool) {
 }
 
 /// Lets a machine live and end, copies what it leaves, and goes on from it with nodes.
-fn becomes_a_cluster(ends: fn(&mut Node)) {
+fn becomes_a_cluster(ends: fn(&mut Process)) {
     let Some(world) = World::start() else { return };
     let mut alone = world.node(9, true);
     fly(&alone, 1, 1..=60);
@@ -152,7 +153,7 @@ fn becomes_a_cluster(ends: fn(&mut Node)) {
     assert!(said.iter().all(|(status, _)| *status == 201), "{said:?}");
     fly(&alone, 2, 1..=20);
     let (state, rockets) = (json_of(&alone, "/debug/digest"), json_of(&alone, "/rockets"));
-    ends(&mut alone);
+    ends(&mut alone.process);
 
     let data = world.folder.path().join("n9/data");
     let copied = world.copy(&data);
@@ -194,12 +195,12 @@ fn becomes_a_cluster(ends: fn(&mut Node)) {
 
 #[test]
 fn what_a_machine_that_was_stopped_has_stored_becomes_a_cluster() {
-    becomes_a_cluster(Node::stop);
+    becomes_a_cluster(Process::stop);
 }
 
 #[test]
 fn what_a_machine_that_was_killed_has_stored_becomes_a_cluster() {
-    becomes_a_cluster(Node::kill);
+    becomes_a_cluster(Process::kill);
 }
 
 #[test]
@@ -209,7 +210,7 @@ fn a_source_that_was_connected_when_the_machine_died_is_given_up_and_a_new_one_i
     let mut source = TcpStream::connect(alone.maze_source).unwrap();
     source.write_all(b"1|F|7|8\n2|B\n").unwrap();
     until_maze(&alone, |maze| maze["next"] == 3);
-    alone.kill();
+    alone.process.kill();
     assert!(world.copy(&world.folder.path().join("n9/data")).status.success());
 
     let node = world.node(1, false);
