@@ -183,13 +183,14 @@ impl Lease {
         self.token() == Some(token)
     }
 
-    /// Until when anybody has it, as far as this node has come: one that has run out counts as free. O(log
-    /// leases).
-    pub fn taken_until(&self) -> Option<Timestamp> {
+    /// Until when anybody has it, and under which token, as far as this node has come: one that has run
+    /// out counts as free. O(log leases).
+    pub fn taken_until(&self) -> Option<(u64, Timestamp)> {
         let now = self.shared().clock.now();
         let table = &self.0.leases.table;
-        let until = table.read(|table| table.get(self.0.name).map(|held| held.until))?;
-        Some(Timestamp(until)).filter(|until| now < *until)
+        let taken = table
+            .read(|table| table.get(self.0.name).map(|held| (held.token, Timestamp(held.until))));
+        taken.filter(|(_, until)| now < *until)
     }
 
     /// Whether anybody has it, as far as this node has come.

@@ -121,8 +121,18 @@ impl Node {
     }
 
     async fn get(&self, path: &str) -> String {
+        self.ask(path, "").await
+    }
+
+    /// Waits until everything that any node has appended is applied here.
+    pub(crate) async fn catches_up(&self) {
+        self.ask("/maze", "Tidings-Consistency: strong\r\n").await;
+    }
+
+    async fn ask(&self, path: &str, fields: &str) -> String {
         let mut stream = TcpStream::connect(self.server.http()).await.unwrap();
-        let request = format!("GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");
+        let request =
+            format!("GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n{fields}\r\n");
         stream.write_all(request.as_bytes()).await.unwrap();
         let mut answer = String::new();
         stream.read_to_string(&mut answer).await.unwrap();

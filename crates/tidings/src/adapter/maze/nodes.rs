@@ -48,14 +48,16 @@ const HOLD_AGAIN: Duration = Duration::from_secs(2);
 /// Takes the lease for a source. Returns false when another node has one that is alive.
 pub(super) async fn obtain(shared: &Shared, lease: &Lease) -> Result<bool, Refused> {
     let begun = Instant::now();
-    let mut seen: Option<Timestamp> = None;
+    let mut seen: Option<(u64, Timestamp)> = None;
     while begun.elapsed() < OBTAIN_WAIT && !*shared.stop.borrow() {
-        if let Some(until) = lease.taken_until() {
-            let renewed = seen.is_some_and(|seen| until > seen);
+        if let Some(taken) = lease.taken_until() {
+            // Under another token it was taken anew: by a node that cares for what was left behind, say.
+            let same = seen.filter(|(token, _)| *token == taken.0);
+            let renewed = same.is_some_and(|(_, until)| taken.1 > until);
             if renewed && shared.machine.read(|machine| machine.connected().is_some()) {
                 return Ok(false);
             }
-            seen.get_or_insert(until);
+            seen = same.or(Some(taken));
         } else {
             match lease.take().await {
                 Ok(Taken::Held { .. }) => return Ok(true),
