@@ -89,7 +89,7 @@ pub async fn run(
         return Err(Error::NoTarget);
     }
     let cluster = Cluster::new(targets, options.retry(), options.patience);
-    let board = Arc::new(Board::new(options, progress.clone()));
+    let board = Arc::new(Board::new(options, targets.len(), progress.clone()));
     progress.begin(options.messages.into());
     let deadline = tokio::time::Instant::now() + Duration::from_secs(options.timeout);
     let mut course = Course::default();

@@ -66,13 +66,14 @@ pub(super) struct Report {
 }
 
 impl Board {
-    pub(super) fn new(options: &Options, progress: Progress) -> Self {
+    pub(super) fn new(options: &Options, servers: usize, progress: Progress) -> Self {
         let options = options.effective();
         let world = World::new(&options);
+        let tolerance = options.tolerance(servers);
         let state = State {
             started: Instant::now(),
-            tolerance: options.tolerance(),
-            judge: Judge::new(world.names().to_vec(), options.tolerance()),
+            tolerance,
+            judge: Judge::new(world.names().to_vec(), tolerance),
             next: 0,
             again: VecDeque::new(),
             visited: 0,
@@ -250,7 +251,7 @@ impl Board {
     /// All calls have ended.
     pub(super) fn close(&self) -> Findings {
         let state = &mut *self.lock();
-        let empty = Judge::new(Vec::new(), self.options.tolerance());
+        let empty = Judge::new(Vec::new(), state.tolerance);
         std::mem::replace(&mut state.judge, empty).close(state.started.elapsed())
     }
 

@@ -89,6 +89,9 @@ pub struct Tolerance {
     pub unanswered: Duration,
     /// For how long after nobody waited for it any more, or its server said that it did not know.
     pub late: Duration,
+    /// Calls go to several servers: a look must show what was acknowledged before it began, and not what
+    /// another server has acknowledged while it waits.
+    pub replicas: bool,
 }
 
 impl Tolerance {
@@ -108,6 +111,7 @@ impl Default for Tolerance {
             clock: Duration::from_millis(50),
             unanswered: Duration::from_secs(1),
             late: Duration::from_secs(30),
+            replicas: false,
         }
     }
 }

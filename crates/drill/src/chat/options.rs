@@ -152,10 +152,12 @@ impl Options {
         Duration::from_millis(self.retry_ms)
     }
 
-    pub(super) fn tolerance(&self) -> Tolerance {
+    /// How exactly the answers of so many servers are judged.
+    pub(super) fn tolerance(&self, servers: usize) -> Tolerance {
         Tolerance {
             clock: Duration::from_millis(self.clock_ms),
             late: Duration::from_secs(self.late_seconds),
+            replicas: servers > 1,
             ..Tolerance::default()
         }
     }
@@ -167,7 +169,7 @@ impl Options {
         let expiring = if self.expiring > 0.0 { self.expiring_seconds } else { 0 };
         let seconds = lease.max(expiring);
         let seconds = Duration::from_secs(seconds.into());
-        if seconds.is_zero() { seconds } else { seconds + 2 * self.tolerance().clock }
+        if seconds.is_zero() { seconds } else { seconds + 2 * Duration::from_millis(self.clock_ms) }
     }
 
     /// What to type to have the same drill again: the seed, and everything that is not as usual.

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use super::Tolerance;
 use super::breach::Line;
 
 /// `POST /chat`.
@@ -125,10 +126,11 @@ pub(super) struct Taken {
 impl Taken {
     /// The last instant at which it must have looked: a long poll that found nothing looked
     /// until its time was up.
-    pub(super) fn looked_until(&self, clock: Duration) -> Duration {
+    pub(super) fn looked_until(&self, tolerance: Tolerance) -> Duration {
         match self.take.wait {
-            Some(wait) if self.count == 0 => {
-                (self.begin + wait).min(self.end).saturating_sub(clock).max(self.begin)
+            Some(wait) if self.count == 0 && !(self.take.peek && tolerance.replicas) => {
+                let due = (self.begin + wait).min(self.end);
+                due.saturating_sub(tolerance.clock).max(self.begin)
             }
             _ => self.begin,
         }

@@ -77,7 +77,7 @@ impl Inbox {
         let horizon = self.open.first().map_or(Duration::MAX, |&(begin, _)| begin);
         while self.pending.front().is_some_and(|pending| pending.taken.end < horizon) {
             let Some(pending) = self.pending.pop_front() else { break };
-            self.judge(&pending, messages, found, names, tolerance.clock);
+            self.judge(&pending, messages, found, names, tolerance);
         }
         let earliest = self.pending.front().map_or(Duration::MAX, |pending| pending.taken.end);
         self.fold(messages, found, names, earliest);
@@ -97,12 +97,12 @@ impl Inbox {
         messages: &mut Messages,
         found: &mut Findings,
         names: &[String],
-        clock: Duration,
+        tolerance: Tolerance,
     ) {
         let Pending { taken, numbers, newest } = pending;
         // What shows a message has looked when its post had begun.
         let shown_from = newest.map_or(Duration::ZERO, |(begin, _)| begin);
-        let looked_until = taken.looked_until(clock).max(shown_from);
+        let looked_until = taken.looked_until(tolerance).max(shown_from);
         for &(begin, number) in &self.live {
             let too_new = taken.is_full() && newest.is_none_or(|(newest, _)| begin >= newest);
             if begin > looked_until || too_new {
@@ -112,7 +112,7 @@ impl Inbox {
                 continue;
             }
             let Some(message) = messages.get_mut(number) else { continue };
-            if !self.must_show(message, taken, looked_until, clock) {
+            if !self.must_show(message, taken, looked_until, tolerance.clock) {
                 continue;
             }
             if !taken.is_full() {

@@ -83,9 +83,13 @@ impl History {
         self.call(begin, end, Call::Acknowledge(message, answer))
     }
 
-    /// Plays the calls in the order of their times, and closes the history long after.
     fn judged(&self) -> Findings {
-        let tolerance = Tolerance { clock: ms(10), unanswered: ms(100), late: ms(1_000) };
+        self.judged_of(false)
+    }
+
+    /// Plays the calls in the order of their times, and closes the history long after.
+    fn judged_of(&self, replicas: bool) -> Findings {
+        let tolerance = Tolerance { clock: ms(10), unanswered: ms(100), late: ms(1_000), replicas };
         let mut judge = Judge::new(vec!["ann".to_owned(), "bob".to_owned()], tolerance);
         let ends = self.0.iter().enumerate().map(|(call, &(_, end, _))| (end, 1, call));
         let begins = self.0.iter().enumerate().map(|(call, &(begin, ..))| (begin, 0, call));
@@ -350,6 +354,24 @@ fn a_long_poll_must_notice_what_comes_while_it_waits() {
     let history = history().take(0, 1_005, wait(1), &[]);
     history.clone().post(900, 980, 1).breaks(Rule::Lost, 2);
     history.post(900, 995, 1).is_right();
+}
+
+#[test]
+fn a_look_that_waits_at_one_server_need_not_notice_what_another_takes_meanwhile() {
+    let peek = Take { peek: true, ..wait(1) };
+    let after = |posted: u64| {
+        let history = history().post(posted, posted + 10, 1);
+        history.take(100, 1_105, peek.clone(), &[]).take(2_000, 2_010, take(0), &[1])
+    };
+    for (posted, replicas, breaches) in
+        [(50, false, 1), (50, true, 1), (500, false, 1), (500, true, 0)]
+    {
+        assert_eq!(
+            after(posted).judged_of(replicas).breaches.total(),
+            breaches,
+            "{posted} {replicas}"
+        );
+    }
 }
 
 #[test]
