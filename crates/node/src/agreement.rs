@@ -16,6 +16,9 @@ const CHECKPOINTS: usize = 4;
 /// How long a disagreement without a majority may last, and how long the others are waited for before
 /// a snapshot is shared that nobody else has confirmed.
 const PATIENCE_MS: u64 = 15_000;
+/// How long they are waited for where no other has ever appended anything: it may be there, and only
+/// read so far.
+const PATIENCE_ALONE_MS: u64 = 2_000;
 
 /// What was said behind one checkpoint.
 #[derive(Debug, Default)]
@@ -125,8 +128,7 @@ impl Agreement {
     }
 
     /// Whether what this node came to behind a checkpoint can be given to others: another node has
-    /// come to the same, or none has said anything for so long that there may be none; or there has never
-    /// been another one.
+    /// come to the same, or none has said anything for so long that there may be none.
     pub(crate) fn is_confirmed(&self, position: u64, now: Timestamp, alone: bool) -> bool {
         let Some(checkpoint) = self.checkpoints.get(&position) else { return false };
         let Some(mine) = checkpoint.digests.get(&self.origin) else { return false };
@@ -134,8 +136,9 @@ impl Agreement {
             checkpoint.digests.values().filter(|digest| *digest == mine).count(),
             checkpoint.digests.len(),
         );
-        let waited = checkpoint.own_since.is_some_and(|since| now.0 >= since.0 + PATIENCE_MS);
-        same == all && (same > 1 || waited || alone)
+        let patience_ms = if alone { PATIENCE_ALONE_MS } else { PATIENCE_MS };
+        let waited = checkpoint.own_since.is_some_and(|since| now.0 >= since.0 + patience_ms);
+        same == all && (same > 1 || waited)
     }
 }
 
@@ -190,7 +193,8 @@ mod tests {
         let (agreement, _) = hears(&[(1, 4)]);
         assert!(!agreement.is_confirmed(7, Timestamp(14_999), false));
         assert!(agreement.is_confirmed(7, Timestamp(15_000), false));
-        assert!(agreement.is_confirmed(7, Timestamp(0), true), "nobody could");
+        assert!(!agreement.is_confirmed(7, Timestamp(1_999), true));
+        assert!(agreement.is_confirmed(7, Timestamp(2_000), true));
     }
 
     #[test]
