@@ -3,9 +3,9 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use tidings_log::jetstream::{Copied, Options, copy};
-use tidings_log::{Batch, Bounds, JetStream, Log, Position, Sqlite, sqlite};
+use tidings_log::{Bounds, JetStream, Log, Position, Sqlite, sqlite};
 
-use crate::{World, body};
+use crate::{World, all, body};
 
 /// The log of a machine, in a folder of its own.
 fn machine(world: &World, name: &str) -> Sqlite {
@@ -32,16 +32,6 @@ fn copied(source: &mut Sqlite, options: &Options) -> Copied {
 
 fn refused(source: &mut impl Log, options: &Options) -> String {
     copy(source, options, |_| panic!("something was copied")).unwrap_err().to_string()
-}
-
-fn all(log: &mut impl Log) -> Vec<Batch> {
-    let Bounds { first: mut from, next } = log.bounds().unwrap();
-    let mut all = Vec::new();
-    while from < next {
-        all.extend(log.read(from, 1 << 20).unwrap());
-        from = all.last().map_or(from, |last: &Batch| last.position.next());
-    }
-    all
 }
 
 #[test]

@@ -2,9 +2,9 @@
 
 use std::time::{Duration, Instant};
 
-use tidings_log::{AppendError, Error, JetStream, Log, Position};
+use tidings_log::{AppendError, JetStream, Log, Position};
 
-use crate::{World, body};
+use crate::{World, all_before, body};
 
 /// Appends as a node does: again and again while the outcome is unknown.
 fn persist(log: &mut JetStream, number: u64) -> Position {
@@ -18,25 +18,14 @@ fn persist(log: &mut JetStream, number: u64) -> Position {
     }
 }
 
-/// Everything, by its numbers, however long it takes to come.
-fn numbers(log: &mut JetStream, until: Position) -> Vec<u64> {
-    let mut read = Vec::new();
-    let mut from = Position(1);
-    while from < until {
-        match log.read(from, 1 << 20) {
-            Ok(batches) => {
-                for batch in batches {
-                    assert_eq!(batch.position, from);
-                    assert_eq!(batch.body, body(batch.number, 500));
-                    from = from.next();
-                    read.push(batch.number);
-                }
-            }
-            Err(Error::Unanswered(_)) => {}
-            Err(other) => panic!("{other}"),
-        }
+/// Everything in front of a position, by its numbers.
+fn numbers(log: &mut JetStream, next: Position) -> Vec<u64> {
+    let read = all_before(log, next);
+    for (batch, position) in read.iter().zip(1..) {
+        assert_eq!(batch.position, Position(position));
+        assert_eq!(batch.body, body(batch.number, 500));
     }
-    read
+    read.iter().map(|batch| batch.number).collect()
 }
 
 #[test]

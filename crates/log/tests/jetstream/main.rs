@@ -11,10 +11,12 @@ mod faults;
 mod nodes;
 mod refusals;
 
+use std::time::{Duration, Instant};
+
 use tempfile::TempDir;
 use tidings_log::jetstream::Options;
 use tidings_log::nats_server::{Servers, VERSION, find};
-use tidings_log::{JetStream, conformance};
+use tidings_log::{Batch, Error, JetStream, Log, Position, conformance};
 
 /// Servers with a folder of their own.
 struct World {
@@ -65,6 +67,28 @@ fn the_law_holds() {
         options.share_every_snapshot = true;
         move || JetStream::open(options.clone()).unwrap()
     });
+}
+
+/// Everything that a log knows of.
+fn all(log: &mut impl Log) -> Vec<Batch> {
+    let next = log.bounds().unwrap().next;
+    all_before(log, next)
+}
+
+/// Everything in front of a position, however long it takes to come.
+fn all_before(log: &mut impl Log, next: Position) -> Vec<Batch> {
+    let mut from = log.bounds().unwrap().first;
+    let mut all: Vec<Batch> = Vec::new();
+    let until = Instant::now() + Duration::from_secs(60);
+    while from < next {
+        match log.read(from, 1 << 20) {
+            Ok(batches) => all.extend(batches),
+            Err(Error::Unanswered(_)) if Instant::now() < until => {}
+            Err(other) => panic!("{other}"),
+        }
+        from = all.last().map_or(from, |last| last.position.next());
+    }
+    all
 }
 
 fn body(number: u64, bytes: usize) -> Vec<u8> {

@@ -3,20 +3,9 @@
 use std::sync::mpsc;
 use std::time::Duration;
 
-use tidings_log::{Error, Log, Origin, Position};
+use tidings_log::{Error, Log, Position};
 
-use crate::{World, body};
-
-fn all(log: &mut impl Log) -> Vec<(Origin, u64, usize)> {
-    let mut from = log.bounds().unwrap().first;
-    let mut read = Vec::new();
-    loop {
-        let batches = log.read(from, 1 << 20).unwrap();
-        let Some(last) = batches.last() else { return read };
-        from = last.position.next();
-        read.extend(batches.into_iter().map(|b| (b.origin, b.number, b.body.len())));
-    }
-}
+use crate::{World, all_before, body};
 
 #[test]
 fn all_nodes_read_the_batches_of_all_in_the_same_order() {
@@ -29,14 +18,14 @@ fn all_nodes_read_the_batches_of_all_in_the_same_order() {
         assert!(first < second, "what is appended later stands behind");
     }
     let mut late = world.open("c");
-    let read = all(&mut late);
+    let read = all_before(&mut late, Position(41));
     assert_eq!(read.len(), 40);
     // What b was acknowledged last is behind everything: it knows of all that was before.
-    assert_eq!(all(&mut b), read);
+    assert_eq!(all_before(&mut b, Position(41)), read);
     while a.bounds().unwrap().next < Position(41) {
         drop(a.read(Position(1), 1).unwrap());
     }
-    assert_eq!(all(&mut a), read);
+    assert_eq!(all_before(&mut a, Position(41)), read);
 }
 
 #[test]
