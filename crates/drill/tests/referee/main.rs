@@ -290,7 +290,7 @@ async fn a_duplicate_applied_twice_is_caught() {
 #[tokio::test]
 async fn messages_applied_as_they_arrive_are_caught() {
     let options = Options { anomalies: 0.0, ..small() };
-    fails(Fault::ArrivalOrder, options, "mission: expected").await;
+    fails(Fault::ArrivalOrder, options, ": expected").await;
 }
 
 #[tokio::test]
