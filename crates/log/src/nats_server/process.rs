@@ -1,9 +1,8 @@
 //! A program that runs beside this one, for whoever tries what happens when it is killed or paused.
 
 use std::io;
-use std::process::{Child, Command, Stdio};
-
 use std::os::unix::process::CommandExt as _;
+use std::process::{Child, Command, Stdio};
 
 use rustix::process::{Pid, Signal, WaitOptions, kill_process, waitpid};
 
