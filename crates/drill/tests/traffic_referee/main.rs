@@ -177,7 +177,7 @@ async fn a_report_of_a_server_that_was_replaced_is_caught() {
 #[tokio::test]
 async fn a_server_that_stays_beside_the_next_is_caught() {
     // Longer than it may stay.
-    let options = Options { communications: 3_600, ..small() };
+    let options = Options { communications: 3_200, ..small() };
     let verdict = drilled(Replaced::Stays, options).await;
     verdict::failed(&verdict, "connected at the same time for more than 15 s");
 }

@@ -35,7 +35,7 @@ fn a_node_that_was_away_for_longer_than_the_log_reaches_back_is_rebuilt_from_wha
 fn a_stream_with_a_bound_is_truncated_before_it_is_full() {
     // Single messages take several times as much in the stream as they count for a snapshot.
     let Some(world) = World::start(&["--log-bytes-max", "2MiB"]) else { return };
-    for _ in 0..3 {
+    for _ in 0..2 {
         world.passes(&["rockets --messages 6000 --senders 4"]);
     }
     assert!(world.cluster.servers.first("tidings").unwrap() > 1, "the log is not truncated");
