@@ -37,8 +37,22 @@ pub fn all<L: Log, O: FnMut() -> L>(mut store: impl FnMut() -> O) {
     }
 }
 
-/// Reads, and asks again what is told to be there and does not come for a while: the law sets no time.
+/// Reads, and asks for the rest where a log gives less than it has: the law wants one batch at least.
 fn read(log: &mut impl Log, from: Position, bytes_max: usize) -> Result<Vec<Batch>, Error> {
+    let mut all = ask(log, from, bytes_max)?;
+    loop {
+        let bytes: usize = all.iter().map(|batch| batch.body.len()).sum();
+        let Some(last) = all.last().filter(|_| bytes < bytes_max) else { return Ok(all) };
+        let more = ask(log, last.position.next(), bytes_max - bytes)?;
+        if more.is_empty() {
+            return Ok(all);
+        }
+        all.extend(more);
+    }
+}
+
+/// Asks again for what is told to be there and does not come for a while: the law sets no time.
+fn ask(log: &mut impl Log, from: Position, bytes_max: usize) -> Result<Vec<Batch>, Error> {
     for _ in 0..READS_MAX {
         match log.read(from, bytes_max) {
             Err(Error::Unanswered(_)) => {}
