@@ -42,7 +42,7 @@ pub(super) async fn take(
         return wait(adapter, user, query).await;
     }
     if query.peek {
-        return Ok(peek(adapter, &user, query.limit));
+        return Ok(peek(adapter, &user, query.limit).into_response());
     }
     // Nothing is logged for an inbox that is empty; but what others have stored may not be here yet.
     if !adapter.machine.is_shared() && adapter.is_empty(&user) {
@@ -51,8 +51,22 @@ pub(super) async fn take(
     Ok(answer(Taking::begin(adapter, &user, query).done().await?))
 }
 
+/// What a user has, to be shown.
+struct Shown {
+    messages: Vec<(Id, Box<str>)>,
+    /// Of all texts.
+    bytes: usize,
+    more: bool,
+}
+
+impl Shown {
+    fn into_response(self) -> Response {
+        respond(self.messages, self.bytes, self.more)
+    }
+}
+
 /// What a user has, handing out nothing.
-fn peek(adapter: &Adapter, user: &str, limit: u32) -> Response {
+fn peek(adapter: &Adapter, user: &str, limit: u32) -> Shown {
     let (mut bytes, mut more) = (0, false);
     let messages: Vec<(Id, Box<str>)> = adapter.machine.read(|machine| {
         let mut messages = machine.peek(System.now(), user);
@@ -66,7 +80,7 @@ fn peek(adapter: &Adapter, user: &str, limit: u32) -> Response {
         more |= messages.next().is_some();
         shown
     });
-    respond(messages, bytes, more)
+    Shown { messages, bytes, more }
 }
 
 /// Waits for something to take, and takes it.
@@ -86,11 +100,16 @@ async fn wait(adapter: &Arc<Adapter>, user: Box<str>, query: Query) -> Result<Re
         if !in_time {
             return at_last(adapter, &waiting, query).await;
         }
+        if query.peek {
+            // Somebody else may have taken it by now.
+            let shown = peek(adapter, &waiting.user, query.limit);
+            if shown.messages.is_empty() {
+                continue;
+            }
+            return Ok(shown.into_response());
+        }
         if adapter.is_empty(&waiting.user) {
             continue;
-        }
-        if query.peek {
-            return Ok(peek(adapter, &waiting.user, query.limit));
         }
         let taken = Taking::begin(adapter, &waiting.user, query).done().await?;
         if !taken.messages.is_empty() {
@@ -107,7 +126,7 @@ async fn at_last(
     query: Query,
 ) -> Result<Response, Problem> {
     if query.peek {
-        return Ok(peek(adapter, &waiting.user, query.limit));
+        return Ok(peek(adapter, &waiting.user, query.limit).into_response());
     }
     if !adapter.machine.is_shared() {
         return Ok(nothing());
