@@ -249,7 +249,7 @@ impl<T: Tracked, S: BuildHasher> Tracker<T, S> {
     }
 
     /// Asks for the bucket of the one that is the oldest after two more have left: by then it has come.
-    /// At a million ids an add takes 58 ns so, 66 where it is asked for one add before, 60 five before.
+    /// One add before is too late, and more than that gains nothing more.
     #[inline]
     fn prefetch_victim(&self) {
         if self.ring.bytes() > CACHED_BYTES

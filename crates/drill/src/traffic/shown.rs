@@ -5,7 +5,7 @@ use std::sync::Arc;
 use serde_json::Value;
 
 use super::load::Report;
-use crate::http::{Client, Cluster};
+use crate::http::{Answer, Client, Cluster};
 
 /// What must be equal at all servers.
 const SAME: [&str; 5] = ["communications", "unresolved", "children", "parents", "dropped"];
@@ -18,6 +18,10 @@ async fn ask(at: usize, cluster: &Arc<Cluster>) -> Option<Value> {
     let mut client = Client::at(at, cluster).strong();
     let answer = client.get("/traffic?rows=100000");
     let answer = tokio::time::timeout(cluster.answer_within(), answer).await.ok()?;
+    read(&answer)
+}
+
+fn read(answer: &Answer) -> Option<Value> {
     serde_json::from_slice(&answer.body).ok().filter(|_| answer.status == 200)
 }
 
@@ -25,9 +29,7 @@ async fn ask(at: usize, cluster: &Arc<Cluster>) -> Option<Value> {
 pub(super) async fn communications(servers: &Arc<Cluster>) -> Option<u64> {
     for at in 0..servers.len() {
         let answer = Client::at(at, servers).strong().try_get("/traffic?rows=1").await;
-        let shown = answer.ok().filter(|answer| answer.status == 200);
-        let shown: Option<Value> =
-            shown.and_then(|answer| serde_json::from_slice(&answer.body).ok());
+        let shown = answer.ok().as_ref().and_then(read);
         let communications = shown.and_then(|shown| shown.get("communications")?.as_u64());
         if communications.is_some() {
             return communications;
