@@ -16,6 +16,8 @@ const CHECKPOINTS: usize = 4;
 /// How long a disagreement without a majority may last, and how long the others are waited for before
 /// a snapshot is shared that nobody else has confirmed.
 const PATIENCE_MS: u64 = 15_000;
+/// How long a node that is behind is waited for before the log lets go of what it has not read.
+pub(crate) const PATIENCE_BEHIND_MS: u64 = 5_000;
 /// How long they are waited for where no other has ever appended anything: it may be there, and only
 /// read so far.
 const PATIENCE_ALONE_MS: u64 = 2_000;
@@ -27,6 +29,13 @@ struct Checkpoint {
     digests: BTreeMap<u64, u128>,
     /// When this node's own was applied.
     own_since: Option<Timestamp>,
+}
+
+impl Checkpoint {
+    /// Whether it is so long since this node came to it.
+    fn has_lasted(&self, ms: u64, now: Timestamp) -> bool {
+        self.own_since.is_some_and(|since| now.0 >= since.0.saturating_add(ms))
+    }
 }
 
 /// Two nodes have applied the same entries and are not the same.
@@ -47,6 +56,9 @@ pub struct Disagreement {
 pub(crate) struct Agreement {
     origin: u64,
     checkpoints: BTreeMap<u64, Checkpoint>,
+    /// Where each node has lately appended something. One that has not since the oldest checkpoint that
+    /// is remembered may be gone.
+    heard: BTreeMap<u64, u64>,
     /// A disagreement that may yet be decided, and since when.
     open: Option<(Disagreement, Timestamp)>,
 }
@@ -64,7 +76,12 @@ pub(crate) enum Judged {
 
 impl Agreement {
     pub(crate) const fn new(origin: u64) -> Self {
-        Self { origin, checkpoints: BTreeMap::new(), open: None }
+        Self { origin, checkpoints: BTreeMap::new(), heard: BTreeMap::new(), open: None }
+    }
+
+    /// A node has appended something.
+    pub(crate) fn heard(&mut self, origin: u64, position: u64) {
+        self.heard.insert(origin, position);
     }
 
     /// A node has said what it came to.
@@ -82,6 +99,8 @@ impl Agreement {
         }
         while self.checkpoints.len() > CHECKPOINTS {
             self.checkpoints.pop_first();
+            let oldest = self.checkpoints.first_key_value().map_or(0, |(position, _)| *position);
+            self.heard.retain(|_, last| *last >= oldest);
         }
         self.judge(at, position)
     }
@@ -137,8 +156,18 @@ impl Agreement {
             checkpoint.digests.len(),
         );
         let patience_ms = if alone { PATIENCE_ALONE_MS } else { PATIENCE_MS };
-        let waited = checkpoint.own_since.is_some_and(|since| now.0 >= since.0 + patience_ms);
-        same == all && (same > 1 || waited)
+        same == all && (same > 1 || checkpoint.has_lasted(patience_ms, now))
+    }
+
+    /// Whether nobody needs what is before a checkpoint any more: every node that was heard of lately
+    /// has come to it or further, or was waited for.
+    pub(crate) fn is_behind_all(&self, position: u64, now: Timestamp) -> bool {
+        let has_come = |origin| {
+            self.checkpoints.range(position..).any(|(_, said)| said.digests.contains_key(origin))
+        };
+        let checkpoint = self.checkpoints.get(&position);
+        checkpoint.is_none_or(|checkpoint| checkpoint.has_lasted(PATIENCE_BEHIND_MS, now))
+            || self.heard.keys().all(has_come)
     }
 }
 
@@ -195,6 +224,28 @@ mod tests {
         assert!(agreement.is_confirmed(7, Timestamp(15_000), false));
         assert!(!agreement.is_confirmed(7, Timestamp(1_999), true));
         assert!(agreement.is_confirmed(7, Timestamp(2_000), true));
+    }
+
+    #[test]
+    fn what_a_node_has_not_read_is_kept_for_it_for_a_while() {
+        let (mut agreement, _) = hears(&[(1, 5), (2, 5)]);
+        assert!(agreement.is_behind_all(7, Timestamp(0)), "there are two");
+        agreement.heard(3, 5);
+        assert!(!agreement.is_behind_all(7, Timestamp(4_999)), "a third has come to 5 at least");
+        assert!(agreement.is_behind_all(7, Timestamp(5_000)));
+        let _agreed = agreement.said(Timestamp(0), 3, 7, 5);
+        assert!(agreement.is_behind_all(7, Timestamp(0)), "to 7");
+    }
+
+    #[test]
+    fn a_node_that_is_silent_for_some_checkpoints_is_not_waited_for() {
+        let mut agreement = Agreement::new(1);
+        agreement.heard(3, 5);
+        let waited_for = [7, 8, 9, 10, 11].map(|position| {
+            let _agreed = agreement.said(Timestamp(0), 1, position, 5);
+            !agreement.is_behind_all(position, Timestamp(0))
+        });
+        assert_eq!(waited_for, [true, true, true, true, false]);
     }
 
     #[test]

@@ -370,6 +370,7 @@ impl Engine {
             return true;
         }
         self.share(now);
+        self.let_go(now);
         if let Some(before) = self.truncate_before {
             match self.log.truncate(before) {
                 Ok(0) => self.truncate_before = None,

@@ -6,7 +6,7 @@ use tidings_core::machine::{Timestamp, encode};
 use tidings_log::Position;
 
 use super::{AppendFailed, Engine, Fatal, TICK_BEHIND_MS, TICKED_LATELY_MS};
-use crate::agreement::{Agreement, Judged};
+use crate::agreement::{Agreement, Judged, PATIENCE_BEHIND_MS};
 use crate::entry::{Header, NODES, Notice};
 use crate::slot::Refused;
 use crate::snapshot::Taken;
@@ -19,6 +19,8 @@ pub(super) const COMMANDS_PERCENT_MAX: u8 = 75;
 const BARRIERS_PERCENT_MAX: u8 = 90;
 /// How long no checkpoint is asked for after a snapshot could not be shared.
 const SHARE_AGAIN_MS: u64 = 5_000;
+/// When none has made room for so long since the last checkpoint, it is not going to.
+const CHECKPOINT_LASTS_MS: u64 = 2 * PATIENCE_BEHIND_MS;
 
 /// What there is beside, when a log is shared.
 pub(super) struct Sharing {
@@ -35,9 +37,12 @@ pub(super) struct Sharing {
     to_share: Option<u64>,
     /// Before this none is asked for.
     not_before: Timestamp,
-    /// What the snapshot before the newest one covers: a node that is a little behind the shared one
-    /// still finds in the log what it lacks.
+    /// When the last checkpoint was, and where the log began then.
+    last: Option<(Timestamp, Position)>,
+    /// What the snapshot before the newest one covers.
     pub(super) covered_before: u64,
+    /// A checkpoint behind which the log is to be truncated as soon as nobody needs it any more.
+    let_go: Option<u64>,
 }
 
 impl Sharing {
@@ -50,7 +55,9 @@ impl Sharing {
             busy: false,
             to_share: None,
             not_before: Timestamp(0),
+            last: None,
             covered_before: 0,
+            let_go: None,
         }
     }
 }
@@ -120,7 +127,9 @@ impl Engine {
                 let free = |sharing: &super::Sharing| sharing.live && !sharing.busy;
                 if self.sharing.as_ref().is_some_and(free) && self.writing.is_none() {
                     let taken = self.take_snapshot();
+                    let first = self.log.bounds()?.first;
                     if let Some(sharing) = &mut self.sharing {
+                        sharing.last = Some((at, first));
                         sharing.busy = true;
                         sharing.taken = Some((taken, mine));
                     }
@@ -158,8 +167,9 @@ impl Engine {
 
     /// Whether to [`Engine::look`] and [`Engine::work`] now and then though nothing comes.
     pub(crate) fn is_waiting(&self) -> bool {
-        let waits =
-            |sharing: &super::Sharing| sharing.to_share.is_some() || sharing.agreement.is_open();
+        let waits = |sharing: &super::Sharing| {
+            sharing.to_share.is_some() || sharing.let_go.is_some() || sharing.agreement.is_open()
+        };
         self.sharing.as_ref().is_some_and(waits)
     }
 
@@ -175,11 +185,25 @@ impl Engine {
             return Ok(());
         }
         let enough = self.since_snapshot_bytes >= log_bytes.saturating_add(later);
-        let mut filling = || self.log.filled_percent() >= CHECKPOINT_PERCENT;
-        if !enough && (self.since_snapshot_bytes == 0 || !filling()) {
-            return Ok(());
+        let last = sharing.last;
+        if enough || (self.since_snapshot_bytes > 0 && self.is_filling(last, now)?) {
+            self.tell(Notice::Checkpoint, now)?;
         }
-        self.tell(Notice::Checkpoint, now)
+        Ok(())
+    }
+
+    /// Whether the log has little room left, and the last checkpoint is not about to make some.
+    fn is_filling(
+        &mut self,
+        last: Option<(Timestamp, Position)>,
+        now: Timestamp,
+    ) -> Result<bool, Fatal> {
+        if self.log.filled_percent() < CHECKPOINT_PERCENT {
+            return Ok(false);
+        }
+        let Some((at, first)) = last else { return Ok(true) };
+        let is_over = now.0 >= at.0.saturating_add(CHECKPOINT_LASTS_MS);
+        Ok(is_over || self.log.bounds()?.first > first)
     }
 
     /// The snapshot to be sealed, and whether this node asked for it.
@@ -210,8 +234,8 @@ impl Engine {
         }
     }
 
-    /// Shares the snapshot that is to be shared, if others have come to the same, and lets go of what
-    /// the one before it covers.
+    /// Shares the snapshot that is to be shared, if others have come to the same. Where there is room the
+    /// log keeps what comes behind the one before it, for a node that is started again.
     pub(super) fn share(&mut self, now: Timestamp) {
         let covered = self.covered;
         // An origin is known once it has appended something.
@@ -227,12 +251,35 @@ impl Engine {
         };
         sharing.to_share = None;
         match self.log.share_snapshot() {
-            Ok(()) => self.truncate_before = Some(Position(sharing.covered_before).next()),
+            Ok(()) => {
+                let scarce = self.log.filled_percent() >= CHECKPOINT_PERCENT;
+                let behind = if scarce { position } else { sharing.covered_before };
+                // One that is waited for is not put off by the next.
+                sharing.let_go.get_or_insert(behind);
+            }
             Err(why) => {
                 sharing.not_before = Timestamp(now.0.saturating_add(SHARE_AGAIN_MS));
+                sharing.last = None;
                 self.stats.snapshots_failed += 1;
                 tracing::warn!(position, %why, "the snapshot could not be shared; the log keeps what it covers");
             }
+        }
+    }
+
+    /// Has the log truncated behind what was shared, once that takes nothing from a node that has yet to
+    /// read it.
+    pub(super) fn let_go(&mut self, now: Timestamp) {
+        let Some(sharing) = &mut self.sharing else { return };
+        let behind_all = |position: &u64| sharing.agreement.is_behind_all(*position, now);
+        if let Some(position) = sharing.let_go.take_if(|position| behind_all(position)) {
+            self.truncate_before = Some(Position(position).next());
+        }
+    }
+
+    /// A node has appended a batch.
+    pub(super) fn heard(&mut self, origin: u64, position: Position) {
+        if let Some(sharing) = &mut self.sharing {
+            sharing.agreement.heard(origin, position.0);
         }
     }
 

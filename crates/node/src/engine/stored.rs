@@ -115,6 +115,7 @@ impl Engine {
             return Err(Fatal::Missing { position, origin, missing, number: batch.number });
         }
         *last = batch.number;
+        self.heard(batch.origin.0, position);
         let mut bytes = batch.body.as_slice();
         let header = Header::read(&mut bytes).map_err(malformed)?;
         let at = self.applied.at.max(header.at);

@@ -1,6 +1,8 @@
 //! A node that has lost what is its own, was away for too long, or is not what the others are.
 
 use std::fs;
+use std::thread::sleep;
+use std::time::{Duration, Instant};
 
 use crate::world::World;
 
@@ -13,10 +15,10 @@ fn a_node_that_was_away_for_longer_than_the_log_reaches_back_is_rebuilt_from_wha
     let rest = world.cluster.nodes.split_off(1);
     let away = std::mem::replace(&mut world.cluster.nodes, rest);
     // The two that are left take snapshots, agree on them, share them and let go of what they cover.
-    let until = std::time::Instant::now() + std::time::Duration::from_secs(60);
+    let until = Instant::now() + Duration::from_secs(60);
     while !world.cluster.servers.first("tidings").is_ok_and(|first| first > 2000) {
         world.passes(&["rockets --messages 3000 --senders 8"]);
-        assert!(std::time::Instant::now() < until, "the log is not truncated");
+        assert!(Instant::now() < until, "the log is not truncated");
     }
     world.cluster.nodes.splice(0..0, away);
     world.cluster.nodes[0].start().unwrap();
@@ -39,5 +41,20 @@ fn a_stream_with_a_bound_is_truncated_before_it_is_full() {
         world.passes(&["rockets --messages 6000 --senders 4"]);
     }
     assert!(world.cluster.servers.first("tidings").unwrap() > 1, "the log is not truncated");
+    world.agrees();
+}
+
+#[test]
+fn a_node_that_lags_behind_a_small_log_comes_to_the_same() {
+    let Some(mut world) = World::start(&["--log-bytes-max", "2MiB"]) else { return };
+    // The others make room again and again meanwhile.
+    world.drilled(&["rockets --messages 20000 --senders 4"], |cluster| {
+        for pause in [300, 1_000, 3_000] {
+            sleep(Duration::from_secs(2));
+            cluster.nodes[2].process.pause().unwrap();
+            sleep(Duration::from_millis(pause));
+            cluster.nodes[2].process.resume().unwrap();
+        }
+    });
     world.agrees();
 }

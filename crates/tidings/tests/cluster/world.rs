@@ -15,6 +15,9 @@ const AGREE_WITHIN: Duration = Duration::from_secs(60);
 /// How often they are asked.
 const LOOK_EVERY: Duration = Duration::from_millis(200);
 
+/// So much of each node's log a test that fails tells.
+const LOG_LINES_TOLD: usize = 40;
+
 /// Clusters that may run at the same time: mostly they wait for something to come back, but more than
 /// two are too many for a small machine.
 static FREE: (Mutex<u32>, Condvar) = (Mutex::new(2), Condvar::new());
@@ -162,6 +165,21 @@ impl World {
     /// The log of a node.
     pub(crate) fn log(&self, node: usize) -> String {
         std::fs::read_to_string(self.cluster.nodes[node].log()).unwrap()
+    }
+}
+
+/// A test that fails tells how its nodes ended.
+impl Drop for World {
+    fn drop(&mut self) {
+        if !thread::panicking() {
+            return;
+        }
+        for node in 0..self.cluster.nodes.len() {
+            let log = std::fs::read_to_string(self.cluster.nodes[node].log()).unwrap_or_default();
+            let lines: Vec<_> = log.lines().collect();
+            let end = lines.len().saturating_sub(LOG_LINES_TOLD);
+            println!("the end of the log of node {}:\n{}", node + 1, lines[end..].join("\n"));
+        }
     }
 }
 

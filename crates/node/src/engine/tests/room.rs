@@ -29,19 +29,25 @@ impl Life {
         reply.try_recv().unwrap().is_ok()
     }
 
-    /// What the node's thread does beside the commits: for two checkpoints. The second one lets go of
-    /// what the first covers.
+    /// What the node's thread does beside the commits: for a checkpoint of which the other one, if it is
+    /// there, says nothing.
     fn housekeeping(&mut self) {
-        for _ in 0..2 {
-            self.engine.ask_for_checkpoint(u64::MAX, NOW).unwrap();
-            let (taken, asked) = self.engine.taken_at_checkpoint().unwrap();
-            let (position, digest) = (Position(taken.applied.position), taken.digest());
-            self.engine.write_snapshot(position, taken.seal().unwrap());
-            self.engine.sealed_at_checkpoint(position, digest, asked, NOW).unwrap();
-            while self.engine.work(NOW) {}
-            // The other one says nothing.
-            while self.engine.work(LATER) {}
-        }
+        self.engine.ask_for_checkpoint(u64::MAX, NOW).unwrap();
+        self.sealed();
+        while self.engine.work(NOW) {}
+        while self.engine.work(LATER) {}
+    }
+
+    /// A snapshot that was taken is sealed and written.
+    fn sealed(&mut self) {
+        let (taken, asked) = self.engine.taken_at_checkpoint().unwrap();
+        let (position, digest) = (Position(taken.applied.position), taken.digest());
+        self.engine.write_snapshot(position, taken.seal().unwrap());
+        self.engine.sealed_at_checkpoint(position, digest, asked, NOW).unwrap();
+    }
+
+    fn follows(&mut self) {
+        while self.engine.follow().unwrap() {}
     }
 }
 
@@ -83,4 +89,54 @@ fn a_log_of_one_node_is_used_to_its_end() {
     let mut life = Life::over(Box::new(log.reopen())).unwrap();
     let _taken = (0..10_000).take_while(|name| life.proposes(*name)).count();
     assert!(log.filled_percent() > 98, "{}", log.filled_percent());
+}
+
+#[test]
+fn the_log_keeps_for_a_while_what_another_node_has_not_read() {
+    let log = small();
+    let mut life = life(&log);
+    let mut other = Life::over(Box::new(log.join(Origin(77)))).unwrap();
+    assert!(other.proposes(0));
+    let mut third = Life::over(Box::new(log.join(Origin(78)))).unwrap();
+    assert!(third.proposes(1));
+    life.follows();
+    let mut log = log;
+    while log.filled_percent() < 50 {
+        assert!(life.proposes(2));
+    }
+    life.engine.ask_for_checkpoint(u64::MAX, NOW).unwrap();
+    life.sealed();
+    other.follows();
+    other.sealed();
+    life.follows();
+    while life.engine.work(NOW) {}
+    assert_eq!(log.bounds().unwrap().first, Position(1), "the third one is behind");
+    assert!(life.engine.is_waiting());
+    // Nobody asks for the next one meanwhile.
+    life.engine.ask_for_checkpoint(u64::MAX, NOW).unwrap();
+    other.engine.ask_for_checkpoint(u64::MAX, NOW).unwrap();
+    assert!(life.engine.taken_at_checkpoint().is_none());
+    assert!(other.engine.taken_at_checkpoint().is_none());
+    third.follows();
+    third.sealed();
+    life.follows();
+    while life.engine.work(NOW) {}
+    assert!(log.filled_percent() < 10, "{}", log.filled_percent());
+}
+
+#[test]
+fn a_node_that_stays_behind_is_not_waited_for_for_ever() {
+    let mut log = small();
+    let mut life = life(&log);
+    let mut other = Life::over(Box::new(log.join(Origin(77)))).unwrap();
+    assert!(other.proposes(0));
+    life.follows();
+    while life.proposes(1) {}
+    life.housekeeping();
+    assert!(log.filled_percent() < 10, "{}", log.filled_percent());
+    let why = other.engine.follow().unwrap_err();
+    assert!(matches!(why, Fatal::Log(tidings_log::Error::Truncated { .. })), "{why}");
+    let rebuilt = Life::over(Box::new(log.join(Origin(77)))).unwrap();
+    life.follows();
+    assert_eq!(rebuilt.state(), life.state());
 }
