@@ -9,7 +9,8 @@ pub enum Fault {
     Full,
     /// The outcome is unknown; it was written. (A snapshot chunk: as [`Fault::UnknownLost`].)
     UnknownWritten,
-    /// The outcome is unknown; it was not written. (A snapshot chunk: [`Error::Store`].)
+    /// The outcome is unknown; it was not written. (A snapshot chunk: [`Error::Store`]. A read, for
+    /// which nothing can be full or written: [`Error::Unanswered`].)
     UnknownLost,
     /// The log breaks; this and every later call says so.
     Broken,
@@ -30,9 +31,14 @@ pub enum Call {
         /// The number of the chunk.
         chunk: u32,
     },
+    /// [`Log::read`] from here on.
+    Read {
+        /// The first batch that is wanted.
+        from: Position,
+    },
 }
 
-/// A log around another one, whose appends and snapshots fail when `plan` says so.
+/// A log around another one, whose appends, reads and snapshots fail when `plan` says so.
 ///
 /// ```
 /// use tidings_log::faulty::{Fault, Faulty};
@@ -64,7 +70,10 @@ impl<L: Log> Faulty<L> {
         I::IntoIter: Send + 'static,
     {
         let mut faults = faults.into_iter();
-        Self::new(inner, move |_| faults.next().flatten())
+        Self::new(inner, move |call| match call {
+            Call::Append { .. } | Call::WriteSnapshot { .. } => faults.next().flatten(),
+            Call::Read { .. } => None,
+        })
     }
 
     /// The log inside, as a restart without failures finds it.
@@ -73,10 +82,12 @@ impl<L: Log> Faulty<L> {
     }
 
     fn whole(&self) -> Result<(), Error> {
-        if self.broken {
-            return Err(Error::Store(BROKEN.to_owned()));
-        }
-        Ok(())
+        if self.broken { Err(Error::Store(BROKEN.to_owned())) } else { Ok(()) }
+    }
+
+    fn break_now(&mut self) -> Error {
+        self.broken = true;
+        Error::Store(BROKEN.to_owned())
     }
 }
 
@@ -126,7 +137,11 @@ impl<L: Log> Log for Faulty<L> {
 
     fn read(&mut self, from: Position, bytes_max: usize) -> Result<Vec<Batch>, Error> {
         self.whole()?;
-        self.inner.read(from, bytes_max)
+        match (self.plan)(Call::Read { from }) {
+            None => self.inner.read(from, bytes_max),
+            Some(Fault::Broken) => Err(self.break_now()),
+            Some(_) => Err(Error::Unanswered(PLANNED.to_owned())),
+        }
     }
 
     fn write_snapshot(
@@ -143,10 +158,7 @@ impl<L: Log> Log for Faulty<L> {
             Some(Fault::UnknownWritten | Fault::UnknownLost) => {
                 Err(Error::Store(PLANNED.to_owned()))
             }
-            Some(Fault::Broken) => {
-                self.broken = true;
-                self.whole()
-            }
+            Some(Fault::Broken) => Err(self.break_now()),
         }
     }
 

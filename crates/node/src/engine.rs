@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use tidings_core::machine::{Malformed, Timestamp};
-use tidings_log::{AppendError, Batch, Log, Position};
+use tidings_log::{AppendError, Batch, Log, Position, Snapshot};
 
 use crate::entry::{Header, TICK};
 use crate::slot::{Erased, Refused};
@@ -109,10 +109,16 @@ impl Engine {
             stats: EngineStats::default(),
         };
         if let Some(snapshot) = snapshot {
-            let position = snapshot.position;
-            engine.restore(&snapshot.body).map_err(|why| Fatal::Malformed { position, why })?;
+            engine.restore(&snapshot)?;
         }
-        engine.replay(&mut progress)?;
+        while let Err(why) = engine.replay(&mut progress) {
+            // Others may truncate what is being read, behind a snapshot that is newer.
+            let newer = if why.is_behind() { engine.log.read_snapshot()? } else { None };
+            match newer.filter(|snapshot| snapshot.position.0 > engine.applied.position) {
+                Some(snapshot) => engine.restore(&snapshot)?,
+                None => return Err(why),
+            }
+        }
         // Its last batch may have been truncated by others, behind a snapshot that knows of it.
         let applied = engine.applied.origins.get(&engine.origin()).copied().unwrap_or_default();
         engine.number = engine.number.max(applied);
@@ -127,7 +133,12 @@ impl Engine {
         self.slots.iter().for_each(|slot| slot.begin_now());
     }
 
-    fn restore(&mut self, sealed: &[u8]) -> Result<(), Malformed> {
+    fn restore(&mut self, snapshot: &Snapshot) -> Result<(), Fatal> {
+        let position = snapshot.position;
+        self.restore_from(&snapshot.body).map_err(|why| Fatal::Malformed { position, why })
+    }
+
+    fn restore_from(&mut self, sealed: &[u8]) -> Result<(), Malformed> {
         let taken = Taken::open(sealed)?;
         let mut states = taken.states.as_slice();
         for (id, length) in taken.machines {

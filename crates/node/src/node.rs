@@ -309,7 +309,7 @@ impl Builder {
                 Ok(Ok(())) => {}
                 Ok(Err(fatal)) => {
                     tracing::error!(%fatal, "the log has failed");
-                    tell.send_replace(Some(fatal.to_string()));
+                    tell.send_replace(Some(Arc::new(fatal)));
                 }
                 Err(_) => {
                     tracing::error!("the log's thread has panicked; ending the process");
@@ -327,7 +327,7 @@ pub struct Node {
     shared: Arc<Shared>,
     leases: Leases,
     thread: Mutex<Option<JoinHandle<()>>>,
-    failed: watch::Sender<Option<String>>,
+    failed: watch::Sender<Option<Arc<Fatal>>>,
 }
 
 impl Node {
@@ -412,8 +412,9 @@ impl Node {
         Ok(Some(Digest { position, entries, digest }))
     }
 
-    /// Waits until the log has failed and says why. The process must end then.
-    pub async fn failed(&self) -> String {
+    /// Waits until the log has failed and says why. The node takes nothing more then: start another one in
+    /// its place if it only was behind ([`Fatal::is_behind`]), or end the process.
+    pub async fn failed(&self) -> Arc<Fatal> {
         let mut failed = self.failed.subscribe();
         loop {
             if let Some(why) = failed.borrow_and_update().clone() {
@@ -429,7 +430,7 @@ impl Node {
     ///
     /// # Errors
     /// Why the log had failed, if it had.
-    pub async fn stop(&self) -> Result<(), String> {
+    pub async fn stop(&self) -> Result<(), Arc<Fatal>> {
         self.close();
         let thread = lock(&self.thread).take();
         if let Some(thread) = thread {

@@ -7,13 +7,11 @@ use std::process::ExitCode;
 use clap::{Arg, ArgMatches, Command};
 
 use crate::config::{self, Layers, Settings};
-use crate::server::Server;
-use crate::shutdown::Signals;
-use crate::telemetry;
 
 mod cluster;
 mod drill;
 mod log;
+mod serve;
 
 /// Ends like this: everything went well.
 const WELL: ExitCode = ExitCode::SUCCESS;
@@ -26,17 +24,10 @@ fn command() -> Command {
         .subcommand_required(true)
         .arg_required_else_help(true)
         .max_term_width(100)
-        .subcommand(serve_command())
+        .subcommand(serve::command())
         .subcommand(drill::command())
         .subcommand(log::command())
         .subcommand(cluster::command())
-}
-
-fn serve_command() -> Command {
-    let about = "Start every service; with no options at all, on 127.0.0.1 and in ./tidings-data";
-    let more = "Every setting is a flag, an environment variable and a key in tidings.toml, in that order of strength.\n\
-                SIGTERM or SIGINT stops it: what was accepted is answered, then it ends. A second signal ends it at once.";
-    with_settings(Command::new("serve").about(about).after_help(more))
 }
 
 /// Adds a flag for every setting.
@@ -109,7 +100,7 @@ fn layers(matches: &ArgMatches) -> anyhow::Result<Layers> {
 pub fn main() -> ExitCode {
     let matches = command().get_matches();
     let ended = match matches.subcommand() {
-        Some(("serve", matches)) => serve(matches),
+        Some(("serve", matches)) => serve::run(matches),
         Some(("drill", matches)) => drill::run(matches),
         Some(("log", matches)) => log::run(matches),
         Some(("cluster", matches)) => cluster::run(matches),
@@ -132,60 +123,6 @@ fn runtime(settings: &Settings) -> std::io::Result<tokio::runtime::Runtime> {
         _ => tokio::runtime::Builder::new_multi_thread(),
     };
     builder.worker_threads(settings.workers.max(1)).enable_all().build()
-}
-
-fn serve(matches: &ArgMatches) -> anyhow::Result<ExitCode> {
-    let settings = Settings::read(&layers(matches)?)?;
-    telemetry::start(&settings);
-    let runtime = runtime(&settings)?;
-    let ended = runtime.block_on(run(settings));
-    // A recovery that was told to stop is not waited for: it has changed nothing.
-    runtime.shutdown_background();
-    ended
-}
-
-async fn run(settings: Settings) -> anyhow::Result<ExitCode> {
-    let mut signals = Signals::new()?;
-    let (data, nats) = (settings.data.clone(), settings.nats.clone());
-    let bound = Server::bind(settings)?;
-    let data = data.as_deref().map_or_else(
-        || "in memory only: forgotten when the process ends".to_owned(),
-        |data| data.display().to_string(),
-    );
-    let maze = bound.maze().map_or_else(String::new, |(source, clients)| {
-        format!("maze     source {source}, clients {clients}\n")
-    });
-    let nats = nats.map_or_else(String::new, |nats| {
-        let servers = tidings_log::jetstream::shown(&nats.servers);
-        format!("\nnats     {servers}, stream {}", nats.stream)
-    });
-    // A server serves whether or not somebody reads this.
-    drop(say(format_args!("http     http://{}\n{maze}data     {data}{nats}", bound.http())));
-    let server = tokio::select! {
-        server = bound.recover() => server?,
-        signal = signals.next() => {
-            tracing::info!(signal, "stopped while recovering");
-            return Ok(WELL);
-        }
-    };
-    tokio::select! {
-        signal = signals.next() => tracing::info!(signal, "stopping; a second signal ends at once"),
-        why = server.failed() => anyhow::bail!("the log has failed: {why}"),
-    }
-    tokio::select! {
-        stopped = server.stop() => {
-            if let Err(why) = stopped {
-                tracing::warn!("{why:#}");
-            }
-            tracing::info!("stopped");
-            Ok(WELL)
-        }
-        signal = signals.next() => {
-            tracing::warn!(signal, "ended at once");
-            // Nothing is run on the way out: what was answered is in the log.
-            std::process::exit(130)
-        }
-    }
 }
 
 /// A line to standard output, at once.

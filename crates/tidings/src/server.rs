@@ -12,7 +12,7 @@ use tidings_core::machine::rockets::Rockets;
 use tidings_core::machine::tracker::Tracker;
 use tidings_core::machine::traffic::Traffic;
 use tidings_log::Log;
-use tidings_node::{Builder, Node};
+use tidings_node::{Builder, Fatal, Node};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
@@ -123,8 +123,9 @@ impl Server {
         self.maze
     }
 
-    /// Waits until the log has failed and says why. The process must end then.
-    pub async fn failed(&self) -> String {
+    /// Waits until the log has failed and says why. Stop the server then; another one may take its place
+    /// if it only was behind ([`Fatal::is_behind`]).
+    pub async fn failed(&self) -> Arc<Fatal> {
         match self.parts.node.get() {
             Some(node) => node.failed().await,
             None => std::future::pending().await,

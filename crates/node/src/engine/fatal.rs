@@ -72,3 +72,11 @@ pub enum Fatal {
     #[error("the log's thread cannot be started: {0}")]
     Thread(#[from] std::io::Error),
 }
+
+impl Fatal {
+    /// Whether others have truncated what this node had yet to read. Nothing is wrong with it: started
+    /// again, it is built from the snapshot that the nodes share.
+    pub const fn is_behind(&self) -> bool {
+        matches!(self, Self::Log(tidings_log::Error::Truncated { .. }))
+    }
+}

@@ -29,7 +29,7 @@ async fn a_node_that_differs_says_where_and_ends_and_the_others_go_on() {
     for add in 0..300 {
         sum.propose(add).await.unwrap();
     }
-    let why = third.failed().await;
+    let why = third.failed().await.to_string();
     assert!(why.contains("behind the checkpoint at position"), "{why}");
     assert!(why.contains("(1 of the nodes)") && why.contains("(2 of them)"), "{why}");
     assert!(wrong.propose(1).await.is_err(), "it takes nothing more");

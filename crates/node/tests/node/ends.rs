@@ -29,7 +29,7 @@ async fn a_broken_log_says_so_to_everybody() {
     let (node, sum) = over(log, Settings::default());
     assert_eq!(sum.propose(1).await, Ok(1));
     assert!(matches!(sum.propose(1).await, Err(Refused::Failed(_))));
-    assert!(node.failed().await.contains("the log is broken"));
+    assert!(node.failed().await.to_string().contains("the log is broken"));
     assert!(matches!(sum.propose(1).await, Err(Refused::Failed(_))));
     assert!(node.stop().await.is_err());
 }
@@ -117,7 +117,7 @@ async fn what_waits_behind_a_commit_that_breaks_the_log_fails_with_it() {
     for failed in [committing, waiting] {
         assert!(matches!(failed.await.unwrap(), Err(Refused::Failed(_))));
     }
-    assert!(node.failed().await.contains("the log is broken"));
+    assert!(node.failed().await.to_string().contains("the log is broken"));
     assert_eq!(sum.read(|sum| sum.total), 0);
 }
 

@@ -8,10 +8,11 @@ use anyhow::Context;
 use clap::{Arg, ArgAction, ArgMatches, Args, Command, FromArgMatches};
 use tidings_drill::{Progress, Target, Verdict, chat, maze, rockets, tracker, traffic};
 
-use super::{runtime, say, telemetry};
+use super::{runtime, say};
 use crate::config::Settings;
 use crate::server::Server;
 use crate::service::Service;
+use crate::telemetry;
 
 /// The flag that names the servers to drill.
 const TARGET: &str = "target";

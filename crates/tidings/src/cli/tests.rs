@@ -29,7 +29,7 @@ fn several_targets_are_repeated_or_have_commas_and_stand_before_or_behind_the_dr
 
 #[test]
 fn every_setting_has_a_flag() {
-    let serve = serve_command();
+    let serve = serve::command();
     for key in config::keys() {
         let flag = config::flag(&key.name);
         assert!(serve.get_arguments().any(|arg| arg.get_long() == Some(&flag)), "--{flag}");

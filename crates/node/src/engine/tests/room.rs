@@ -2,6 +2,7 @@
 //! those that make room again.
 
 use tidings_log::Origin;
+use tidings_log::faulty::{Call, Faulty};
 
 use super::*;
 
@@ -139,4 +140,22 @@ fn a_node_that_stays_behind_is_not_waited_for_for_ever() {
     let rebuilt = Life::over(Box::new(log.join(Origin(77)))).unwrap();
     life.follows();
     assert_eq!(rebuilt.state(), life.state());
+}
+
+#[test]
+fn a_log_that_is_truncated_while_it_is_recovered_is_recovered_from_the_newer_snapshot() {
+    let log = small();
+    let mut life = life(&log);
+    while life.proposes(0) {}
+    let expected = life.state().0;
+    let mut away = Some(life);
+    let late = Faulty::new(log.join(Origin(78)), move |call| {
+        // There was no snapshot when it was asked for.
+        if let (Call::Read { .. }, Some(mut life)) = (call, away.take()) {
+            life.housekeeping();
+        }
+        None
+    });
+    let late = Life::over(Box::new(late)).unwrap();
+    assert_eq!(late.state().0, expected);
 }

@@ -27,7 +27,8 @@ impl Seat {
     /// A log that fails now and then.
     fn begin(log: &Memory, seed: u64) -> Life {
         let mut draw = Draw(seed);
-        let plan = move |_: Call| match draw.below(32) {
+        let plan = move |call: Call| match draw.below(32) {
+            0..=3 if matches!(call, Call::Read { .. }) => Some(Fault::UnknownLost),
             0 => Some(Fault::Full),
             1 => Some(Fault::UnknownWritten),
             2 => Some(Fault::UnknownLost),
