@@ -305,6 +305,8 @@ impl Engine {
                     if told && !(self.on_stall)(Some(&why)) {
                         return Err(AppendFailed::Fatal(Fatal::Unanswered(why)));
                     }
+                    // Whatever became of it, this node can only learn of it from a snapshot.
+                    self.reaches_back().map_err(AppendFailed::Fatal)?;
                     if tries.is_power_of_two() {
                         tracing::warn!(
                             number,

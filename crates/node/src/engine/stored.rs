@@ -33,6 +33,20 @@ impl Engine {
         }
     }
 
+    /// Whether the log still has what comes next, as far as is known without asking.
+    ///
+    /// # Errors
+    /// [`tidings_log::Error::Truncated`] when others have truncated it.
+    pub(super) fn reaches_back(&mut self) -> Result<(), Fatal> {
+        let asked = Position(self.applied.position).next();
+        let first = self.log.bounds()?.first;
+        let is_here = self.read_ahead.first().is_some_and(|batch| batch.position == asked);
+        if first <= asked || is_here {
+            return Ok(());
+        }
+        Err(tidings_log::Error::Truncated { asked, first }.into())
+    }
+
     /// The next batches of the log. Asks until they come.
     pub(super) fn read(&mut self) -> Result<Vec<Batch>, Fatal> {
         let from = Position(self.applied.position).next();

@@ -2,7 +2,7 @@
 //! those that make room again.
 
 use tidings_log::Origin;
-use tidings_log::faulty::{Call, Faulty};
+use tidings_log::faulty::{Call, Fault, Faulty};
 
 use super::*;
 
@@ -136,7 +136,7 @@ fn a_node_that_stays_behind_is_not_waited_for_for_ever() {
     life.housekeeping();
     assert!(log.filled_percent() < 10, "{}", log.filled_percent());
     let why = other.engine.follow().unwrap_err();
-    assert!(matches!(why, Fatal::Log(tidings_log::Error::Truncated { .. })), "{why}");
+    assert!(why.is_behind(), "{why}");
     let rebuilt = Life::over(Box::new(log.join(Origin(77)))).unwrap();
     life.follows();
     assert_eq!(rebuilt.state(), life.state());
@@ -158,4 +158,25 @@ fn a_log_that_is_truncated_while_it_is_recovered_is_recovered_from_the_newer_sna
     });
     let late = Life::over(Box::new(late)).unwrap();
     assert_eq!(late.state().0, expected);
+}
+
+#[test]
+fn an_append_without_outcome_is_not_tried_for_ever_by_a_node_that_is_behind() {
+    let log = small();
+    let mut life = life(&log);
+    while life.proposes(0) {}
+    let mut others = Some(life);
+    let mut tries = 0;
+    let behind = Faulty::new(log.join(Origin(78)), move |call| {
+        let Call::Append { .. } = call else { return None };
+        tries += 1;
+        assert!(tries < 10, "it is tried again and again");
+        if let Some(mut life) = others.take() {
+            life.housekeeping();
+        }
+        Some(Fault::UnknownLost)
+    });
+    let mut behind = Life::over(Box::new(behind)).unwrap();
+    let why = behind.engine.barrier(NOW).unwrap_err();
+    assert!(why.is_behind(), "{why}");
 }
