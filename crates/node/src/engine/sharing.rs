@@ -19,6 +19,8 @@ pub(super) const COMMANDS_PERCENT_MAX: u8 = 75;
 const BARRIERS_PERCENT_MAX: u8 = 90;
 /// How long no checkpoint is asked for after a snapshot could not be shared.
 const SHARE_AGAIN_MS: u64 = 5_000;
+/// Several nodes may ask for a checkpoint at once: one that follows another so soon is the same.
+const CHECKPOINTS_APART_MS: u64 = 1_000;
 /// When none has made room for so long since the last checkpoint, it is not going to.
 const CHECKPOINT_LASTS_MS: u64 = 2 * PATIENCE_BEHIND_MS;
 
@@ -59,6 +61,13 @@ impl Sharing {
             covered_before: 0,
             let_go: None,
         }
+    }
+
+    /// Whether the last checkpoint was only just before.
+    fn is_soon(&self, at: Timestamp) -> bool {
+        let soon =
+            |(last, _): (Timestamp, Position)| at.0 < last.0.saturating_add(CHECKPOINTS_APART_MS);
+        self.last.is_some_and(soon)
     }
 }
 
@@ -112,7 +121,7 @@ impl Engine {
     /// How much later than its deadline a tick is this node's business: another one that ticks has a
     /// head start.
     pub(super) fn ticks_behind_ms(&self) -> u64 {
-        let lately = |sharing: &&super::Sharing| {
+        let lately = |sharing: &&Sharing| {
             self.applied.at.0 < sharing.others_ticked.0.saturating_add(TICKED_LATELY_MS)
         };
         self.sharing.as_ref().filter(lately).map_or(0, |_| TICK_BEHIND_MS)
@@ -124,7 +133,8 @@ impl Engine {
         let mine = origin == self.origin();
         match notice {
             Notice::Checkpoint => {
-                let free = |sharing: &super::Sharing| sharing.live && !sharing.busy;
+                let free =
+                    |sharing: &Sharing| sharing.live && !sharing.busy && !sharing.is_soon(at);
                 if self.sharing.as_ref().is_some_and(free) && self.writing.is_none() {
                     let taken = self.take_snapshot();
                     let first = self.log.bounds()?.first;
@@ -138,6 +148,10 @@ impl Engine {
             }
             Notice::Digest { position, digest } => {
                 let Some(sharing) = &mut self.sharing else { return Ok(()) };
+                // What this node came to in an earlier life it has come to anew.
+                if mine && !sharing.live {
+                    return Ok(());
+                }
                 let judged = sharing.agreement.said(at, origin, position, digest);
                 self.act_on(judged)
             }
@@ -167,7 +181,7 @@ impl Engine {
 
     /// Whether to [`Engine::look`] and [`Engine::work`] now and then though nothing comes.
     pub(crate) fn is_waiting(&self) -> bool {
-        let waits = |sharing: &super::Sharing| {
+        let waits = |sharing: &Sharing| {
             sharing.to_share.is_some() || sharing.let_go.is_some() || sharing.agreement.is_open()
         };
         self.sharing.as_ref().is_some_and(waits)
@@ -181,7 +195,8 @@ impl Engine {
     ) -> Result<(), Fatal> {
         let later = log_bytes / 16 * (self.origin() % 8);
         let Some(sharing) = &self.sharing else { return Ok(()) };
-        if sharing.busy || sharing.to_share.is_some() || now < sharing.not_before {
+        let is_soon = sharing.is_soon(self.applied.at.max(now));
+        if is_soon || sharing.busy || sharing.to_share.is_some() || now < sharing.not_before {
             return Ok(());
         }
         let enough = self.since_snapshot_bytes >= log_bytes.saturating_add(later);

@@ -12,6 +12,8 @@ use tidings_log::nats_server::{VERSION, find};
 
 /// How long the nodes may take to come to the same once nothing more is sent.
 const AGREE_WITHIN: Duration = Duration::from_secs(60);
+/// How long it may take, drilled all the time, until the log is truncated.
+const TRUNCATED_WITHIN: Duration = Duration::from_secs(60);
 /// How often they are asked.
 const LOOK_EVERY: Duration = Duration::from_millis(200);
 
@@ -104,6 +106,22 @@ impl World {
         }
     }
 
+    /// Does something with the others while a node is away, which does not know of it.
+    pub(crate) fn without(&mut self, node: usize, work: impl FnOnce(&Self)) {
+        let away = self.cluster.nodes.remove(node);
+        work(self);
+        self.cluster.nodes.insert(node, away);
+    }
+
+    /// Drills the nodes that are there until the log begins behind `position`.
+    pub(crate) fn truncated_behind(&self, position: u64) {
+        let until = Instant::now() + TRUNCATED_WITHIN;
+        while !self.cluster.servers.first("tidings").is_ok_and(|first| first > position) {
+            self.passes(&["rockets --messages 3000 --senders 8"]);
+            assert!(Instant::now() < until, "the log is not truncated");
+        }
+    }
+
     /// Drills again and again, each of these drills beside the others, until the faults are over: the
     /// round that is under way then ends after them, and is the last.
     pub(crate) fn drilled(&mut self, drills: &[&str], faults: impl FnOnce(&mut Cluster)) {
@@ -137,8 +155,8 @@ impl World {
         });
     }
 
-    /// All nodes come to the same, and never to something else at the same position.
-    pub(crate) fn agrees(&self) {
+    /// All nodes come to the same, and never to something else at the same position: to which position.
+    pub(crate) fn agrees(&self) -> u64 {
         let until = Instant::now() + AGREE_WITHIN;
         loop {
             let said: Vec<serde_json::Value> = self
@@ -155,7 +173,7 @@ impl World {
             }
             if said.len() == self.cluster.nodes.len() && said.windows(2).all(|w| w[0] == w[1]) {
                 println!("all nodes hold {}", said[0]);
-                return;
+                return said[0]["position"].as_u64().unwrap();
             }
             assert!(Instant::now() < until, "the nodes do not come to the same: {said:?}");
             thread::sleep(LOOK_EVERY);

@@ -7,7 +7,6 @@ use tidings_log::faulty::{Call, Fault, Faulty};
 use super::*;
 
 const NOW: Timestamp = Timestamp(1);
-const LATER: Timestamp = Timestamp(60_000);
 
 /// Over a small log that another node has joined.
 fn life(log: &Memory) -> Life {
@@ -33,10 +32,12 @@ impl Life {
     /// What the node's thread does beside the commits: for a checkpoint of which the other one, if it is
     /// there, says nothing.
     fn housekeeping(&mut self) {
-        self.engine.ask_for_checkpoint(u64::MAX, NOW).unwrap();
+        let now = Timestamp(self.engine.applied.at.0 + 1_000);
+        self.engine.ask_for_checkpoint(u64::MAX, now).unwrap();
         self.sealed();
-        while self.engine.work(NOW) {}
-        while self.engine.work(LATER) {}
+        while self.engine.work(now) {}
+        // Nobody is waited for for so long.
+        while self.engine.work(Timestamp(now.0 + 60_000)) {}
     }
 
     /// A snapshot that was taken is sealed and written.
@@ -94,14 +95,13 @@ fn a_log_of_one_node_is_used_to_its_end() {
 
 #[test]
 fn the_log_keeps_for_a_while_what_another_node_has_not_read() {
-    let log = small();
+    let mut log = small();
     let mut life = life(&log);
     let mut other = Life::over(Box::new(log.join(Origin(77)))).unwrap();
     assert!(other.proposes(0));
     let mut third = Life::over(Box::new(log.join(Origin(78)))).unwrap();
     assert!(third.proposes(1));
     life.follows();
-    let mut log = log;
     while log.filled_percent() < 50 {
         assert!(life.proposes(2));
     }
@@ -114,10 +114,12 @@ fn the_log_keeps_for_a_while_what_another_node_has_not_read() {
     assert_eq!(log.bounds().unwrap().first, Position(1), "the third one is behind");
     assert!(life.engine.is_waiting());
     // Nobody asks for the next one meanwhile.
-    life.engine.ask_for_checkpoint(u64::MAX, NOW).unwrap();
-    other.engine.ask_for_checkpoint(u64::MAX, NOW).unwrap();
-    assert!(life.engine.taken_at_checkpoint().is_none());
-    assert!(other.engine.taken_at_checkpoint().is_none());
+    for now in [NOW, Timestamp(4_999)] {
+        for one in [&mut life, &mut other] {
+            one.engine.ask_for_checkpoint(u64::MAX, now).unwrap();
+            assert!(one.engine.taken_at_checkpoint().is_none());
+        }
+    }
     third.follows();
     third.sealed();
     life.follows();
@@ -179,4 +181,23 @@ fn an_append_without_outcome_is_not_tried_for_ever_by_a_node_that_is_behind() {
     let mut behind = Life::over(Box::new(behind)).unwrap();
     let why = behind.engine.barrier(NOW).unwrap_err();
     assert!(why.is_behind(), "{why}");
+}
+
+#[test]
+fn of_two_nodes_that_ask_for_a_checkpoint_at_once_only_one_takes_it() {
+    let mut log = small();
+    let mut life = life(&log);
+    let mut other = Life::over(Box::new(log.join(Origin(77)))).unwrap();
+    while log.filled_percent() < 50 {
+        assert!(life.proposes(0));
+    }
+    other.follows();
+    life.engine.ask_for_checkpoint(u64::MAX, NOW).unwrap();
+    life.sealed();
+    while life.engine.work(NOW) {}
+    // It has not read that one has asked already.
+    other.engine.ask_for_checkpoint(u64::MAX, NOW).unwrap();
+    life.follows();
+    assert!(life.engine.taken_at_checkpoint().is_none());
+    assert!(matches!(other.engine.taken_at_checkpoint(), Some((_, false))));
 }
