@@ -151,7 +151,7 @@ impl Reader {
     /// [`Error::Unanswered`] when it has not come for a while.
     pub(super) fn read(&self, from: Position, bytes_max: usize) -> Result<Vec<Batch>, Error> {
         let mut ahead = self.lock();
-        if from < ahead.first && !ahead.holds_batch(from) {
+        if from < ahead.first {
             return Err(Error::Truncated { asked: from, first: ahead.first });
         }
         if ahead.seek(from) {
@@ -399,12 +399,6 @@ impl Reader {
 impl Ahead {
     fn holds(&mut self, bytes: u64, end: Position) {
         (self.stored_bytes, self.counted) = (bytes, end);
-    }
-
-    /// Whether a batch has been read and not been taken: then it need not be in the stream any more.
-    fn holds_batch(&self, position: Position) -> bool {
-        let first = self.batches.front().map(|front| front.position);
-        first.is_some_and(|first| first <= position && position < self.end)
     }
 
     fn count(&mut self, position: Position, bytes: usize) {
