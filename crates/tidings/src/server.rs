@@ -2,6 +2,7 @@
 //! that bring their own server, and by tests.
 
 use std::net::SocketAddr;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
@@ -53,13 +54,16 @@ pub(crate) struct Parts {
     traffic: OnceLock<traffic::Adapter>,
     tracker: OnceLock<Arc<tracker::Adapter>>,
     connections: Arc<accept::Counters>,
+    /// How many servers this one has followed in its process.
+    rebuilt: AtomicU64,
 }
 
 impl Parts {
     fn new(connections: Arc<accept::Counters>) -> Self {
         let (node, rockets, chat) = (OnceLock::new(), OnceLock::new(), OnceLock::new());
         let (maze, traffic, tracker) = (OnceLock::new(), OnceLock::new(), OnceLock::new());
-        Self { node, rockets, chat, maze, traffic, tracker, connections }
+        let rebuilt = AtomicU64::new(0);
+        Self { node, rockets, chat, maze, traffic, tracker, connections, rebuilt }
     }
 }
 
@@ -170,6 +174,13 @@ impl Bound {
     /// Where the source and the user clients of the maze connect, if it is served.
     pub const fn maze(&self) -> Option<(SocketAddr, SocketAddr)> {
         self.server.maze
+    }
+
+    /// Says in `/metrics` that this server follows so many that were behind ([`Fatal::is_behind`]).
+    #[must_use]
+    pub fn rebuilt(self, times: u64) -> Self {
+        self.server.parts.rebuilt.store(times, Ordering::Relaxed);
+        self
     }
 
     /// Restores what the log holds and opens the gate.

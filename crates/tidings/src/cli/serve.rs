@@ -37,11 +37,13 @@ async fn serve(mut settings: Settings) -> anyhow::Result<ExitCode> {
     if let Some((source, clients)) = bound.maze() {
         (settings.maze.source, settings.maze.clients) = (source.to_string(), clients.to_string());
     }
+    let mut rebuilt = 0;
     loop {
         match life(bound, &mut signals).await? {
             Ended::Told(code) => return Ok(code),
-            Ended::Behind => bound = Server::bind(settings.clone())?,
+            Ended::Behind => rebuilt += 1,
         }
+        bound = Server::bind(settings.clone())?.rebuilt(rebuilt);
     }
 }
 

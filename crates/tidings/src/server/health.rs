@@ -98,6 +98,9 @@ async fn metrics(State(parts): State<Arc<Parts>>) -> Response {
         text.counter("tidings_log_snapshots_failed_total", help, stats.snapshots_failed);
     }
     if parts.node.get().is_some_and(Node::is_shared) {
+        let help = "Times this node was away for too long and was built anew.";
+        let rebuilt = parts.rebuilt.load(Ordering::Relaxed);
+        text.counter("tidings_node_rebuilt_total", help, rebuilt);
         let traffic = parts.traffic.get().is_some_and(traffic::Adapter::is_holder);
         let help = "Whether this node holds what only one of the nodes may.";
         let source = parts.maze.get().is_some_and(maze::Adapter::is_holder);
