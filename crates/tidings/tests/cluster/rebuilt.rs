@@ -56,6 +56,7 @@ fn a_node_that_lags_behind_a_small_log_is_waited_for_and_in_the_end_rebuilt() {
     world.agrees();
     // Nobody has started it again.
     let (_, metrics) = world.cluster.nodes[2].get("/metrics").unwrap();
-    let rebuilt = |line: &str| line.starts_with("tidings_node_rebuilt_total ") && !line.ends_with(" 0");
+    let rebuilt =
+        |line: &str| line.starts_with("tidings_node_rebuilt_total ") && !line.ends_with(" 0");
     assert!(metrics.lines().any(rebuilt), "{metrics}");
 }
