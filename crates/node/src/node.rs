@@ -308,7 +308,10 @@ impl Builder {
             match std::panic::catch_unwind(run) {
                 Ok(Ok(())) => {}
                 Ok(Err(fatal)) => {
-                    tracing::error!(%fatal, "the log has failed");
+                    // Of the one that only is behind tells whoever starts another in its place.
+                    if !fatal.is_behind() {
+                        tracing::error!(%fatal, "the log has failed");
+                    }
                     tell.send_replace(Some(Arc::new(fatal)));
                 }
                 Err(_) => {
