@@ -9,6 +9,7 @@ use tidings_core::machine::{Malformed, Timestamp};
 use tidings_log::{AppendError, Batch, Log, Position, Snapshot};
 
 use crate::entry::{Header, TICK};
+use crate::lease;
 use crate::slot::{Erased, Refused};
 use crate::snapshot::{Applied, Taken};
 use crate::writer::Proposal;
@@ -162,6 +163,20 @@ impl Engine {
         applied: &mut Vec<Box<dyn Proposal>>,
         now: Timestamp,
     ) -> Result<(), Fatal> {
+        if let Err(why) = self.room_below(COMMANDS_PERCENT_MAX) {
+            // Who holds a lease does not lose it for that.
+            proposals.retain_mut(|proposal| {
+                let stays = proposal.machine() == lease::machine::ID;
+                if !stays {
+                    self.stats.refused += proposal.entries();
+                    proposal.refuse(&Refused::NoRoom(why.clone()));
+                }
+                stays
+            });
+            if proposals.is_empty() {
+                return Ok(());
+            }
+        }
         let (mut count, mut entries) = (0, 0);
         let mut body = self.new_body();
         // What a single proposal brings is never torn apart.
@@ -175,7 +190,7 @@ impl Engine {
             }
         }
         let header = Header { at: self.applied.at.max(now), entries };
-        let outcome = self.append(header, body, COMMANDS_PERCENT_MAX, &mut |why| {
+        let outcome = self.append(header, body, UPKEEP_PERCENT_MAX, &mut |why| {
             for proposal in proposals.iter_mut().take(count) {
                 proposal.refuse(&Refused::Unknown(why.to_owned()));
             }
@@ -382,6 +397,8 @@ impl Engine {
             }
             return true;
         }
+        // A clock that is behind the others waits for nobody for longer than they do.
+        let now = self.applied.at.max(now);
         self.share(now);
         self.let_go(now);
         if let Some(before) = self.truncate_before {
@@ -442,7 +459,7 @@ mod sharing;
 mod stored;
 
 pub use fatal::Fatal;
-use sharing::{COMMANDS_PERCENT_MAX, Sharing};
+use sharing::{COMMANDS_PERCENT_MAX, Sharing, UPKEEP_PERCENT_MAX};
 
 #[cfg(test)]
 mod tests;

@@ -55,7 +55,7 @@ fn ms(time: Duration) -> u64 {
 /// The leases of a node. Cheap to clone.
 #[derive(Clone)]
 pub struct Leases {
-    table: Handle<Table>,
+    pub(crate) table: Handle<Table>,
     shared: Arc<Shared>,
     /// Names this life of the process, and counts its holders.
     life: Arc<(u64, AtomicU64)>,

@@ -190,7 +190,7 @@ impl Shared {
 pub struct Builder {
     shared: Arc<Shared>,
     pub(crate) slots: Vec<Arc<dyn Erased>>,
-    leases: Leases,
+    pub(crate) leases: Leases,
 }
 
 impl Builder {

@@ -482,6 +482,10 @@ struct Single<M: Machine> {
 }
 
 impl<M: Machine> Proposal for Single<M> {
+    fn machine(&self) -> u8 {
+        self.slot.id
+    }
+
     fn entries(&self) -> u64 {
         1
     }
@@ -525,6 +529,10 @@ struct Bulk<M: Machine> {
 }
 
 impl<M: Machine> Proposal for Bulk<M> {
+    fn machine(&self) -> u8 {
+        self.slot.id
+    }
+
     fn entries(&self) -> u64 {
         self.entries
     }

@@ -33,6 +33,8 @@ const TICK_AGAIN_AFTER: Duration = Duration::from_millis(100);
 
 /// Commands of one machine that wait for their commit.
 pub(crate) trait Proposal: Send {
+    /// The number of the machine that they are for.
+    fn machine(&self) -> u8;
     /// How many entries they become.
     fn entries(&self) -> u64;
     /// Appends these entries.

@@ -15,8 +15,8 @@ use crate::snapshot::Taken;
 const CHECKPOINT_PERCENT: u8 = 50;
 /// ... commands and ticks are refused ...
 pub(super) const COMMANDS_PERCENT_MAX: u8 = 75;
-/// ... and so are barriers. What is left is for notices.
-const BARRIERS_PERCENT_MAX: u8 = 90;
+/// ... and so are barriers and what becomes of leases. What is left is for notices.
+pub(super) const UPKEEP_PERCENT_MAX: u8 = 90;
 /// How long no checkpoint is asked for after a snapshot could not be shared.
 const SHARE_AGAIN_MS: u64 = 5_000;
 /// Several nodes may ask for a checkpoint at once: one that follows another so soon is the same.
@@ -111,7 +111,7 @@ impl Engine {
         }
         let body = self.new_body();
         let header = Header { at: self.applied.at.max(now), entries: 0 };
-        match self.append(header, body, BARRIERS_PERCENT_MAX, &mut |_| {}) {
+        match self.append(header, body, UPKEEP_PERCENT_MAX, &mut |_| {}) {
             Ok(_) => Ok(Ok(())),
             Err(AppendFailed::Room(why)) => Ok(Err(Refused::NoRoom(why))),
             Err(AppendFailed::Fatal(fatal)) => Err(fatal),
@@ -174,6 +174,7 @@ impl Engine {
 
     /// Time has passed: a disagreement may have lasted for too long.
     pub(crate) fn look(&mut self, now: Timestamp) -> Result<(), Fatal> {
+        let now = self.applied.at.max(now);
         let Some(sharing) = &mut self.sharing else { return Ok(()) };
         let judged = sharing.agreement.look(now);
         self.act_on(judged)
@@ -193,10 +194,10 @@ impl Engine {
         log_bytes: u64,
         now: Timestamp,
     ) -> Result<(), Fatal> {
+        let now = self.applied.at.max(now);
         let later = log_bytes / 16 * (self.origin() % 8);
         let Some(sharing) = &self.sharing else { return Ok(()) };
-        let is_soon = sharing.is_soon(self.applied.at.max(now));
-        if is_soon || sharing.busy || sharing.to_share.is_some() || now < sharing.not_before {
+        if sharing.is_soon(now) || sharing.busy || sharing.to_share.is_some() || now < sharing.not_before {
             return Ok(());
         }
         let enough = self.since_snapshot_bytes >= log_bytes.saturating_add(later);

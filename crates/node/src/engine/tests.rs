@@ -31,6 +31,7 @@ struct Life {
     engine: Engine,
     ledger: Handle<Ledger>,
     total: Handle<Total>,
+    leases: Handle<lease::machine::Table>,
 }
 
 impl Life {
@@ -38,9 +39,10 @@ impl Life {
         let mut builder = Builder::new(Settings { events_kept_max: 50, ..Settings::default() });
         let ledger = builder.add(1, "ledger", Ledger::default());
         let total = builder.add(2, "total", Total::default());
+        let leases = builder.leases.table.clone();
         let mut engine = Engine::recover(log, builder.slots, |_| {})?;
         engine.begin_now();
-        Ok(Self { engine, ledger, total })
+        Ok(Self { engine, ledger, total, leases })
     }
 
     /// Everything that must be the same on every node and after every restart: the states, the

@@ -201,3 +201,38 @@ fn of_two_nodes_that_ask_for_a_checkpoint_at_once_only_one_takes_it() {
     assert!(life.engine.taken_at_checkpoint().is_none());
     assert!(matches!(other.engine.taken_at_checkpoint(), Some((_, false))));
 }
+
+#[test]
+fn the_time_of_the_log_counts_where_the_clock_is_behind() {
+    let mut log = small();
+    let mut life = life(&log);
+    while log.filled_percent() < 50 {
+        assert!(life.proposes(0));
+    }
+    life.engine.ask_for_checkpoint(u64::MAX, NOW).unwrap();
+    life.sealed();
+    while life.engine.work(NOW) {}
+    assert_eq!(log.bounds().unwrap().first, Position(1), "the others are waited for");
+    log.join(Origin(77)).append(1, &batch(60_000, 1)).unwrap();
+    life.follows();
+    while life.engine.work(NOW) {}
+    assert!(log.filled_percent() < 10, "{}", log.filled_percent());
+}
+
+#[test]
+fn a_lease_is_renewed_where_there_is_room_for_nothing_else() {
+    let mut log = small();
+    let mut life = life(&log);
+    while life.proposes(0) {}
+    let (name, holder) = ("traffic".to_owned(), "here".to_owned());
+    let renewal = lease::machine::Command::Take { name, holder, ttl_ms: 5_000 };
+    let (one, mut refused) = life.ledger.proposal((1, 0));
+    let (another, mut renewed) = life.leases.proposal(renewal);
+    let mut proposals = VecDeque::from([one, another]);
+    let mut applied = Vec::new();
+    life.engine.commit(&mut proposals, &mut applied, NOW).unwrap();
+    applied.into_iter().for_each(Proposal::answer);
+    assert!(matches!(refused.try_recv(), Ok(Err(Refused::NoRoom(_)))));
+    assert!(matches!(renewed.try_recv(), Ok(Ok(lease::machine::Reply::Held { .. }))));
+    assert!((75..80).contains(&log.filled_percent()), "{}", log.filled_percent());
+}

@@ -231,7 +231,7 @@ impl World {
     /// A few proposals of every kind, committed by one node.
     fn commit(&mut self, one: usize, now: Timestamp) -> Result<(), ()> {
         let Self { draw, seats, known, name, .. } = self;
-        let Life { engine, ledger, total } = &mut seats[one].life;
+        let Life { engine, ledger, total, .. } = &mut seats[one].life;
         let mut proposals = VecDeque::new();
         let (mut ledgers, mut totals) = (Vec::new(), Vec::new());
         for _ in 0..=draw.below(4) {
