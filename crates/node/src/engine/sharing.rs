@@ -197,7 +197,8 @@ impl Engine {
         let now = self.applied.at.max(now);
         let later = log_bytes / 16 * (self.origin() % 8);
         let Some(sharing) = &self.sharing else { return Ok(()) };
-        if sharing.is_soon(now) || sharing.busy || sharing.to_share.is_some() || now < sharing.not_before {
+        let busy = sharing.busy || sharing.to_share.is_some();
+        if busy || sharing.is_soon(now) || now < sharing.not_before {
             return Ok(());
         }
         let enough = self.since_snapshot_bytes >= log_bytes.saturating_add(later);
