@@ -13,7 +13,7 @@ use tidings_log::nats_server::{VERSION, find};
 /// How long the nodes may take to come to the same once nothing more is sent.
 const AGREE_WITHIN: Duration = Duration::from_secs(60);
 /// How long it may take, drilled all the time, until the log is truncated.
-const TRUNCATED_WITHIN: Duration = Duration::from_secs(60);
+const TRUNCATED_WITHIN: Duration = Duration::from_secs(120);
 /// How often they are asked.
 const LOOK_EVERY: Duration = Duration::from_millis(200);
 
@@ -106,7 +106,7 @@ impl World {
         }
     }
 
-    /// Does something with the others while a node is away, which does not know of it.
+    /// Does something with the other nodes alone.
     pub(crate) fn without(&mut self, node: usize, work: impl FnOnce(&Self)) {
         let away = self.cluster.nodes.remove(node);
         work(self);
