@@ -77,6 +77,8 @@ pub struct JetStream {
     /// What the stream may hold; 0 for no bound.
     bytes_max: u64,
     share_every_snapshot: bool,
+    /// How long a shared snapshot is asked for, as [`Options::connect_within`] says.
+    connect_within: Duration,
     /// When the leader was asked last because the stream was filling.
     looked_at: Instant,
     /// When the stream was made.
@@ -115,7 +117,8 @@ impl JetStream {
     /// # Errors
     /// As [`JetStream::open`].
     pub fn open_at(options: Options, first: Position) -> Result<Self, Error> {
-        let until = Instant::now() + options.connect_within;
+        let connect_within = options.connect_within;
+        let until = Instant::now() + connect_within;
         let driver = Driver::start()?;
         let directory = options.directory.clone();
         let share_every_snapshot = options.share_every_snapshot;
@@ -142,6 +145,7 @@ impl JetStream {
             body_bytes_max,
             bytes_max: u64::try_from(info.config.max_bytes).unwrap_or(0),
             share_every_snapshot,
+            connect_within,
             looked_at: Instant::now(),
             history: identity.cast_unsigned(),
             doubts: 0,
@@ -462,9 +466,16 @@ impl Log for JetStream {
         if own.is_some_and(|own| own.next() >= first) {
             return self.beside.read_snapshot();
         }
-        let link = self.link.clone();
-        let shared = self.driver.call(async move { link.shared_snapshot().await })?;
-        let shared = shared.map_err(Error::Store)?;
+        let until = Instant::now() + self.connect_within;
+        let shared = loop {
+            let link = self.link.clone();
+            match self.driver.call(async move { link.shared_snapshot().await })? {
+                Ok(shared) => break shared,
+                // The bucket may have no leader for a moment, or the snapshot have just been replaced.
+                Err(_) if Instant::now() < until => std::thread::sleep(AGAIN_AFTER),
+                Err(why) => return Err(Error::Store(why)),
+            }
+        };
         if first > Position(1) && shared.as_ref().is_none_or(|s| s.position.next() < first) {
             return Err(Error::Store(format!(
                 "the stream {} begins at position {first}, and no shared snapshot covers what was \

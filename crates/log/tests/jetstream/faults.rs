@@ -72,6 +72,27 @@ fn a_paused_server_leaves_the_outcome_unknown_and_a_retry_finds_it() {
 }
 
 #[test]
+fn a_shared_snapshot_is_asked_for_until_a_server_answers() {
+    let Some(world) = World::start(1) else { return };
+    let mut a = world.open("a");
+    a.append(1, b"one").unwrap();
+    a.write_snapshot(Position(1), 0, b"one", true).unwrap();
+    a.share_snapshot().unwrap();
+    let mut new = world.open("new");
+    let server = &world.servers.servers[0];
+    server.process.pause().unwrap();
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            // For longer than one answer is waited for.
+            std::thread::sleep(Duration::from_secs(6));
+            server.process.resume().unwrap();
+        });
+        let snapshot = new.read_snapshot().unwrap().unwrap();
+        assert_eq!((snapshot.position, &*snapshot.body), (Position(1), &b"one"[..]));
+    });
+}
+
+#[test]
 fn a_cluster_whose_servers_are_killed_in_turn_loses_and_doubles_nothing() {
     let Some(mut world) = World::start(3) else { return };
     let (mut a, mut b) = (world.open("a"), world.open("b"));

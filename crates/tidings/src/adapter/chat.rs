@@ -53,7 +53,7 @@ impl Adapter {
         stop: watch::Receiver<bool>,
     ) -> Result<Arc<Self>, Refused> {
         if machine.read(|machine| machine.limits() != settings.limits) {
-            machine.propose(Command::Configure(settings.limits)).await?;
+            super::settle(&machine, Command::Configure(settings.limits)).await?;
         }
         machine.begin_ticking();
         Ok(Arc::new(Self { machine, waiters, settings, http, stop }))

@@ -119,7 +119,7 @@ impl Adapter {
         stop: watch::Receiver<bool>,
     ) -> Result<Self, Refused> {
         if machine.read(|machine| machine.limits() != settings.limits) {
-            machine.propose(Command::Configure(settings.limits)).await?;
+            super::settle(&machine, Command::Configure(settings.limits)).await?;
         }
         if leases.is_shared() {
             // A source may be connected to another node: see `nodes`.

@@ -47,7 +47,7 @@ impl Adapter {
         stop: watch::Receiver<bool>,
     ) -> Result<Arc<Self>, Refused> {
         if machine.read(|machine| machine.limits() != limits) {
-            machine.propose(Command::Configure(limits)).await?;
+            super::settle(&machine, Command::Configure(limits)).await?;
         }
         let bulk_places = Arc::new(Semaphore::new(http.bulk_total_bytes_max >> 10));
         Ok(Arc::new(Self { machine, http, text_bytes_max, bulk_places, stop }))

@@ -42,7 +42,7 @@ impl Adapter {
         http: Http,
     ) -> Result<Arc<Self>, Refused> {
         if machine.read(|machine| machine.limits() != settings.limits) {
-            machine.propose(Command::Configure(settings.limits)).await?;
+            super::settle(&machine, Command::Configure(settings.limits)).await?;
         }
         Ok(Arc::new(Self { machine, settings, http }))
     }

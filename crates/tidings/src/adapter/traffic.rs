@@ -72,7 +72,7 @@ impl Adapter {
         stop: watch::Receiver<bool>,
     ) -> Result<Self, Refused> {
         if machine.read(|machine| machine.limits() != settings.limits) {
-            machine.propose(Command::Configure(settings.limits)).await?;
+            super::settle(&machine, Command::Configure(settings.limits)).await?;
         }
         Ok(Self(Arc::new(Shared {
             settings,

@@ -10,7 +10,7 @@ use tidings_log::faulty::{Call, Fault, Faulty};
 use tidings_log::{Memory, Origin};
 
 use super::support::{
-    Answer, Client, FALCON, faster, launch, over, with_defaults, with_two, with_two_deaf,
+    Answer, Client, FALCON, faster, launch, over, over_with, with_defaults, with_two, with_two_deaf,
 };
 
 const STRONG: &str = "Tidings-Consistency: strong\r\n";
@@ -213,6 +213,17 @@ fn while_the_log_is_silent_it_is_said_what_may_have_happened() {
         while client.post(&faster(FALCON, 2, 1)).await.status != 202 {}
         let rocket = strong(client, &format!("/rockets/{FALCON}")).await.json();
         assert_eq!(rocket["speed"], 2, "{rocket}");
+        drop(other);
+    });
+}
+
+#[test]
+fn a_node_starts_though_its_settings_cannot_be_stored_at_once() {
+    let log = Memory::new(Origin(1));
+    let other = log.join(Origin(2));
+    let log = Faulty::scripted(log, [Some(Fault::Full)]);
+    over_with(&[("rockets.held_max", "5")], vec![Box::new(log)], async |clients| {
+        assert_eq!(clients[0].post(&launch(FALCON, 1, 1)).await.outcome(), "applied");
         drop(other);
     });
 }

@@ -102,6 +102,15 @@ impl Log for Deaf {
 
 /// Runs a test against a server over each of these logs.
 pub(crate) fn over(logs: Vec<Box<dyn Log>>, test: impl AsyncFnOnce(Vec<Client>)) {
+    over_with(&[], logs, test);
+}
+
+/// The same, with settings.
+pub(crate) fn over_with(
+    settings: &[(&str, &str)],
+    logs: Vec<Box<dyn Log>>,
+    test: impl AsyncFnOnce(Vec<Client>),
+) {
     // The node of one server commits while another server's request waits.
     let runtime =
         tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
@@ -111,6 +120,7 @@ pub(crate) fn over(logs: Vec<Box<dyn Log>>, test: impl AsyncFnOnce(Vec<Client>))
         ("maze.clients", "127.0.0.1:0"),
         ("log_level", "error"),
     ];
+    let given = [&given, settings].concat();
     runtime.block_on(async {
         let mut servers = Vec::new();
         for log in logs {
