@@ -5,7 +5,8 @@ use tidings_log::{AppendError, Position};
 
 use crate::agreement::Disagreement;
 
-/// Why a node cannot start, or cannot go on. The process must end.
+/// Why a node cannot start, or cannot go on. It is of no more use: see [`Fatal::is_behind`] for when another
+/// one in the same process can take its place.
 #[derive(Debug, thiserror::Error)]
 pub enum Fatal {
     /// The log does not read back, or cannot be trusted any more.

@@ -202,22 +202,18 @@ impl Engine {
             return Ok(());
         }
         let enough = self.since_snapshot_bytes >= log_bytes.saturating_add(later);
-        let last = sharing.last;
-        if enough || (self.since_snapshot_bytes > 0 && self.is_filling(last, now)?) {
+        if enough || (self.since_snapshot_bytes > 0 && self.is_filling(now)?) {
             self.tell(Notice::Checkpoint, now)?;
         }
         Ok(())
     }
 
     /// Whether the log has little room left, and the last checkpoint is not about to make some.
-    fn is_filling(
-        &mut self,
-        last: Option<(Timestamp, Position)>,
-        now: Timestamp,
-    ) -> Result<bool, Fatal> {
+    fn is_filling(&mut self, now: Timestamp) -> Result<bool, Fatal> {
         if self.log.filled_percent() < CHECKPOINT_PERCENT {
             return Ok(false);
         }
+        let last = self.sharing.as_ref().and_then(|sharing| sharing.last);
         let Some((at, first)) = last else { return Ok(true) };
         let is_over = now.0 >= at.0.saturating_add(CHECKPOINT_LASTS_MS);
         Ok(is_over || self.log.bounds()?.first > first)

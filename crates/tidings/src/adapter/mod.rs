@@ -25,15 +25,17 @@ where
     M::Command: Clone,
 {
     loop {
-        match machine.propose(command.clone()).await {
-            Err(why @ (Refused::Silent(_) | Refused::Unknown(_))) => {
-                tracing::warn!(%why, "the settings are not stored yet");
-            }
-            Err(why @ Refused::NoRoom(_)) if machine.is_shared() => {
-                tracing::warn!(%why, "the settings are not stored yet");
-            }
-            answered => return answered.map(drop),
+        let Err(why) = machine.propose(command.clone()).await else { return Ok(()) };
+        let passes = match &why {
+            Refused::Silent(_) | Refused::Unknown(_) => true,
+            // Of a shared log checkpoints make some.
+            Refused::NoRoom(_) => machine.is_shared(),
+            Refused::Stopping | Refused::Failed(_) => false,
+        };
+        if !passes {
+            return Err(why);
         }
+        tracing::warn!(%why, "the settings are not stored yet");
         tokio::time::sleep(SETTLE_AGAIN_AFTER).await;
     }
 }

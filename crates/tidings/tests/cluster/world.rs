@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
 use tidings::cluster::{Cluster, Plan};
-use tidings_log::nats_server::{VERSION, find};
+use tidings_log::nats_server::{VERSION, end_of, find};
 
 /// How long the nodes may take to come to the same once nothing more is sent.
 const AGREE_WITHIN: Duration = Duration::from_secs(60);
@@ -16,9 +16,6 @@ const AGREE_WITHIN: Duration = Duration::from_secs(60);
 const TRUNCATED_WITHIN: Duration = Duration::from_secs(120);
 /// How often they are asked.
 const LOOK_EVERY: Duration = Duration::from_millis(200);
-
-/// So much of each node's log a test that fails tells.
-const LOG_LINES_TOLD: usize = 40;
 
 /// Clusters that may run at the same time: mostly they wait for something to come back, but more than
 /// two are too many for a small machine.
@@ -192,11 +189,9 @@ impl Drop for World {
         if !thread::panicking() {
             return;
         }
-        for node in 0..self.cluster.nodes.len() {
-            let log = std::fs::read_to_string(self.cluster.nodes[node].log()).unwrap_or_default();
-            let lines: Vec<_> = log.lines().collect();
-            let end = lines.len().saturating_sub(LOG_LINES_TOLD);
-            println!("the end of the log of node {}:\n{}", node + 1, lines[end..].join("\n"));
+        for node in &self.cluster.nodes {
+            let log = std::fs::read_to_string(node.log()).unwrap_or_default();
+            println!("the end of the log of node {}:\n{}", node.name(), end_of(&log));
         }
     }
 }

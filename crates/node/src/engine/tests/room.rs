@@ -29,6 +29,13 @@ impl Life {
         reply.try_recv().unwrap().is_ok()
     }
 
+    /// Proposes until a checkpoint is due.
+    fn fills_half(&mut self, log: &mut Memory) {
+        while log.filled_percent() < 50 {
+            assert!(self.proposes(0));
+        }
+    }
+
     /// What the node's thread does beside the commits: for a checkpoint of which the other one, if it is
     /// there, says nothing.
     fn housekeeping(&mut self) {
@@ -102,9 +109,7 @@ fn the_log_keeps_for_a_while_what_another_node_has_not_read() {
     let mut third = Life::over(Box::new(log.join(Origin(78)))).unwrap();
     assert!(third.proposes(1));
     life.follows();
-    while log.filled_percent() < 50 {
-        assert!(life.proposes(2));
-    }
+    life.fills_half(&mut log);
     life.engine.ask_for_checkpoint(u64::MAX, NOW).unwrap();
     life.sealed();
     other.follows();
@@ -188,9 +193,7 @@ fn of_two_nodes_that_ask_for_a_checkpoint_at_once_only_one_takes_it() {
     let mut log = small();
     let mut life = life(&log);
     let mut other = Life::over(Box::new(log.join(Origin(77)))).unwrap();
-    while log.filled_percent() < 50 {
-        assert!(life.proposes(0));
-    }
+    life.fills_half(&mut log);
     other.follows();
     life.engine.ask_for_checkpoint(u64::MAX, NOW).unwrap();
     life.sealed();
@@ -206,9 +209,7 @@ fn of_two_nodes_that_ask_for_a_checkpoint_at_once_only_one_takes_it() {
 fn the_time_of_the_log_counts_where_the_clock_is_behind() {
     let mut log = small();
     let mut life = life(&log);
-    while log.filled_percent() < 50 {
-        assert!(life.proposes(0));
-    }
+    life.fills_half(&mut log);
     life.engine.ask_for_checkpoint(u64::MAX, NOW).unwrap();
     life.sealed();
     while life.engine.work(NOW) {}
