@@ -1,4 +1,4 @@
-//! What the process says of itself: log lines, and complaints that do not repeat without end.
+//! What the process reports about itself: log lines, rate-limited warnings, and its use of the machine.
 
 use std::fmt::Display;
 use std::io::IsTerminal;
@@ -7,28 +7,58 @@ use std::time::{Duration, Instant};
 
 use tracing_subscriber::EnvFilter;
 
-use crate::config::{LogFormat, Settings};
+/// How log lines look.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum LogFormat {
+    /// For people.
+    Human,
+    /// For programs: one JSON object a line.
+    Json,
+}
 
-/// The same complaint is made at most this often.
+impl LogFormat {
+    /// # Errors
+    /// What is allowed.
+    pub(crate) fn parse(text: &str) -> Result<Self, String> {
+        match text {
+            "human" => Ok(Self::Human),
+            "json" => Ok(Self::Json),
+            _ => Err("allowed are human and json".to_owned()),
+        }
+    }
+}
+
+/// Checks a filter of log lines.
+///
+/// # Errors
+/// What is allowed.
+pub(crate) fn check_level(text: &str) -> Result<String, String> {
+    let allowed =
+        "allowed are error, warn, info, debug, trace, or a filter such as info,tidings_node=debug";
+    let filter = EnvFilter::try_new(text);
+    filter.map(|_| text.to_owned()).map_err(|_| allowed.to_owned())
+}
+
+/// The same warning is logged at most this often.
 const COMPLAIN_EVERY: Duration = Duration::from_secs(5);
 
-/// Sets up log lines, on standard error. A second call changes nothing.
-pub(crate) fn start(settings: &Settings) {
-    let filter = EnvFilter::try_new(&settings.log_level).unwrap_or_default();
+/// Sets up log lines, on standard error. A second call in one process changes nothing.
+pub(crate) fn start(format: LogFormat, level: &str) {
+    let filter = EnvFilter::try_new(level).unwrap_or_default();
     let lines = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(std::io::stderr)
         .with_ansi(std::io::stderr().is_terminal());
-    let _already_set = match settings.log_format {
+    let _already_set = match format {
         LogFormat::Human => lines.with_target(false).try_init(),
         LogFormat::Json => lines.json().flatten_event(true).try_init(),
     };
 }
 
-/// A complaint that may come very often: it is logged now and then, with how often it came.
+/// A warning whose cause may occur very often. It is logged at a bounded rate, with the number of times it occurred.
 pub(crate) struct Complaint {
     what: &'static str,
-    /// When it was last logged, and how often it came since.
+    /// When it was last logged, and how often it has occurred since.
     last: Mutex<(Option<Instant>, u64)>,
 }
 
@@ -47,21 +77,21 @@ impl Complaint {
     }
 }
 
-/// What the operating system says of this process.
+/// What the operating system reports about this process.
 pub(crate) struct Process {
-    /// User and system time so far.
+    /// User and system CPU time since the start.
     pub(crate) cpu_seconds: f64,
-    /// Memory held.
+    /// Resident memory.
     pub(crate) resident_bytes: u64,
-    /// Descriptors open.
+    /// Open descriptors.
     pub(crate) open_fds: usize,
 }
 
 impl Process {
-    /// Reads `/proc/self`; zeros where there is none.
+    /// Reads `/proc/self`. All figures are zero where there is none.
     pub(crate) fn now() -> Self {
         let stat = std::fs::read_to_string("/proc/self/stat").unwrap_or_default();
-        // The name of the program, in brackets, may contain blanks.
+        // The second field, the program's name in brackets, may contain blanks.
         let fields: Vec<&str> = stat.rsplit(") ").next().unwrap_or_default().split(' ').collect();
         let number = |place: usize| -> u64 {
             fields.get(place).and_then(|field| field.parse().ok()).unwrap_or_default()

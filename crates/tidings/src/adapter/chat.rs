@@ -8,27 +8,28 @@ use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 use tidings_core::machine::chat::{Chat, Command, Reply};
 use tidings_node::clock::{Clock, System};
-use tidings_node::{Handle, Refused};
+use tidings_node::{Builder, Handle, Refused};
 use tokio::sync::watch;
 use utoipa::ToSchema;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 use uuid::Uuid;
 
-use crate::config::{self, Http};
-use crate::wire::http::Problem;
+use crate::config::layers::{Layers, Unusable};
+use crate::contract::{Context, Machine, Service};
 use crate::wire::http::accept::{Answering, HotRoutes};
 use crate::wire::http::body::MessageBody;
+use crate::wire::http::{Bounds, Problem};
 use crate::wire::metrics::Text;
 use query::Query;
-use waiters::Waiters;
+use settings::Settings;
+use waiters::{Outlet, Waiters};
 
 mod post;
 mod query;
+mod settings;
 mod take;
 mod waiters;
-
-pub(crate) use waiters::Outlet;
 
 /// Headers of every answer that is no error.
 const JSON: (HeaderName, &str) = (header::CONTENT_TYPE, "application/json");
@@ -38,40 +39,50 @@ const NO_STORE: (HeaderName, &str) = (header::CACHE_CONTROL, "no-store");
 pub(crate) struct Adapter {
     machine: Handle<Chat>,
     waiters: Arc<Waiters>,
-    settings: config::Chat,
-    http: Http,
+    settings: Settings,
+    http: Bounds,
     stop: watch::Receiver<bool>,
 }
 
-impl Adapter {
-    /// Brings the machine's bounds in line with the settings.
-    pub(crate) async fn start(
-        machine: Handle<Chat>,
-        waiters: Arc<Waiters>,
-        settings: config::Chat,
-        http: Http,
-        stop: watch::Receiver<bool>,
-    ) -> Result<Arc<Self>, Refused> {
+impl Service for Adapter {
+    const ABOUT: &str = "An inbox for each user, whose messages expire and are handed out once";
+    type Settings = Settings;
+    type Installed = (Handle<Chat>, Arc<Waiters>);
+
+    fn settings(layers: &Layers) -> Result<Settings, Unusable> {
+        Settings::read(layers)
+    }
+
+    fn install(settings: &Settings, machine: Machine, builder: &mut Builder) -> Self::Installed {
+        let waiters = Arc::<Waiters>::default();
+        let outlet = Outlet(Arc::clone(&waiters));
+        let chat = Chat::new(settings.limits);
+        (builder.add_tapped(machine.id, machine.name, chat, outlet), waiters)
+    }
+
+    async fn start(
+        (machine, waiters): Self::Installed,
+        settings: Settings,
+        Context { http, stop, .. }: Context,
+    ) -> Result<Self, Refused> {
         if machine.read(|machine| machine.limits() != settings.limits) {
             super::settle(&machine, Command::Configure(settings.limits)).await?;
         }
         machine.begin_ticking();
-        Ok(Arc::new(Self { machine, waiters, settings, http, stop }))
+        Ok(Self { machine, waiters, settings, http, stop })
     }
 
-    /// Its routes, with their description.
-    pub(crate) fn routes(self: Arc<Self>) -> OpenApiRouter {
+    fn routes(self: &Arc<Self>) -> OpenApiRouter {
         OpenApiRouter::new()
             .routes(routes!(post_message))
             .routes(routes!(get_messages))
             .routes(routes!(delete_message))
-            .with_state(self)
+            .with_state(Arc::clone(self))
     }
 
-    /// The routes that are taken most, for going around the router.
-    pub(crate) fn hot_routes(self: &Arc<Self>) -> HotRoutes {
+    fn hot_routes(self: &Arc<Self>) -> Option<HotRoutes> {
         let adapter = Arc::clone(self);
-        Box::new(move |request| match *request.method() {
+        Some(Box::new(move |request| match *request.method() {
             Method::POST if request.uri().path() == "/chat" => {
                 let adapter = Arc::clone(&adapter);
                 Answering::Later(Box::pin(async move {
@@ -84,9 +95,52 @@ impl Adapter {
                 Answering::Later(Box::pin(async move { adapter.get(request.uri(), false).await }))
             }
             _ => Answering::NotMine(request),
-        })
+        }))
     }
 
+    fn metrics(&self, out: &mut Text) {
+        let (counters, ended, keys) =
+            self.machine.read(|machine| (*machine.counters(), machine.ended(), machine.keys()));
+        let (messages, users, bytes, leased) = self.machine.read(|machine| {
+            let inboxes = machine.inboxes();
+            (inboxes.len(), inboxes.users(), inboxes.bytes(), inboxes.leased())
+        });
+        let outcomes = [
+            ("posted", counters.posted),
+            ("posted_before", counters.posted_before),
+            ("key_conflict", counters.key_conflicts),
+            ("taken", counters.taken),
+            ("leased", counters.leased),
+            ("acknowledged", counters.acknowledged),
+            ("lease_ended", ended.leases),
+            ("put_back", counters.put_back),
+            ("expired", ended.messages),
+        ];
+        let name = "tidings_chat_messages_total";
+        out.counters(name, "Messages by what became of them.", "outcome", &outcomes);
+        let bounds = [
+            ("unread_per_user_max", counters.unread_per_user_max),
+            ("unread_max", counters.unread_max),
+            ("unread_bytes_max", counters.unread_bytes_max),
+            ("keys_max", counters.keys_max),
+            ("lease_max", counters.lease_ms_max),
+            ("put_back_max", counters.put_back_ms_max),
+            ("put_backs_max", counters.put_backs_max),
+            ("put_back_dropped", counters.put_back_dropped),
+        ];
+        let name = "tidings_chat_bounds_total";
+        out.counters(name, "How often a bound was reached.", "bound", &bounds);
+        out.gauge("tidings_chat_unread", "Unread messages.", messages);
+        out.gauge("tidings_chat_unread_bytes", "What they and their users take.", bytes);
+        out.gauge("tidings_chat_leased", "Messages leased.", leased);
+        out.gauge("tidings_chat_users", "Users with a message.", users);
+        out.gauge("tidings_chat_keys", "Idempotency keys remembered.", keys);
+        let waiting = self.waiters.count() as u64;
+        out.gauge("tidings_chat_waiting", "Readers that wait for a message.", waiting);
+    }
+}
+
+impl Adapter {
     async fn post(&self, headers: &HeaderMap, body: impl MessageBody) -> Response {
         post::take(self, headers, body).await.unwrap_or_else(IntoResponse::into_response)
     }
@@ -129,48 +183,6 @@ impl Adapter {
         if !self.is_empty(user) {
             self.waiters.wake_first(user);
         }
-    }
-
-    /// Appends its counters and gauges.
-    pub(crate) fn metrics(&self, out: &mut Text) {
-        let (counters, ended, keys) =
-            self.machine.read(|machine| (*machine.counters(), machine.ended(), machine.keys()));
-        let (messages, users, bytes, leased) = self.machine.read(|machine| {
-            let inboxes = machine.inboxes();
-            (inboxes.len(), inboxes.users(), inboxes.bytes(), inboxes.leased())
-        });
-        let outcomes = [
-            ("posted", counters.posted),
-            ("posted_before", counters.posted_before),
-            ("key_conflict", counters.key_conflicts),
-            ("taken", counters.taken),
-            ("leased", counters.leased),
-            ("acknowledged", counters.acknowledged),
-            ("lease_ended", ended.leases),
-            ("put_back", counters.put_back),
-            ("expired", ended.messages),
-        ];
-        let name = "tidings_chat_messages_total";
-        out.counters(name, "Messages by what became of them.", "outcome", &outcomes);
-        let bounds = [
-            ("unread_per_user_max", counters.unread_per_user_max),
-            ("unread_max", counters.unread_max),
-            ("unread_bytes_max", counters.unread_bytes_max),
-            ("keys_max", counters.keys_max),
-            ("lease_max", counters.lease_ms_max),
-            ("put_back_max", counters.put_back_ms_max),
-            ("put_backs_max", counters.put_backs_max),
-            ("put_back_dropped", counters.put_back_dropped),
-        ];
-        let name = "tidings_chat_bounds_total";
-        out.counters(name, "How often a bound was reached.", "bound", &bounds);
-        out.gauge("tidings_chat_unread", "Unread messages.", messages);
-        out.gauge("tidings_chat_unread_bytes", "What they and their users take.", bytes);
-        out.gauge("tidings_chat_leased", "Messages leased.", leased);
-        out.gauge("tidings_chat_users", "Users with a message.", users);
-        out.gauge("tidings_chat_keys", "Idempotency keys remembered.", keys);
-        let waiting = self.waiters.count() as u64;
-        out.gauge("tidings_chat_waiting", "Readers that wait for a message.", waiting);
     }
 }
 

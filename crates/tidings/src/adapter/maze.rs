@@ -11,112 +11,89 @@
 //! So the work for an event is a few copies, and everything else is done once for thousands.
 
 use std::hash::{BuildHasher, RandomState};
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 
-use anyhow::Context;
 use tidings_core::machine::maze::{Command, Maze};
-use tidings_node::{Handle, Leases, Refused};
+use tidings_node::{Builder, Handle, Leases, Refused};
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
+use utoipa_axum::router::OpenApiRouter;
 
-use crate::config;
+use crate::config::layers::{Layers, Unusable};
+use crate::contract::{Context, Machine, Service};
 use crate::telemetry::Complaint;
-use crate::wire::http::accept;
+use crate::wire::metrics::Text;
 use registry::{Bounds, Registry};
+use settings::Settings;
+use tap::Outlet;
 
 mod client;
+mod feed;
 mod http;
 mod intake;
 mod nodes;
 mod registry;
+mod settings;
 mod source;
 mod tap;
 
-pub(crate) use nodes::LEASE;
-pub(crate) use tap::Outlet;
-
-/// The ports, taken before the log is read: clients wait in the listen queue meanwhile.
-pub(crate) struct Listeners {
-    source: TcpListener,
-    clients: TcpListener,
-}
-
-impl Listeners {
-    /// Takes the ports.
-    pub(crate) fn bind(settings: &config::Maze) -> anyhow::Result<Self> {
-        let bind = |address: &str, key: &str| {
-            accept::bind(address)
-                .with_context(|| format!("cannot listen on {address} (setting {key})"))
-        };
-        Ok(Self {
-            source: bind(&settings.source, "maze.source")?,
-            clients: bind(&settings.clients, "maze.clients")?,
-        })
-    }
-
-    /// Where the source and the clients connect.
-    pub(crate) fn addresses(&self) -> std::io::Result<(SocketAddr, SocketAddr)> {
-        Ok((self.source.local_addr()?, self.clients.local_addr()?))
-    }
-}
-
-/// What the tasks of the adapter share.
-struct Shared {
-    settings: config::Maze,
+/// What the routes and the tasks share.
+pub(crate) struct Adapter {
+    settings: Settings,
     machine: Handle<Maze>,
     registry: Arc<Registry>,
     outside: tap::Outside,
     leases: Leases,
-    /// Names this life of the node, where it holds the source.
+    /// Names this run of the node where it pauses the source.
     name: u64,
-    /// Whether there is a log, that can be full.
+    /// Whether there is a log, which can be full.
     durable: bool,
-    /// Take nothing new.
+    /// Becomes true when nothing new is to be taken.
     stop: watch::Receiver<bool>,
-    /// All is delivered: clients are to be written what waits for them, and closed.
+    /// Becomes true when everything is delivered: clients are written what is queued for them, and closed.
     ending: watch::Sender<bool>,
     source_connected: AtomicBool,
     sources_refused: AtomicU64,
-    /// Clients that have not yet said who they are.
+    /// Clients that have not sent their id yet.
     handshakes: AtomicUsize,
-    /// Clients that did not say who they are.
+    /// Clients that did not send a valid id in time.
     refused: AtomicU64,
     rates: http::Rates,
-    accept_complaint: Complaint,
     room_complaint: Complaint,
 }
 
-/// The adapter, for its routes and metrics.
-pub(crate) struct Adapter(Arc<Shared>);
+impl Service for Adapter {
+    const ABOUT: &str = "Numbered events over TCP, put in order and passed on by who follows whom";
+    type Settings = Settings;
+    type Installed = (Handle<Maze>, tap::Outside);
 
-/// Makes the outlet that the machine is to be tapped with.
-pub(crate) fn outlet(settings: &config::Maze) -> Outlet {
-    let bounds = Bounds {
-        queue_bytes_max: settings.client_queue_bytes_max,
-        queues_bytes_max: settings.client_queues_bytes_max,
-        slow_wait: settings.slow_client_wait,
-    };
-    Outlet::new(Arc::new(Registry::new(bounds)))
-}
-
-impl Adapter {
-    /// Whether the source is connected to this node.
-    pub(crate) fn is_holder(&self) -> bool {
-        self.0.source_connected.load(Ordering::Relaxed)
+    fn settings(layers: &Layers) -> Result<Settings, Unusable> {
+        Settings::read(layers)
     }
 
-    /// Brings the machine's bounds in line with the settings, and gives up a source that was
-    /// connected when the last process ended.
-    pub(crate) async fn start(
-        machine: Handle<Maze>,
-        outside: &tap::Outside,
-        leases: Leases,
-        settings: config::Maze,
-        durable: bool,
-        stop: watch::Receiver<bool>,
+    fn addresses(settings: &Settings) -> Vec<(&'static str, &str)> {
+        vec![(settings::SOURCE, &settings.source), (settings::CLIENTS, &settings.clients)]
+    }
+
+    fn install(settings: &Settings, machine: Machine, builder: &mut Builder) -> Self::Installed {
+        let bounds = Bounds {
+            queue_bytes_max: settings.client_queue_bytes_max,
+            queues_bytes_max: settings.client_queues_bytes_max,
+            slow_wait: settings.slow_client_wait,
+        };
+        let outlet = Outlet::new(Arc::new(Registry::new(bounds)));
+        let outside = outlet.outside();
+        let maze = Maze::new(settings.limits);
+        (builder.add_tapped(machine.id, machine.name, maze, outlet), outside)
+    }
+
+    /// Closes a source that was connected when the last process ended, too.
+    async fn start(
+        (machine, outside): Self::Installed,
+        settings: Settings,
+        Context { leases, stop, durable, .. }: Context,
     ) -> Result<Self, Refused> {
         if machine.read(|machine| machine.limits() != settings.limits) {
             super::settle(&machine, Command::Configure(settings.limits)).await?;
@@ -128,11 +105,11 @@ impl Adapter {
             machine.propose(Command::Abandon { source }).await?;
         }
         machine.begin_ticking();
-        Ok(Self(Arc::new(Shared {
+        Ok(Self {
             settings,
             machine,
             registry: Arc::clone(&outside.registry),
-            outside: outside.clone(),
+            outside,
             leases,
             name: RandomState::new().hash_one(0),
             durable,
@@ -143,36 +120,48 @@ impl Adapter {
             handshakes: AtomicUsize::new(0),
             refused: AtomicU64::new(0),
             rates: http::Rates::default(),
-            accept_complaint: Complaint::new("connections cannot be accepted"),
             room_complaint: Complaint::new("the source waits: the log takes nothing"),
-        })))
+        })
     }
 
-    /// Serves until told to stop. The task ends when the last source is closed and flushed and
-    /// every client has been written what was for it.
-    pub(crate) fn serve(&self, listeners: Listeners) -> JoinHandle<()> {
-        raise_descriptors();
-        let shared = Arc::clone(&self.0);
-        tokio::spawn(async move {
-            let clients = tokio::spawn(client::serve(listeners.clients, Arc::clone(&shared)));
-            let beside = tokio::spawn(beside(Arc::clone(&shared)));
-            let rating = tokio::spawn(http::rate(Arc::clone(&shared)));
-            source::serve(listeners.source, Arc::clone(&shared)).await;
-            shared.ending.send_replace(true);
-            beside.abort();
-            rating.abort();
-            // It panics with the task, which is told elsewhere.
-            drop(clients.await);
-        })
+    fn routes(self: &Arc<Self>) -> OpenApiRouter {
+        http::routes(Arc::clone(self))
+    }
+
+    /// The task ends when the last source is closed and flushed and every client has been written what was queued for it.
+    fn spawn(self: &Arc<Self>, ports: Vec<TcpListener>) -> Vec<JoinHandle<()>> {
+        let Ok([source, clients]) = <[TcpListener; 2]>::try_from(ports) else { return Vec::new() };
+        vec![tokio::spawn(serve(Arc::clone(self), source, clients))]
+    }
+
+    fn lease(&self) -> Option<(&'static str, bool)> {
+        Some((nodes::LEASE, self.source_connected.load(Ordering::Relaxed)))
+    }
+
+    fn metrics(&self, out: &mut Text) {
+        http::metrics(self, out);
     }
 }
 
-/// What there is to do beside the source and the clients.
-async fn beside(shared: Arc<Shared>) {
-    let failed = if shared.leases.is_shared() {
-        tokio::try_join!(pace(&shared), nodes::care(&shared), nodes::hold_back(&shared)).map(drop)
+async fn serve(adapter: Arc<Adapter>, source: TcpListener, clients: TcpListener) {
+    let clients = tokio::spawn(client::serve(clients, Arc::clone(&adapter)));
+    let upkeep = tokio::spawn(upkeep(Arc::clone(&adapter)));
+    let rating = tokio::spawn(http::rate(Arc::clone(&adapter)));
+    source::serve(source, Arc::clone(&adapter)).await;
+    adapter.ending.send_replace(true);
+    upkeep.abort();
+    rating.abort();
+    // It ends early only by a panic, which has been reported.
+    drop(clients.await);
+}
+
+/// Does what is neither the source's nor the clients' business.
+async fn upkeep(adapter: Arc<Adapter>) {
+    let failed = if adapter.leases.is_shared() {
+        tokio::try_join!(pace(&adapter), nodes::care(&adapter), nodes::hold_back(&adapter))
+            .map(drop)
     } else {
-        pace(&shared).await
+        pace(&adapter).await
     };
     if let Err(why) = failed {
         tracing::error!(%why, "what is due cannot be released");
@@ -180,23 +169,13 @@ async fn beside(shared: Arc<Shared>) {
 }
 
 /// Releases, as the clients have room, what a tick had to leave.
-async fn pace(shared: &Shared) -> Result<(), Refused> {
+async fn pace(adapter: &Adapter) -> Result<(), Refused> {
     loop {
-        shared.outside.more.notified().await;
+        adapter.outside.more.notified().await;
         // While a source is connected its node does this.
-        let elsewhere = shared.outside.elsewhere.load(Ordering::Relaxed);
-        if !elsewhere || shared.machine.read(|machine| machine.connected().is_none()) {
-            source::release(shared).await?;
+        let elsewhere = adapter.outside.elsewhere.load(Ordering::Relaxed);
+        if !elsewhere || adapter.machine.read(|machine| machine.connected().is_none()) {
+            feed::release(adapter).await?;
         }
-    }
-}
-
-/// Lets this process have as many connections as it may.
-fn raise_descriptors() {
-    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
-    let Rlimit { current, maximum } = getrlimit(Resource::Nofile);
-    if current != maximum {
-        // If it may not after all, accepting will say so.
-        let _refused = setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum });
     }
 }

@@ -5,16 +5,18 @@ use std::sync::Arc;
 use axum::extract::{Path, Request, State};
 use axum::http::{HeaderMap, Method, StatusCode, Uri, header};
 use axum::response::{IntoResponse, Response};
-use tidings_core::machine::rockets::{Channel, Command, Limits, Rockets};
-use tidings_node::{Handle, Refused};
+use tidings_core::machine::rockets::{Channel, Command, Rockets};
+use tidings_node::{Builder, Handle, Refused};
 use tokio::sync::{Semaphore, watch};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
-use crate::config::Http;
+use crate::config::layers::{Layers, Unusable};
+use crate::contract::{Context, Machine, Service};
 use crate::wire::http::accept::{Answering, HotRoutes};
 use crate::wire::http::body::{MessageBody, Pieces};
-use crate::wire::http::{Problem, etag, page};
+use crate::wire::http::{Bounds, Problem, etag, page};
+use crate::wire::metrics::Text;
 use crate::wire::sse;
 
 mod bulk;
@@ -23,50 +25,60 @@ mod list;
 mod parse;
 mod render;
 mod schema;
+mod settings;
 mod single;
+
+use settings::Settings;
 
 /// What the handlers share.
 pub(crate) struct Adapter {
     machine: Handle<Rockets>,
-    http: Http,
-    /// The longest type, mission or reason.
+    http: Bounds,
+    /// The longest type, mission or reason, in bytes.
     text_bytes_max: usize,
-    /// Bytes of bulk bodies that may be in memory, in KiB.
+    /// Memory for bulk bodies, in KiB.
     bulk_places: Arc<Semaphore>,
     stop: watch::Receiver<bool>,
 }
 
-impl Adapter {
-    /// Brings the machine's bounds in line with the settings: bounds decide what apply does, so a
-    /// change of them stands in the log.
-    pub(crate) async fn start(
+impl Service for Adapter {
+    const ABOUT: &str = "The state each rocket would have, had its messages come in perfect order";
+    type Settings = Settings;
+    type Installed = Handle<Rockets>;
+
+    fn settings(layers: &Layers) -> Result<Settings, Unusable> {
+        Settings::read(layers)
+    }
+
+    fn install(_: &Settings, machine: Machine, builder: &mut Builder) -> Handle<Rockets> {
+        builder.add(machine.id, machine.name, Rockets::default())
+    }
+
+    async fn start(
         machine: Handle<Rockets>,
-        limits: Limits,
-        text_bytes_max: usize,
-        http: Http,
-        stop: watch::Receiver<bool>,
-    ) -> Result<Arc<Self>, Refused> {
+        settings: Settings,
+        Context { http, stop, .. }: Context,
+    ) -> Result<Self, Refused> {
+        let Settings { limits, text_bytes_max } = settings;
         if machine.read(|machine| machine.limits() != limits) {
             super::settle(&machine, Command::Configure(limits)).await?;
         }
         let bulk_places = Arc::new(Semaphore::new(http.bulk_total_bytes_max >> 10));
-        Ok(Arc::new(Self { machine, http, text_bytes_max, bulk_places, stop }))
+        Ok(Self { machine, http, text_bytes_max, bulk_places, stop })
     }
 
-    /// Its routes, with their description.
-    pub(crate) fn routes(self: Arc<Self>) -> OpenApiRouter {
+    fn routes(self: &Arc<Self>) -> OpenApiRouter {
         OpenApiRouter::new()
             .routes(routes!(post_messages))
             .routes(routes!(list_rockets))
             .routes(routes!(rocket_events))
             .routes(routes!(get_rocket))
-            .with_state(self)
+            .with_state(Arc::clone(self))
     }
 
-    /// The routes that are taken most, for going around the router.
-    pub(crate) fn hot_routes(self: &Arc<Self>) -> HotRoutes {
+    fn hot_routes(self: &Arc<Self>) -> Option<HotRoutes> {
         let adapter = Arc::clone(self);
-        Box::new(move |request| match (request.method(), request.uri().path()) {
+        Some(Box::new(move |request| match (request.method(), request.uri().path()) {
             (&Method::POST, "/messages") => {
                 let adapter = Arc::clone(&adapter);
                 Answering::Later(Box::pin(async move {
@@ -82,9 +94,45 @@ impl Adapter {
                 None => Answering::NotMine(request),
             },
             _ => Answering::NotMine(request),
-        })
+        }))
     }
 
+    fn metrics(&self, out: &mut Text) {
+        let (counters, rockets, held) = self
+            .machine
+            .read(|machine| (machine.counters(), machine.rockets().len(), machine.held_total()));
+        let outcomes = [
+            ("applied", counters.applied),
+            ("duplicate", counters.duplicates),
+            ("late", counters.late),
+        ];
+        let name = "tidings_rockets_messages_total";
+        out.counters(name, "Messages by what became of them.", "outcome", &outcomes);
+        let anomalies = [
+            ("unknown_type", counters.unknown_types),
+            ("unreadable", counters.unreadable),
+            ("negative", counters.negative),
+            ("relaunched", counters.relaunched),
+            ("after_explosion", counters.after_explosion),
+        ];
+        let name = "tidings_rockets_anomalies_total";
+        out.counters(name, "Messages consumed without effect.", "kind", &anomalies);
+        let help = "Duplicates that said something else than the message held.";
+        out.counter("tidings_rockets_conflicts_total", help, counters.conflicts);
+        out.counter("tidings_rockets_lost_total", "Message numbers given up.", counters.lost);
+        let bounds = [
+            ("held_max", counters.held_max),
+            ("held_total_max", counters.held_total_max),
+            ("channels_max", counters.channels_max),
+        ];
+        let name = "tidings_rockets_bounds_total";
+        out.counters(name, "How often a bound was reached.", "bound", &bounds);
+        out.gauge("tidings_rockets_channels", "Channels known.", rockets as u64);
+        out.gauge("tidings_rockets_held", "Messages held behind gaps.", held);
+    }
+}
+
+impl Adapter {
     /// A body that may be as large as a bulk request.
     fn pieces<B: MessageBody>(&self, headers: &HeaderMap, body: B) -> Result<Pieces<B>, Problem> {
         Pieces::new(headers, body, self.http.bulk_bytes_max, self.http.body_timeout)
@@ -142,41 +190,6 @@ impl Adapter {
             let detail = format!("never heard of rocket {channel}");
             Problem::new(StatusCode::NOT_FOUND, detail).into_response()
         }
-    }
-
-    /// Appends its counters and gauges.
-    pub(crate) fn metrics(&self, out: &mut crate::wire::metrics::Text) {
-        let (counters, rockets, held) = self
-            .machine
-            .read(|machine| (machine.counters(), machine.rockets().len(), machine.held_total()));
-        let outcomes = [
-            ("applied", counters.applied),
-            ("duplicate", counters.duplicates),
-            ("late", counters.late),
-        ];
-        let name = "tidings_rockets_messages_total";
-        out.counters(name, "Messages by what became of them.", "outcome", &outcomes);
-        let anomalies = [
-            ("unknown_type", counters.unknown_types),
-            ("unreadable", counters.unreadable),
-            ("negative", counters.negative),
-            ("relaunched", counters.relaunched),
-            ("after_explosion", counters.after_explosion),
-        ];
-        let name = "tidings_rockets_anomalies_total";
-        out.counters(name, "Messages consumed without effect.", "kind", &anomalies);
-        let help = "Duplicates that said something else than the message held.";
-        out.counter("tidings_rockets_conflicts_total", help, counters.conflicts);
-        out.counter("tidings_rockets_lost_total", "Message numbers given up.", counters.lost);
-        let bounds = [
-            ("held_max", counters.held_max),
-            ("held_total_max", counters.held_total_max),
-            ("channels_max", counters.channels_max),
-        ];
-        let name = "tidings_rockets_bounds_total";
-        out.counters(name, "How often a bound was reached.", "bound", &bounds);
-        out.gauge("tidings_rockets_channels", "Channels known.", rockets as u64);
-        out.gauge("tidings_rockets_held", "Messages held behind gaps.", held);
     }
 }
 

@@ -6,19 +6,22 @@ use axum::extract::{Request, State};
 use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri, header};
 use axum::response::{IntoResponse, Response};
 use tidings_core::machine::tracker::{Command, Reply, Tracker};
-use tidings_node::{Handle, Refused};
+use tidings_node::{Builder, Handle, Refused};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
-use crate::config::{self, Http};
+use crate::config::layers::{Layers, Unusable};
+use crate::contract::{Context, Machine, Service};
 use crate::wire::http::accept::{Answering, HotRoutes};
 use crate::wire::http::body::MessageBody;
-use crate::wire::http::{Problem, page};
+use crate::wire::http::{Bounds, Problem, page};
 use crate::wire::metrics::Text;
+use settings::Settings;
 
 mod list;
 mod post;
 mod schema;
+mod settings;
 
 /// The path of all messages; those of one stand below it.
 const MESSAGES: &str = "/tracker/messages";
@@ -30,36 +33,46 @@ static OTHER_RELAYS: HeaderName = HeaderName::from_static("tidings-other-relays"
 /// What the handlers share.
 pub(crate) struct Adapter {
     machine: Handle<Tracker>,
-    settings: config::Tracker,
-    http: Http,
+    settings: Settings,
+    http: Bounds,
 }
 
-impl Adapter {
-    /// Brings the machine's bounds in line with the settings.
-    pub(crate) async fn start(
+impl Service for Adapter {
+    const ABOUT: &str =
+        "The last messages that peers have relayed, distinct by id, in order of arrival";
+    type Settings = Settings;
+    type Installed = Handle<Tracker>;
+
+    fn settings(layers: &Layers) -> Result<Settings, Unusable> {
+        Settings::read(layers)
+    }
+
+    fn install(settings: &Settings, machine: Machine, builder: &mut Builder) -> Handle<Tracker> {
+        builder.add(machine.id, machine.name, Tracker::new(settings.limits))
+    }
+
+    async fn start(
         machine: Handle<Tracker>,
-        settings: config::Tracker,
-        http: Http,
-    ) -> Result<Arc<Self>, Refused> {
+        settings: Settings,
+        Context { http, .. }: Context,
+    ) -> Result<Self, Refused> {
         if machine.read(|machine| machine.limits() != settings.limits) {
             super::settle(&machine, Command::Configure(settings.limits)).await?;
         }
-        Ok(Arc::new(Self { machine, settings, http }))
+        Ok(Self { machine, settings, http })
     }
 
-    /// Its routes, with their description.
-    pub(crate) fn routes(self: Arc<Self>) -> OpenApiRouter {
+    fn routes(self: &Arc<Self>) -> OpenApiRouter {
         OpenApiRouter::new()
             .routes(routes!(post_message, list_messages))
             .routes(routes!(show_message, delete_message))
             .routes(routes!(show_peers))
-            .with_state(self)
+            .with_state(Arc::clone(self))
     }
 
-    /// The route that is taken most, for going around the router.
-    pub(crate) fn hot_routes(self: &Arc<Self>) -> HotRoutes {
+    fn hot_routes(self: &Arc<Self>) -> Option<HotRoutes> {
         let adapter = Arc::clone(self);
-        Box::new(move |request| {
+        Some(Box::new(move |request| {
             if *request.method() != Method::POST || request.uri().path() != MESSAGES {
                 return Answering::NotMine(request);
             }
@@ -68,9 +81,35 @@ impl Adapter {
                 let (head, body) = request.into_parts();
                 adapter.post(&head.headers, body).await
             }))
-        })
+        }))
     }
 
+    fn metrics(&self, out: &mut Text) {
+        let (counters, stats, bytes) =
+            self.machine.read(|machine| (*machine.counters(), machine.stats(), machine.bytes()));
+        let outcomes = [
+            ("new", counters.new),
+            ("duplicate", counters.duplicates),
+            ("removed", counters.removed),
+        ];
+        let name = "tidings_tracker_messages_total";
+        out.counters(name, "Messages by what became of them.", "outcome", &outcomes);
+        let bounds = [
+            ("capacity", counters.capacity),
+            ("bytes_max", counters.bytes_max),
+            ("peers_max", counters.peers_max),
+        ];
+        let name = "tidings_tracker_bounds_total";
+        out.counters(name, "How often a bound was reached.", "bound", &bounds);
+        out.gauge("tidings_tracker_messages", "Messages tracked.", stats.len);
+        out.gauge("tidings_tracker_bytes", "What their ids, peers and data take.", bytes);
+        let help =
+            "The most places ever tried for one id; more than ten: somebody makes ids collide.";
+        out.gauge("tidings_tracker_probe_longest", help, stats.probe_longest);
+    }
+}
+
+impl Adapter {
     async fn post(&self, headers: &HeaderMap, body: impl MessageBody) -> Response {
         post::take(self, headers, body).await.unwrap_or_else(IntoResponse::into_response)
     }
@@ -117,31 +156,6 @@ impl Adapter {
             Reply::Done => Ok(StatusCode::NO_CONTENT),
             Reply::NotFound | Reply::New { .. } | Reply::Duplicate => Err(not_found()),
         }
-    }
-
-    /// Appends its counters and gauges.
-    pub(crate) fn metrics(&self, out: &mut Text) {
-        let (counters, stats, bytes) =
-            self.machine.read(|machine| (*machine.counters(), machine.stats(), machine.bytes()));
-        let outcomes = [
-            ("new", counters.new),
-            ("duplicate", counters.duplicates),
-            ("removed", counters.removed),
-        ];
-        let name = "tidings_tracker_messages_total";
-        out.counters(name, "Messages by what became of them.", "outcome", &outcomes);
-        let bounds = [
-            ("capacity", counters.capacity),
-            ("bytes_max", counters.bytes_max),
-            ("peers_max", counters.peers_max),
-        ];
-        let name = "tidings_tracker_bounds_total";
-        out.counters(name, "How often a bound was reached.", "bound", &bounds);
-        out.gauge("tidings_tracker_messages", "Messages tracked.", stats.len);
-        out.gauge("tidings_tracker_bytes", "What their ids, peers and data take.", bytes);
-        let help =
-            "The most places ever tried for one id; more than ten: somebody makes ids collide.";
-        out.gauge("tidings_tracker_probe_longest", help, stats.probe_longest);
     }
 }
 

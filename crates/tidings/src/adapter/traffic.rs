@@ -9,23 +9,27 @@ use axum::http::{HeaderMap, HeaderValue, Uri, header};
 use axum::response::{IntoResponse, Response};
 use tidings_core::machine::traffic::{Command, Counters, Event, Report, Traffic};
 use tidings_core::structure::tally::{Id, Row};
-use tidings_node::{Handle, Lease, Refused};
+use tidings_node::{Builder, Handle, Lease, Refused};
+use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
-use crate::config;
+use crate::config::layers::{Layers, Unusable};
+use crate::contract::{Context, Machine, Service};
 use crate::telemetry::Complaint;
 use crate::wire::http::{Problem, json};
 use crate::wire::metrics::Text;
 use crate::wire::sse;
+use settings::Settings;
 
 mod fast;
 mod graph;
 mod parse;
 mod report;
 mod schema;
+mod settings;
 mod upstream;
 
 /// Rows of a window that are shown unless asked otherwise, and at most.
@@ -35,15 +39,14 @@ const ROWS_SHOWN_MAX: usize = 100_000;
 const CHILDREN_SHOWN: usize = 10_000;
 
 /// What the handlers and the connection share.
-struct Shared {
-    settings: config::Traffic,
+pub(crate) struct Adapter {
+    settings: Settings,
     machine: Handle<Traffic>,
     /// Held by the one node that is connected upstream.
     lease: Lease,
-    /// The window whose report was written last; 0 for none. Where the log does not answer it may not
-    /// say so yet.
+    /// The window whose report was written last; 0 for none. While the log is stalled the machine may not say so yet.
     written: AtomicU64,
-    /// Whether there is a log, that can be full.
+    /// Whether there is a log, which can be full.
     durable: bool,
     stop: watch::Receiver<bool>,
     connected: AtomicBool,
@@ -57,27 +60,34 @@ struct Shared {
 }
 
 /// The name of the lease on the connection upstream.
-pub(crate) const LEASE: &str = "traffic";
+const LEASE: &str = "traffic";
 
-/// The adapter, for its routes and metrics.
-pub(crate) struct Adapter(Arc<Shared>);
+impl Service for Adapter {
+    const ABOUT: &str =
+        "Calls per window between the parents of services, counted from a WebSocket";
+    type Settings = Settings;
+    type Installed = Handle<Traffic>;
 
-impl Adapter {
-    /// Brings the machine's bounds in line with the settings.
-    pub(crate) async fn start(
+    fn settings(layers: &Layers) -> Result<Settings, Unusable> {
+        Settings::read(layers)
+    }
+
+    fn install(settings: &Settings, machine: Machine, builder: &mut Builder) -> Handle<Traffic> {
+        builder.add(machine.id, machine.name, Traffic::new(settings.limits))
+    }
+
+    async fn start(
         machine: Handle<Traffic>,
-        lease: Lease,
-        settings: config::Traffic,
-        durable: bool,
-        stop: watch::Receiver<bool>,
+        settings: Settings,
+        Context { leases, stop, durable, .. }: Context,
     ) -> Result<Self, Refused> {
         if machine.read(|machine| machine.limits() != settings.limits) {
             super::settle(&machine, Command::Configure(settings.limits)).await?;
         }
-        Ok(Self(Arc::new(Shared {
+        Ok(Self {
             settings,
             machine,
-            lease,
+            lease: leases.lease(LEASE),
             written: AtomicU64::new(0),
             durable,
             stop,
@@ -86,48 +96,43 @@ impl Adapter {
             malformed: AtomicU64::new(0),
             reconnects: AtomicU64::new(0),
             frame_complaint: Complaint::new("frames from upstream cannot be read and are skipped"),
-            reconnect_complaint: Complaint::new("the connection upstream is made again"),
+            reconnect_complaint: Complaint::new("the connection upstream is opened again"),
             room_complaint: Complaint::new("upstream waits: the log takes nothing"),
-        })))
+        })
     }
 
-    /// Dials, if there is somewhere to dial to. The task ends when the server stops and what has come
-    /// is stored.
-    pub(crate) fn serve(&self) -> Option<JoinHandle<()>> {
-        let url = self.0.settings.url.clone()?;
-        Some(tokio::spawn(upstream::run(Arc::clone(&self.0), url)))
-    }
-
-    /// Whether this node holds the lease on the connection upstream.
-    pub(crate) fn is_holder(&self) -> bool {
-        self.0.lease.is_held()
-    }
-
-    /// Its routes, with their description.
-    pub(crate) fn routes(&self) -> OpenApiRouter {
+    fn routes(self: &Arc<Self>) -> OpenApiRouter {
         OpenApiRouter::new()
             .routes(routes!(get_traffic))
             .routes(routes!(get_topology))
             .routes(routes!(traffic_events))
             .routes(routes!(get_graph))
-            .with_state(Arc::clone(&self.0))
+            .with_state(Arc::clone(self))
     }
 
-    /// Appends its counters and gauges.
-    pub(crate) fn metrics(&self, out: &mut Text) {
-        let shared = &self.0;
-        let (counters, children, parents, pairs, held) = shared.machine.read(|machine| {
+    /// Dials, if there is a URL to dial.
+    fn spawn(self: &Arc<Self>, _: Vec<TcpListener>) -> Vec<JoinHandle<()>> {
+        let url = self.settings.url.clone();
+        url.map(|url| tokio::spawn(upstream::run(Arc::clone(self), url))).into_iter().collect()
+    }
+
+    fn lease(&self) -> Option<(&'static str, bool)> {
+        Some((LEASE, self.lease.is_held()))
+    }
+
+    fn metrics(&self, out: &mut Text) {
+        let (counters, children, parents, pairs, held) = self.machine.read(|machine| {
             let tally = machine.tally();
             let (children, parents) = (tally.children().len(), tally.parents().len());
             (*machine.counters(), children, parents, tally.rows().len(), tally.held())
         });
         let Counters { calls, unresolved, windows, delivered, .. } = counters;
-        let frames = shared.frames.load(Ordering::Relaxed);
+        let frames = self.frames.load(Ordering::Relaxed);
         out.counter("tidings_traffic_frames_total", "Frames that came.", frames);
-        let malformed = shared.malformed.load(Ordering::Relaxed);
+        let malformed = self.malformed.load(Ordering::Relaxed);
         let help = "Elements of frames that could not be read.";
         out.counter("tidings_traffic_malformed_total", help, malformed);
-        let reconnects = shared.reconnects.load(Ordering::Relaxed);
+        let reconnects = self.reconnects.load(Ordering::Relaxed);
         out.counter("tidings_traffic_reconnects_total", "Connections made again.", reconnects);
         let help = "Communications that came.";
         out.counter("tidings_traffic_communications_total", help, calls);
@@ -148,7 +153,7 @@ impl Adapter {
         out.gauge("tidings_traffic_parents", "Parents known.", parents as u64);
         out.gauge("tidings_traffic_pairs", "Pairs in the open window.", pairs as u64);
         out.gauge("tidings_traffic_held", "Communications held for a child.", held);
-        let connected = u64::from(shared.connected.load(Ordering::Relaxed));
+        let connected = u64::from(self.connected.load(Ordering::Relaxed));
         out.gauge("tidings_traffic_connected", "Whether upstream is connected.", connected);
     }
 }
@@ -226,7 +231,7 @@ fn no_store(body: impl IntoResponse) -> Response {
     ([(header::CACHE_CONTROL, "no-store")], body).into_response()
 }
 
-type Handler = State<Arc<Shared>>;
+type Handler = State<Arc<Adapter>>;
 
 /// Who calls whom
 ///
@@ -241,9 +246,9 @@ type Handler = State<Arc<Shared>>;
         (status = 400, description = "A parameter is wrong.", body = Problem, content_type = "application/problem+json"),
     ),
 )]
-async fn get_traffic(State(shared): Handler, uri: Uri) -> Result<Response, Problem> {
+async fn get_traffic(State(adapter): Handler, uri: Uri) -> Result<Response, Problem> {
     let rows_max = number(&uri, "rows", ROWS_SHOWN, 1..=ROWS_SHOWN_MAX)?;
-    let (window, reports, parents, children, counters) = shared.machine.read(|machine| {
+    let (window, reports, parents, children, counters) = adapter.machine.read(|machine| {
         let reports: Vec<_> =
             machine.reports().map(|report| Window::of(report, rows_max)).collect();
         let (parents, children) =
@@ -251,17 +256,17 @@ async fn get_traffic(State(shared): Handler, uri: Uri) -> Result<Response, Probl
         (Window::open(machine, rows_max), reports, parents, children, *machine.counters())
     });
     let status = schema::Status {
-        connected: shared.connected.load(Ordering::Relaxed),
-        upstream: schema::Upstream::of(&shared.lease),
+        connected: adapter.connected.load(Ordering::Relaxed),
+        upstream: schema::Upstream::of(&adapter.lease),
         window: window.map(|window| window.shown(&parents)),
         reports: reports.iter().rev().map(|window| window.shown(&parents)).collect(),
         children,
         parents: parents.len(),
-        frames: shared.frames.load(Ordering::Relaxed),
+        frames: adapter.frames.load(Ordering::Relaxed),
         communications: counters.calls,
         unresolved: counters.unresolved,
-        malformed: shared.malformed.load(Ordering::Relaxed),
-        reconnects: shared.reconnects.load(Ordering::Relaxed),
+        malformed: adapter.malformed.load(Ordering::Relaxed),
+        reconnects: adapter.reconnects.load(Ordering::Relaxed),
         delivered: counters.delivered,
         dropped: counters.reports_dropped,
     };
@@ -282,9 +287,9 @@ async fn get_traffic(State(shared): Handler, uri: Uri) -> Result<Response, Probl
         (status = 400, description = "A parameter is wrong.", body = Problem, content_type = "application/problem+json"),
     ),
 )]
-async fn get_topology(State(shared): Handler, uri: Uri) -> Result<Response, Problem> {
+async fn get_topology(State(adapter): Handler, uri: Uri) -> Result<Response, Problem> {
     let skip = number(&uri, "skip", 0, 0..=u32::MAX as usize)?;
-    let (shown, all) = shared.machine.read(|machine| {
+    let (shown, all) = adapter.machine.read(|machine| {
         let (children, parents) = (machine.tally().children(), machine.tally().parents());
         let all = children.len();
         let page = children.skip(skip).take(CHILDREN_SHOWN);
@@ -318,11 +323,11 @@ async fn get_topology(State(shared): Handler, uri: Uri) -> Result<Response, Prob
         (status = 400, description = "Last-Event-ID is no id.", body = Problem, content_type = "application/problem+json"),
     ),
 )]
-async fn traffic_events(State(shared): Handler, headers: HeaderMap) -> Result<Response, Problem> {
+async fn traffic_events(State(adapter): Handler, headers: HeaderMap) -> Result<Response, Problem> {
     let after = sse::last_event_id(&headers)?;
-    let watcher = shared.machine.watch(after);
-    Ok(sse::stream(watcher, shared.stop.clone(), move |Event::Closed { start }| {
-        let found = shared.machine.read(|machine| {
+    let watcher = adapter.machine.watch(after);
+    Ok(sse::stream(watcher, adapter.stop.clone(), move |Event::Closed { start }| {
+        let found = adapter.machine.read(|machine| {
             let report = machine.reports().find(|report| report.start == *start)?;
             Some((Window::of(report, ROWS_SHOWN_MAX), machine.tally().parents().to_vec()))
         });
@@ -341,8 +346,8 @@ async fn traffic_events(State(shared): Handler, headers: HeaderMap) -> Result<Re
     tag = "traffic",
     responses((status = 200, description = "The last window that has closed, or the open one.", body = String, content_type = "image/svg+xml")),
 )]
-async fn get_graph(State(shared): Handler) -> Response {
-    let (window, parents) = shared.machine.read(|machine| {
+async fn get_graph(State(adapter): Handler) -> Response {
+    let (window, parents) = adapter.machine.read(|machine| {
         let last = machine.reports().rev().find(|report| !report.rows.is_empty());
         let window = match last {
             Some(report) => Some(Window::of(report, usize::MAX)),

@@ -257,13 +257,14 @@ impl Inside {
             None => given.push(("memory", "true")),
         }
         let settings = Settings::with(&given)?;
-        telemetry::start(&settings);
+        telemetry::start(settings.log_format, &settings.log_level);
         let (started, address) = std::sync::mpsc::sync_channel(1);
         let (stop, stopped) = tokio::sync::oneshot::channel();
         let thread = std::thread::spawn(move || {
             runtime(&settings)?.block_on(async {
                 let server = Server::start(settings).await?;
-                started.send((server.http(), server.maze()))?;
+                let maze = server.port("maze.source").zip(server.port("maze.clients"));
+                started.send((server.http(), maze))?;
                 // Whether it is told to stop or forgotten, it stops.
                 drop(stopped.await);
                 server.stop().await

@@ -19,7 +19,8 @@ pub(super) fn command() -> Command {
 
 pub(super) fn run(matches: &ArgMatches) -> anyhow::Result<ExitCode> {
     let settings = Settings::read(&layers(matches)?)?;
-    telemetry::start(&settings);
+    telemetry::start(settings.log_format, &settings.log_level);
+    raise_descriptors();
     let runtime = runtime(&settings)?;
     let ended = runtime.block_on(serve(settings));
     // A recovery that was told to stop is not waited for: it has changed nothing.
@@ -27,41 +28,52 @@ pub(super) fn run(matches: &ArgMatches) -> anyhow::Result<ExitCode> {
     ended
 }
 
-async fn serve(mut settings: Settings) -> anyhow::Result<ExitCode> {
+/// Raises the soft limit of open descriptors to the hard one. The usual soft limit, 1,024, is far below
+/// `http_connections_max`, and a connection for which no descriptor is left gets no answer.
+fn raise_descriptors() {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let Rlimit { current, maximum } = getrlimit(Resource::Nofile);
+    if current != maximum
+        && let Err(why) = setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum })
+    {
+        tracing::warn!(%why, "the limit of open descriptors cannot be raised");
+    }
+}
+
+async fn serve(settings: Settings) -> anyhow::Result<ExitCode> {
     let mut signals = Signals::new()?;
     let mut bound = Server::bind(settings.clone())?;
     // A server serves whether or not somebody reads this.
-    drop(say_where(&settings, &bound));
-    // Whoever knows the ports finds it there again.
-    settings.http = bound.http().to_string();
-    if let Some((source, clients)) = bound.maze() {
-        (settings.maze.source, settings.maze.clients) = (source.to_string(), clients.to_string());
-    }
+    drop(print_addresses(&settings, &bound));
+    // A server that replaces this one takes the same ports, so that clients find it.
+    let mut addresses = bound.ports().to_vec();
+    addresses.push(("http", bound.http()));
+    let settings = settings.with_addresses(&addresses)?;
     let mut rebuilt = 0;
     loop {
-        match life(bound, &mut signals).await? {
-            Ended::Told(code) => return Ok(code),
+        match run_once(bound, &mut signals).await? {
+            Ended::Stopped(code) => return Ok(code),
             Ended::Behind => rebuilt += 1,
         }
         bound = Server::bind(settings.clone())?.rebuilt(rebuilt);
     }
 }
 
-/// How a server's life has ended.
+/// How a server ended.
 enum Ended {
     /// By a signal.
-    Told(ExitCode),
-    /// The log no longer reaches back to where the node was. A new one is built from the snapshot that
-    /// the nodes share.
+    Stopped(ExitCode),
+    /// The node fell behind the start of the log. The next server restores the snapshot that the nodes share.
     Behind,
 }
 
-async fn life(bound: Bound, signals: &mut Signals) -> anyhow::Result<Ended> {
+/// Runs one server until it ends.
+async fn run_once(bound: Bound, signals: &mut Signals) -> anyhow::Result<Ended> {
     let server = tokio::select! {
         server = bound.recover() => server?,
         signal = signals.next() => {
             tracing::info!(signal, "stopped while recovering");
-            return Ok(Ended::Told(WELL));
+            return Ok(Ended::Stopped(WELL));
         }
     };
     let behind = tokio::select! {
@@ -71,7 +83,7 @@ async fn life(bound: Bound, signals: &mut Signals) -> anyhow::Result<Ended> {
         }
         why = server.failed() => {
             anyhow::ensure!(why.is_behind(), "the log has failed: {why}");
-            tracing::warn!(%why, "this node was away for too long: it is built anew");
+            tracing::warn!(%why, "this node fell behind the start of the log: it is rebuilt");
             true
         }
     };
@@ -83,7 +95,7 @@ async fn life(bound: Bound, signals: &mut Signals) -> anyhow::Result<Ended> {
                 Ok(()) => {}
             }
             tracing::info!("stopped");
-            Ok(Ended::Told(WELL))
+            Ok(Ended::Stopped(WELL))
         }
         signal = signals.next() => {
             tracing::warn!(signal, "ended at once");
@@ -93,17 +105,28 @@ async fn life(bound: Bound, signals: &mut Signals) -> anyhow::Result<Ended> {
     }
 }
 
-fn say_where(settings: &Settings, bound: &Bound) -> std::io::Result<()> {
+/// Prints what was bound, one line each.
+fn print_addresses(settings: &Settings, bound: &Bound) -> std::io::Result<()> {
     let data = settings.data.as_deref().map_or_else(
         || "in memory only: forgotten when the process ends".to_owned(),
         |data| data.display().to_string(),
     );
-    let maze = bound.maze().map_or_else(String::new, |(source, clients)| {
-        format!("maze     source {source}, clients {clients}\n")
-    });
-    let nats = settings.nats.as_ref().map_or_else(String::new, |nats| {
+    let mut lines = vec![format!("http     http://{}", bound.http())];
+    for service in &settings.only {
+        // `maze.source` is shown as the source of the maze.
+        let prefix = format!("{service}.");
+        let ports = bound.ports().iter().filter_map(|(key, address)| {
+            key.strip_prefix(prefix.as_str()).map(|port| format!("{port} {address}"))
+        });
+        let ports: Vec<_> = ports.collect();
+        if !ports.is_empty() {
+            lines.push(format!("{service:<8} {}", ports.join(", ")));
+        }
+    }
+    lines.push(format!("data     {data}"));
+    if let Some(nats) = &settings.nats {
         let servers = tidings_log::jetstream::shown(&nats.servers);
-        format!("\nnats     {servers}, stream {}", nats.stream)
-    });
-    say(format_args!("http     http://{}\n{maze}data     {data}{nats}", bound.http()))
+        lines.push(format!("nats     {servers}, stream {}", nats.stream));
+    }
+    say(format_args!("{}", lines.join("\n")))
 }

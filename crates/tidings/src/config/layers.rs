@@ -1,14 +1,33 @@
-//! Where the value of a setting comes from: a flag, the environment, a file, or the default.
+//! The value of every setting, from four layers: flags override the environment, the environment overrides the file,
+//! and the file overrides the defaults. Whoever owns a setting reads it from here, with its type and its bounds.
 
+use std::collections::BTreeMap;
+use std::fmt;
+use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
+use std::time::Duration;
 
 use tidings_log::nats_server::BINARY_VARIABLE;
 
-use super::{Unusable, Values, flag, variable};
+use super::value;
 
 /// The list of all settings, their documentation and their defaults.
 const DEFAULT: &str = include_str!("../../config/default.toml");
+
+/// A setting that cannot be used: which one, what was given and where, and what is allowed.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{key} = {value:?} ({from}) is not usable: {allowed}")]
+pub struct Unusable {
+    /// The key, as in the file.
+    pub key: String,
+    /// What was given.
+    pub value: String,
+    /// Where it was given.
+    pub from: String,
+    /// What would be allowed.
+    pub allowed: String,
+}
 
 /// A setting as it stands in the list.
 #[derive(Clone, Debug)]
@@ -36,21 +55,45 @@ pub enum Source {
     Code,
 }
 
-/// Every key with its value, the strongest one given.
-#[derive(Clone, Debug)]
-pub struct Layers {
-    values: Values,
+impl fmt::Display for Source {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Default => f.write_str("the default"),
+            Self::File(path) => write!(f, "from {}", path.display()),
+            Self::Variable(name) => write!(f, "from the environment variable {name}"),
+            Self::Flag(name) => write!(f, "from --{name}"),
+            Self::Code => f.write_str("from the program"),
+        }
+    }
 }
 
-/// Every setting, in the order of the list.
+/// Every key with its value from the strongest layer that gives one.
+#[derive(Clone, Debug)]
+pub struct Layers {
+    values: BTreeMap<String, (String, Source)>,
+}
+
+/// Returns the name of a setting on the command line.
+pub fn flag(key: &str) -> String {
+    key.replace(['.', '_'], "-")
+}
+
+/// Returns the name of a setting in the environment.
+pub fn variable(key: &str) -> String {
+    format!("TIDINGS_{}", key.replace('.', "_").to_uppercase())
+}
+
+/// Returns every setting, in the order of the list.
 pub fn keys() -> &'static [Key] {
     static KEYS: OnceLock<Vec<Key>> = OnceLock::new();
     KEYS.get_or_init(|| read_list(DEFAULT))
 }
 
-/// Reads the list: a setting is a line `key = value`, its help the comment right above it.
+/// Reads the list: a setting is a line `key = value`, and its help is the comment right above it.
 fn read_list(text: &str) -> Vec<Key> {
-    let (mut table, mut help, mut keys) = (String::new(), Vec::new(), Vec::new());
+    let mut table = String::new();
+    let mut help = Vec::new();
+    let mut keys = Vec::new();
     for line in text.lines() {
         if let Some(comment) = line.strip_prefix('#') {
             help.push(comment.trim());
@@ -72,16 +115,16 @@ fn read_list(text: &str) -> Vec<Key> {
 }
 
 impl Layers {
-    /// Only defaults.
+    /// Every setting at its default.
     pub fn defaults() -> Self {
         let value = |key: &Key| (key.name.clone(), (key.default.clone(), Source::Default));
         Self { values: keys().iter().map(value).collect() }
     }
 
-    /// Puts a value over what was there.
+    /// Overrides one value.
     ///
     /// # Errors
-    /// [`Unusable`] when there is no such key; it says which is nearest.
+    /// [`Unusable`] when there is no such key. It names the nearest one.
     pub fn set(&mut self, key: &str, value: String, source: Source) -> Result<(), Unusable> {
         if let Some(place) = self.values.get_mut(key) {
             *place = (value, source);
@@ -94,10 +137,10 @@ impl Layers {
         }
     }
 
-    /// Puts the settings of a file over what was there.
+    /// Overrides with the settings of a file.
     ///
     /// # Errors
-    /// [`Unusable`] when it is no TOML, or has a key that does not exist.
+    /// [`Unusable`] when the text is not TOML, or has a key that does not exist.
     pub fn set_from_file(&mut self, path: &Path, text: &str) -> Result<(), Unusable> {
         let source = || Source::File(path.to_owned());
         let table: toml::Table = text.parse().map_err(|why: toml::de::Error| Unusable {
@@ -118,7 +161,7 @@ impl Layers {
         Ok(())
     }
 
-    /// Puts the environment over what was there.
+    /// Overrides with the environment.
     ///
     /// # Errors
     /// [`Unusable`] when a variable begins with `TIDINGS_` and names no setting.
@@ -127,8 +170,8 @@ impl Layers {
         variables: impl Iterator<Item = (String, String)>,
     ) -> Result<(), Unusable> {
         for (name, value) in variables.filter(|(name, _)| name.starts_with("TIDINGS_")) {
-            // These are no settings of the server: where the file is, the seed of tests, and the
-            // `nats-server` of a cluster for trying.
+            // Not settings of the server: the path of the file, the seed of tests, and the `nats-server` of a trial
+            // cluster.
             if matches!(name.as_str(), "TIDINGS_CONFIG" | "TIDINGS_SEED" | BINARY_VARIABLE) {
                 continue;
             }
@@ -139,7 +182,7 @@ impl Layers {
         Ok(())
     }
 
-    /// Puts a flag over what was there.
+    /// Overrides with a flag.
     ///
     /// # Errors
     /// [`Unusable`] when there is no such key.
@@ -147,8 +190,8 @@ impl Layers {
         self.set(key, value, Source::Flag(flag(key)))
     }
 
-    /// The value of a key, read by `parse`, which says what is allowed when it cannot.
-    pub(super) fn take<T>(
+    /// Reads a setting with `parse`, whose error says what is allowed.
+    pub(crate) fn read<T>(
         &self,
         key: &str,
         parse: impl FnOnce(&str) -> Result<T, String>,
@@ -161,6 +204,44 @@ impl Layers {
             from: source.to_string(),
             allowed,
         })
+    }
+
+    /// Reads a whole number within a range.
+    pub(crate) fn count<N: TryFrom<u64>>(
+        &self,
+        key: &str,
+        range: RangeInclusive<u64>,
+    ) -> Result<N, Unusable> {
+        self.read(key, |text| value::count(text, range))
+    }
+
+    /// Reads a size in bytes within a range.
+    pub(crate) fn bytes<N: TryFrom<u64>>(
+        &self,
+        key: &str,
+        range: RangeInclusive<u64>,
+    ) -> Result<N, Unusable> {
+        self.read(key, |text| value::bytes(text, range))
+    }
+
+    /// Reads a length of time, from 1 ms to 24 h.
+    pub(crate) fn time(&self, key: &str) -> Result<Duration, Unusable> {
+        self.read(key, value::time)
+    }
+
+    /// Reads a length of time in milliseconds.
+    pub(crate) fn time_ms(&self, key: &str) -> Result<u64, Unusable> {
+        self.time(key).map(|time| u64::try_from(time.as_millis()).unwrap_or(u64::MAX))
+    }
+
+    /// Reads `true` or `false`.
+    pub(crate) fn truth(&self, key: &str) -> Result<bool, Unusable> {
+        self.read(key, value::truth)
+    }
+
+    /// Reads an address, `HOST:PORT`.
+    pub(crate) fn address(&self, key: &str) -> Result<String, Unusable> {
+        self.read(key, value::address)
     }
 }
 
@@ -176,7 +257,7 @@ fn plain(value: toml::Value) -> String {
     }
 }
 
-/// How many letters have to change to make one of the other (Levenshtein).
+/// Returns how many letters have to change to turn one word into the other (Levenshtein).
 fn distance(a: &str, b: &str) -> usize {
     let mut row: Vec<usize> = (0..=b.len()).collect();
     for (i, x) in a.bytes().enumerate() {

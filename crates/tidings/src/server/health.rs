@@ -1,4 +1,4 @@
-//! Whether the server is alive, whether it is ready, and its metrics.
+//! Liveness, readiness and metrics of the server.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -14,7 +14,6 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use super::Parts;
-use crate::adapter::{maze, traffic};
 use crate::telemetry::Process;
 use crate::wire::http::Problem;
 use crate::wire::metrics::Text;
@@ -72,56 +71,48 @@ async fn metrics(State(parts): State<Arc<Parts>>) -> Response {
     let process = Process::now();
     let help = "User and system CPU time spent.";
     text.counter("process_cpu_seconds_total", help, process.cpu_seconds);
-    text.gauge("process_resident_memory_bytes", "Memory held.", process.resident_bytes);
-    text.gauge("process_open_fds", "Descriptors open.", process.open_fds);
+    text.gauge("process_resident_memory_bytes", "Resident memory.", process.resident_bytes);
+    text.gauge("process_open_fds", "Open descriptors.", process.open_fds);
     let http = &parts.connections;
     let open = http.open.load(Ordering::Relaxed);
-    text.gauge("tidings_http_connections", "Connections open.", open);
+    text.gauge("tidings_http_connections", "Open connections.", open);
     let accepted = http.accepted.load(Ordering::Relaxed);
     text.counter("tidings_http_connections_total", "Connections accepted.", accepted);
     let requests = http.requests.load(Ordering::Relaxed);
     text.counter("tidings_http_requests_total", "Requests answered.", requests);
-    let help = "Answers that closed their connection because many were open.";
+    let help = "Answers that closed their connection because many connections were open.";
     let busy = http.closed_busy.load(Ordering::Relaxed);
     text.counter("tidings_http_connections_busy_total", help, busy);
     if let Some(node) = parts.node.get() {
-        let stats = node.stats();
-        text.gauge("tidings_log_position", "The last batch applied.", stats.position);
-        let help = "Entries applied since the beginning of the log.";
-        text.counter("tidings_log_entries_total", help, stats.entries);
-        text.counter("tidings_log_batches_total", "Batches committed.", stats.batches);
-        text.counter("tidings_log_bytes_total", "Bytes committed.", stats.bytes);
-        let help = "Commands refused because the log had no room.";
-        text.counter("tidings_log_refused_total", help, stats.refused);
-        text.counter("tidings_log_snapshots_total", "Snapshots written.", stats.snapshots);
-        let help = "Snapshots that could not be written.";
-        text.counter("tidings_log_snapshots_failed_total", help, stats.snapshots_failed);
+        log_metrics(node, &mut text);
     }
+    let services = parts.services.get().map(Vec::as_slice).unwrap_or_default();
     if parts.node.get().is_some_and(Node::is_shared) {
-        let help = "Times this node was away for too long and was built anew.";
+        let help = "How often this node fell behind the log and was rebuilt.";
         let rebuilt = parts.rebuilt.load(Ordering::Relaxed);
         text.counter("tidings_node_rebuilt_total", help, rebuilt);
-        let traffic = parts.traffic.get().is_some_and(traffic::Adapter::is_holder);
-        let help = "Whether this node holds what only one of the nodes may.";
-        let source = parts.maze.get().is_some_and(maze::Adapter::is_holder);
-        let leases = [(traffic::LEASE, u64::from(traffic)), (maze::LEASE, u64::from(source))];
+        let leases = services.iter().filter_map(|(_, running)| running.lease());
+        let leases: Vec<_> = leases.map(|(name, held)| (name, u64::from(held))).collect();
+        let help = "Whether this node holds a lease that only one node of the cluster can hold.";
         text.gauges("tidings_lease_held", help, "lease", &leases);
     }
-    if let Some(rockets) = parts.rockets.get() {
-        rockets.metrics(&mut text);
-    }
-    if let Some(chat) = parts.chat.get() {
-        chat.metrics(&mut text);
-    }
-    if let Some(maze) = parts.maze.get() {
-        maze.metrics(&mut text);
-    }
-    if let Some(traffic) = parts.traffic.get() {
-        traffic.metrics(&mut text);
-    }
-    if let Some(tracker) = parts.tracker.get() {
-        tracker.metrics(&mut text);
+    for (_, running) in services {
+        running.metrics(&mut text);
     }
     let content_type = HeaderValue::from_static(Text::CONTENT_TYPE);
     ([(header::CONTENT_TYPE, content_type)], text.into_string()).into_response()
+}
+
+fn log_metrics(node: &Node, text: &mut Text) {
+    let stats = node.stats();
+    text.gauge("tidings_log_position", "Position of the last batch applied.", stats.position);
+    let help = "Entries applied since the beginning of the log.";
+    text.counter("tidings_log_entries_total", help, stats.entries);
+    text.counter("tidings_log_batches_total", "Batches committed.", stats.batches);
+    text.counter("tidings_log_bytes_total", "Bytes committed.", stats.bytes);
+    let help = "Commands rejected because the log had no room.";
+    text.counter("tidings_log_refused_total", help, stats.refused);
+    text.counter("tidings_log_snapshots_total", "Snapshots written.", stats.snapshots);
+    let help = "Snapshots that could not be written.";
+    text.counter("tidings_log_snapshots_failed_total", help, stats.snapshots_failed);
 }

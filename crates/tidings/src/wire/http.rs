@@ -1,8 +1,9 @@
-//! HTTP as all services speak it: the accept loop, bodies with limits, how fresh an answer must be,
-//! JSON, errors as problem documents, entity tags and pages.
+//! HTTP as all services speak it: serving connections, bodies with limits, consistency of answers, JSON, errors as
+//! problem documents, entity tags and pages.
 
 pub(crate) mod accept;
 pub(crate) mod body;
+mod bounds;
 pub(crate) mod consistency;
 pub(crate) mod etag;
 pub(crate) mod json;
@@ -11,4 +12,5 @@ pub(crate) mod problem;
 mod stream;
 mod sweep;
 
+pub(crate) use bounds::Bounds;
 pub(crate) use problem::Problem;

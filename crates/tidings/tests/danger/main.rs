@@ -8,6 +8,7 @@
     reason = "a test ends where it does not go on"
 )]
 
+mod descriptors;
 mod disk_full;
 mod kill_nine;
 mod process;

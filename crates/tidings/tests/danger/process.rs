@@ -23,9 +23,14 @@ pub(crate) fn serve(data: &Path, http: &str, more: &[&str]) -> Command {
 }
 
 impl Server {
-    /// Starts one and waits until it is ready.
+    /// Starts a server and waits until it is ready.
     pub(crate) fn start(data: &Path, http: &str, more: &[&str]) -> Self {
-        let mut child = serve(data, http, more).stdout(Stdio::piped()).spawn().unwrap();
+        Self::spawn(serve(data, http, more))
+    }
+
+    /// Runs a command that starts a server, and waits until the server is ready.
+    pub(crate) fn spawn(mut command: Command) -> Self {
+        let mut child = command.stdout(Stdio::piped()).spawn().unwrap();
         let mut line = String::new();
         BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
         let address =

@@ -117,7 +117,8 @@ impl Node {
     }
 
     pub(crate) fn maze(&self) -> (SocketAddr, SocketAddr) {
-        self.server.maze().unwrap()
+        let port = |key| self.server.port(key).unwrap();
+        (port("maze.source"), port("maze.clients"))
     }
 
     async fn get(&self, path: &str) -> String {

@@ -48,7 +48,7 @@ pub(super) fn check(breaks: &mut Vec<String>) {
             }
         }
         for circle in circles(&arrows) {
-            breaks.push(format!("{}:1: a circle of imports: {}", circle[0], circle.join(" → ")));
+            breaks.push(format!("{}: a circle of imports", circle.join(" → ")));
         }
     }
 }
@@ -83,7 +83,7 @@ fn arrows(src: &str, sources: &[(String, String)]) -> Vec<Arrow> {
         }
         for (line, named) in paths(text) {
             let Some(absolute) = absolute(&here, &named, &modules) else { continue };
-            let file = (0..=absolute.len()).rev().find_map(|end| modules.get(&absolute[..end]));
+            let file = (0..=absolute.len()).rev().find_map(|end| modules.get(absolute.get(..end)?));
             let Some(file) = file else { continue };
             let is_ancestor = here.starts_with(&module(src, file));
             if !is_ancestor {
@@ -120,7 +120,7 @@ fn absolute(
             }
         }
         _ => {
-            let child = [here, &[first.clone()]].concat();
+            let child = [here, std::slice::from_ref(first)].concat();
             modules.contains_key(&child).then(|| [here, named].concat())
         }
     }

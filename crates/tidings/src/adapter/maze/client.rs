@@ -4,72 +4,45 @@
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::Duration;
 
 use tokio::io::AsyncWriteExt;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::Semaphore;
 
-use super::Shared;
+use super::Adapter;
 use super::registry::Link;
+use crate::wire::lines;
+use crate::wire::tcp::Acceptor;
 
 /// The longest id, its line end not included.
 const ID_BYTES_MAX: usize = 32;
 
-/// Accepts clients until the adapter stops; then has each written what waits for it. Returns when
-/// all are closed.
-pub(super) async fn serve(listener: TcpListener, shared: Arc<Shared>) {
-    let places = Arc::new(Semaphore::new(shared.settings.clients_max));
-    let mut ending = shared.ending.subscribe();
-    loop {
-        let accepted = tokio::select! {
-            biased;
-            _ = ending.wait_for(|ending| *ending) => break,
-            accepted = accept(&listener, &places) => accepted,
-        };
-        match accepted {
-            Ok((stream, place)) => {
-                let shared = Arc::clone(&shared);
-                tokio::spawn(async move {
-                    shared.handshakes.fetch_add(1, Ordering::Relaxed);
-                    let user = greet(&stream, &shared).await;
-                    shared.handshakes.fetch_sub(1, Ordering::Relaxed);
-                    match user {
-                        Some(user) => Client::talk(stream, user, &shared).await,
-                        None => drop(shared.refused.fetch_add(1, Ordering::Relaxed)),
-                    }
-                    drop(place);
-                });
+/// Accepts clients until the adapter ends. Returns when each has been written what was queued for it, and is closed.
+pub(super) async fn serve(listener: TcpListener, adapter: Arc<Adapter>) {
+    let ending = adapter.ending.subscribe();
+    let mut acceptor = Acceptor::new(listener, adapter.settings.clients_max, ending);
+    while let Some((stream, _, permit)) = acceptor.next().await {
+        let adapter = Arc::clone(&adapter);
+        tokio::spawn(async move {
+            adapter.handshakes.fetch_add(1, Ordering::Relaxed);
+            let user = read_user(&stream, &adapter).await;
+            adapter.handshakes.fetch_sub(1, Ordering::Relaxed);
+            match user {
+                Some(user) => Client::talk(stream, user, &adapter).await,
+                None => drop(adapter.refused.fetch_add(1, Ordering::Relaxed)),
             }
-            Err(why) => {
-                shared.accept_complaint.warn(&why);
-                // Most likely there are no descriptors left: others must close first.
-                tokio::time::sleep(Duration::from_millis(20)).await;
-            }
-        }
+            drop(permit);
+        });
     }
-    drop(listener);
-    let all = u32::try_from(shared.settings.clients_max).unwrap_or(u32::MAX);
-    drop(places.acquire_many(all).await);
+    acceptor.drained().await;
 }
 
-async fn accept(
-    listener: &TcpListener,
-    places: &Arc<Semaphore>,
-) -> io::Result<(TcpStream, tokio::sync::OwnedSemaphorePermit)> {
-    let place = Arc::clone(places).acquire_owned().await.map_err(io::Error::other)?;
-    let (stream, _) = listener.accept().await?;
-    // What is written is everything there is: it is not to wait for more.
-    stream.set_nodelay(true)?;
-    crate::wire::lines::keep_alive(&stream)?;
-    Ok((stream, place))
-}
-
-/// Waits for a client to say who it is. `None` when it does not, in time.
-async fn greet(stream: &TcpStream, shared: &Shared) -> Option<u64> {
-    let mut ending = shared.ending.subscribe();
+/// Reads the id of a client. `None` when no valid id comes in time.
+async fn read_user(stream: &TcpStream, adapter: &Adapter) -> Option<u64> {
+    // Without keepalive a client whose host is gone would hold its place forever.
+    lines::keep_alive(stream).ok()?;
+    let mut ending = adapter.ending.subscribe();
     tokio::select! {
-        user = tokio::time::timeout(shared.settings.handshake_wait, read_id(stream)) => user.ok()?,
+        user = tokio::time::timeout(adapter.settings.handshake_wait, read_id(stream)) => user.ok()?,
         _ = ending.wait_for(|ending| *ending) => None,
     }
 }
@@ -105,32 +78,32 @@ fn id(line: &[u8]) -> Option<u64> {
 struct Client<'a> {
     stream: TcpStream,
     which: u32,
-    shared: &'a Shared,
+    adapter: &'a Adapter,
 }
 
 impl Client<'_> {
-    async fn talk(stream: TcpStream, user: u64, shared: &Shared) {
+    async fn talk(stream: TcpStream, user: u64, adapter: &Adapter) {
         let link = Arc::<Link>::default();
         let place = |machine: &tidings_core::machine::maze::Maze| machine.graph().place(user);
-        let which = shared
+        let which = adapter
             .machine
-            .read(|machine| shared.registry.add(user, place(machine), Arc::clone(&link)));
-        let mut client = Client { stream, which, shared };
+            .read(|machine| adapter.registry.add(user, place(machine), Arc::clone(&link)));
+        let mut client = Client { stream, which, adapter };
         tokio::select! {
             biased;
             () = link.cut.notified() => {}
             // Gone, whichever side found out. What it did not read is lost with it.
             _gone = client.write(&link) => {}
         }
-        shared.machine.read(|machine| shared.registry.remove(which, |_| place(machine)));
+        adapter.machine.read(|machine| adapter.registry.remove(which, |_| place(machine)));
     }
 
     /// Writes what comes, until the client is gone or the adapter ends.
     async fn write(&mut self, link: &Link) -> io::Result<()> {
-        let mut ending = self.shared.ending.subscribe();
+        let mut ending = self.adapter.ending.subscribe();
         let mut buffer = Vec::new();
         loop {
-            while self.shared.registry.swap(self.which, &mut buffer) {
+            while self.adapter.registry.swap(self.which, &mut buffer) {
                 self.write_all(&buffer).await?;
                 buffer.clear();
             }
@@ -149,7 +122,7 @@ impl Client<'_> {
     async fn write_all(&mut self, mut rest: &[u8]) -> io::Result<()> {
         while !rest.is_empty() {
             let written = self.stream.write(rest).await?;
-            self.shared.registry.written(self.which, written);
+            self.adapter.registry.written(self.which, written);
             rest = rest.get(written..).unwrap_or_default();
         }
         Ok(())

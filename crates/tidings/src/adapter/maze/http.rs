@@ -14,7 +14,7 @@ use utoipa::ToSchema;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
-use super::{Adapter, Shared};
+use super::Adapter;
 use crate::wire::metrics::Text;
 
 /// How often the counts are noted for the rates.
@@ -94,65 +94,62 @@ impl Rates {
 }
 
 /// Notes the counts, for ever.
-pub(super) async fn rate(shared: Arc<Shared>) {
+pub(super) async fn rate(adapter: Arc<Adapter>) {
     let mut every = tokio::time::interval(NOTE_EVERY);
     loop {
         every.tick().await;
-        let events = shared.machine.read(|machine| machine.counters().events);
-        shared.rates.note(events, shared.registry.counts().1);
+        let events = adapter.machine.read(|machine| machine.counters().events);
+        adapter.rates.note(events, adapter.registry.counts().1);
     }
+}
+
+pub(super) fn routes(adapter: Arc<Adapter>) -> OpenApiRouter {
+    OpenApiRouter::new().routes(routes!(get_maze)).with_state(adapter)
+}
+
+/// Appends the counters and gauges.
+pub(super) fn metrics(adapter: &Adapter, out: &mut Text) {
+    let status = adapter.status();
+    let overflowed = adapter.registry.lock().overflowed;
+    let limits = adapter.machine.read(|machine| *machine.counters());
+    out.counter("tidings_maze_events_total", "Events that had their turn.", status.events);
+    let help = "Notifications to clients that were connected.";
+    out.counter("tidings_maze_notifications_total", help, status.notifications);
+    let lines = [
+        ("duplicate", status.duplicates),
+        ("late", status.late),
+        ("malformed", limits.malformed - limits.overlong),
+        ("overlong", limits.overlong),
+    ];
+    let name = "tidings_maze_lines_dropped_total";
+    out.counters(name, "Lines without effect, by reason.", "reason", &lines);
+    out.counter("tidings_maze_gaps_total", "Gaps skipped.", status.gaps);
+    out.counter("tidings_maze_lost_total", "Numbers in gaps that were skipped.", status.lost);
+    let bounds = [
+        ("held_max", limits.held_max),
+        ("gap_wait", limits.gap_wait),
+        ("users_max", limits.users_max),
+        ("follows_max", limits.follows_max),
+        ("slow_client_wait", status.slow_clients_cut - overflowed),
+    ];
+    // Only where the source can be another node's.
+    let queues = [("client_queues_bytes_max", overflowed)];
+    let queues = if adapter.leases.is_shared() { &queues[..] } else { &[] };
+    let bounds = [&bounds[..], queues].concat();
+    let name = "tidings_maze_bounds_total";
+    out.counters(name, "How often a bound was reached.", "bound", &bounds);
+    out.counter("tidings_maze_sources_total", "Sources that connected.", status.sources);
+    let help = "Sources refused because one was connected.";
+    out.counter("tidings_maze_sources_refused_total", help, status.sources_refused);
+    let help = "Connections that did not say who they are.";
+    out.counter("tidings_maze_clients_refused_total", help, status.clients_refused);
+    out.gauge("tidings_maze_clients", "User clients connected.", status.clients);
+    out.gauge("tidings_maze_held", "Events held behind gaps.", status.held);
+    out.gauge("tidings_maze_next", "The number of the next event in order.", status.next);
+    out.gauge("tidings_maze_follows", "Follows that stand.", status.follows);
 }
 
 impl Adapter {
-    /// Its routes, with their description.
-    pub(crate) fn routes(&self) -> OpenApiRouter {
-        OpenApiRouter::new().routes(routes!(get_maze)).with_state(Arc::clone(&self.0))
-    }
-
-    /// Appends its counters and gauges.
-    pub(crate) fn metrics(&self, out: &mut Text) {
-        let status = self.0.status();
-        let overflowed = self.0.registry.lock().overflowed;
-        let limits = self.0.machine.read(|machine| *machine.counters());
-        out.counter("tidings_maze_events_total", "Events that had their turn.", status.events);
-        let help = "Notifications to clients that were connected.";
-        out.counter("tidings_maze_notifications_total", help, status.notifications);
-        let lines = [
-            ("duplicate", status.duplicates),
-            ("late", status.late),
-            ("malformed", limits.malformed - limits.overlong),
-            ("overlong", limits.overlong),
-        ];
-        let name = "tidings_maze_lines_dropped_total";
-        out.counters(name, "Lines without effect, by reason.", "reason", &lines);
-        out.counter("tidings_maze_gaps_total", "Gaps skipped.", status.gaps);
-        out.counter("tidings_maze_lost_total", "Numbers in gaps that were skipped.", status.lost);
-        let bounds = [
-            ("held_max", limits.held_max),
-            ("gap_wait", limits.gap_wait),
-            ("users_max", limits.users_max),
-            ("follows_max", limits.follows_max),
-            ("slow_client_wait", status.slow_clients_cut - overflowed),
-        ];
-        // Only where the source can be another node's.
-        let queues = [("client_queues_bytes_max", overflowed)];
-        let queues = if self.0.leases.is_shared() { &queues[..] } else { &[] };
-        let bounds = [&bounds[..], queues].concat();
-        let name = "tidings_maze_bounds_total";
-        out.counters(name, "How often a bound was reached.", "bound", &bounds);
-        out.counter("tidings_maze_sources_total", "Sources that connected.", status.sources);
-        let help = "Sources refused because one was connected.";
-        out.counter("tidings_maze_sources_refused_total", help, status.sources_refused);
-        let help = "Connections that did not say who they are.";
-        out.counter("tidings_maze_clients_refused_total", help, status.clients_refused);
-        out.gauge("tidings_maze_clients", "User clients connected.", status.clients);
-        out.gauge("tidings_maze_held", "Events held behind gaps.", status.held);
-        out.gauge("tidings_maze_next", "The number of the next event in order.", status.next);
-        out.gauge("tidings_maze_follows", "Follows that stand.", status.follows);
-    }
-}
-
-impl Shared {
     fn status(&self) -> Status {
         let (counters, next, held, follows, connected) = self.machine.read(|machine| {
             let (next, held) = (machine.next(), machine.held());
@@ -192,6 +189,6 @@ impl Shared {
 /// Who is connected, where the sequence stands, and what has been dropped. The source and the user
 /// clients themselves speak lines over TCP.
 #[utoipa::path(get, path = "/maze", tag = "maze", responses((status = 200, description = "How it is.", body = Status)))]
-async fn get_maze(State(shared): State<Arc<Shared>>) -> Response {
-    ([(header::CACHE_CONTROL, "no-store")], Json(shared.status())).into_response()
+async fn get_maze(State(adapter): State<Arc<Adapter>>) -> Response {
+    ([(header::CACHE_CONTROL, "no-store")], Json(adapter.status())).into_response()
 }

@@ -25,12 +25,11 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use tidings_core::machine::Timestamp;
-use tidings_core::machine::maze::{Command, HOLD_MS, Maze, SourceId};
-use tidings_node::clock::{Clock, System};
+use tidings_core::machine::maze::{Command, Maze, SourceId};
 use tidings_node::{Lease, Refused, Taken};
-use tokio::time::{sleep, timeout};
+use tokio::time::sleep;
 
-use super::{Shared, source};
+use super::{Adapter, feed};
 
 /// The name of the lease on the source.
 pub(crate) const LEASE: &str = "maze source";
@@ -46,15 +45,15 @@ const OBTAIN_WAIT: Duration = Duration::from_secs(10);
 const HOLD_AGAIN: Duration = Duration::from_secs(2);
 
 /// Takes the lease for a source. Returns false when another node has one that is alive.
-pub(super) async fn obtain(shared: &Shared, lease: &Lease) -> Result<bool, Refused> {
+pub(super) async fn obtain(adapter: &Adapter, lease: &Lease) -> Result<bool, Refused> {
     let begun = Instant::now();
     let mut seen: Option<(u64, Timestamp)> = None;
-    while begun.elapsed() < OBTAIN_WAIT && !*shared.stop.borrow() {
+    while begun.elapsed() < OBTAIN_WAIT && !*adapter.stop.borrow() {
         if let Some(taken) = lease.taken_until() {
             // Under another token it was taken anew: by a node that cares for what was left behind, say.
             let same = seen.filter(|(token, _)| *token == taken.0);
             let renewed = same.is_some_and(|(_, until)| taken.1 > until);
-            if renewed && shared.machine.read(|machine| machine.connected().is_some()) {
+            if renewed && adapter.machine.read(|machine| machine.connected().is_some()) {
                 return Ok(false);
             }
             seen = same.or(Some(taken));
@@ -63,7 +62,7 @@ pub(super) async fn obtain(shared: &Shared, lease: &Lease) -> Result<bool, Refus
                 Ok(Taken::Held { .. }) => return Ok(true),
                 Ok(Taken::Other { .. } | Taken::Full) => {}
                 Err(Refused::NoRoom(why) | Refused::Silent(why) | Refused::Unknown(why)) => {
-                    shared.room_complaint.warn(&why);
+                    adapter.room_complaint.warn(&why);
                 }
                 Err(why @ (Refused::Stopping | Refused::Failed(_))) => return Err(why),
             }
@@ -74,23 +73,24 @@ pub(super) async fn obtain(shared: &Shared, lease: &Lease) -> Result<bool, Refus
 }
 
 /// Ends a source whose node is gone, for ever.
-pub(super) async fn care(shared: &Shared) -> Result<(), Refused> {
-    let lease = shared.leases.lease(LEASE);
+pub(super) async fn care(adapter: &Adapter) -> Result<(), Refused> {
+    let lease = adapter.leases.lease(LEASE);
     loop {
         sleep(CARE_EVERY).await;
-        let left = shared.machine.read(|machine| machine.connected().is_some() || closing(machine));
+        let left =
+            adapter.machine.read(|machine| machine.connected().is_some() || closing(machine));
         if !left || lease.is_taken() {
             continue;
         }
         // Behind this everything that the one before could do is applied here.
         if let Ok(Taken::Held { token }) = lease.take().await {
             let (source, closing) =
-                shared.machine.read(|machine| (machine.connected(), closing(machine)));
+                adapter.machine.read(|machine| (machine.connected(), closing(machine)));
             if let Some(source) = source.filter(|_| lease.is_held_as(token)) {
                 tracing::warn!("the node with the source is gone: the source counts as closed");
-                source::propose(shared, Command::Abandon { source }).await?;
+                feed::propose(adapter, Command::Abandon { source }).await?;
             } else if closing {
-                source::release(shared).await?;
+                feed::release(adapter).await?;
             }
         }
         lease.give();
@@ -103,55 +103,40 @@ fn closing(machine: &Maze) -> bool {
 }
 
 /// Has the source held while a client of this node is slow and the source is another one's, for ever.
-pub(super) async fn hold_back(shared: &Shared) -> Result<(), Refused> {
-    let by = shared.name;
+pub(super) async fn hold_back(adapter: &Adapter) -> Result<(), Refused> {
+    let by = adapter.name;
     loop {
-        shared.outside.pressed.notified().await;
+        adapter.outside.pressed.notified().await;
         let mut held: Option<Instant> = None;
         loop {
             if held.is_none_or(|at| at.elapsed() >= HOLD_AGAIN) {
                 held = Some(Instant::now());
-                source::propose(shared, Command::Hold { by }).await?;
+                feed::propose(adapter, Command::Hold { by }).await?;
             }
-            if shared.registry.wait_a_while(HOLD_AGAIN).await {
+            if adapter.registry.wait_a_while(HOLD_AGAIN).await {
                 break;
             }
         }
-        source::propose(shared, Command::Resume { by }).await?;
-    }
-}
-
-/// Waits while any node holds the source.
-pub(super) async fn wait_for_holds(shared: &Shared) {
-    while shared.leases.is_shared() {
-        let mut said = std::pin::pin!(shared.outside.said.notified());
-        said.as_mut().enable();
-        let Some(until) = shared.machine.read(Maze::held_until) else { return };
-        // Whatever the clocks say, no hold stands for longer.
-        let left_ms = until.0.saturating_sub(System.now().0).min(HOLD_MS);
-        if left_ms == 0 {
-            return;
-        }
-        drop(timeout(Duration::from_millis(left_ms), said).await);
+        feed::propose(adapter, Command::Resume { by }).await?;
     }
 }
 
 /// Waits until another node has said that this source has ended.
-pub(super) async fn given_up(shared: &Shared, source: SourceId) {
-    if !shared.leases.is_shared() {
+pub(super) async fn given_up(adapter: &Adapter, source: SourceId) {
+    if !adapter.leases.is_shared() {
         return std::future::pending().await;
     }
     loop {
-        let mut said = std::pin::pin!(shared.outside.said.notified());
+        let mut said = std::pin::pin!(adapter.outside.said.notified());
         said.as_mut().enable();
-        if shared.machine.read(Maze::connected) != Some(source) {
+        if adapter.machine.read(Maze::connected) != Some(source) {
             return;
         }
         said.await;
     }
 }
 
-impl Shared {
+impl Adapter {
     /// The source is this node's, or no longer is.
     pub(super) fn set_here(&self, here: bool) {
         if here && self.leases.is_shared() {

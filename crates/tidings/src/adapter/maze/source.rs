@@ -16,13 +16,10 @@ use tokio::io::Interest;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinHandle;
 
-use super::{Shared, nodes};
+use super::{Adapter, feed, nodes};
 use crate::wire::lines::{self, Lines};
+use crate::wire::tcp::Acceptor;
 
-/// How long a log that has no room is given to get some.
-const ROOM_WAIT: Duration = Duration::from_millis(200);
-/// How much is released at once of what one command had to leave.
-const RELEASE_BYTES: usize = 256 << 10;
 /// While a feed is under way, so many times its size is read.
 const READ_AHEAD: usize = 4;
 /// A feed that takes longer than this holds the source up: the number that is missing may be among
@@ -48,37 +45,31 @@ impl Current {
     }
 }
 
-/// Accepts sources until the adapter stops; returns when the last one is closed and flushed.
-pub(super) async fn serve(listener: TcpListener, shared: Arc<Shared>) {
-    let mut stop = shared.stop.clone();
+/// Connections to the source's port that are open at once: the source, and sources about to be rejected.
+const CONNECTIONS_MAX: usize = 16;
+
+/// Accepts sources until the adapter stops. Returns when the last one is closed and flushed.
+pub(super) async fn serve(listener: TcpListener, adapter: Arc<Adapter>) {
+    let mut acceptor = Acceptor::new(listener, CONNECTIONS_MAX, adapter.stop.clone());
     let mut current: Option<Current> = None;
-    loop {
-        let accepted = tokio::select! {
-            biased;
-            _ = stop.wait_for(|stop| *stop) => break,
-            accepted = listener.accept() => accepted,
-        };
-        let (stream, address) = match accepted {
-            Ok(accepted) => accepted,
-            Err(why) => {
-                shared.accept_complaint.warn(&why);
-                tokio::time::sleep(Duration::from_millis(20)).await;
-                continue;
-            }
-        };
+    while let Some((stream, address, permit)) = acceptor.next().await {
         if let Some(before) = current.take_if(|before| !before.task.is_finished()) {
             if !before.has_closed() {
-                tracing::warn!(%address, "a second source is refused: one is connected");
-                shared.sources_refused.fetch_add(1, Ordering::Relaxed);
+                tracing::warn!(%address, "a second source is rejected: one is connected");
+                adapter.sources_refused.fetch_add(1, Ordering::Relaxed);
                 current = Some(before);
                 continue;
             }
             // Everything is delivered before anything is reset.
             drop(before.task.await);
         }
-        let source = Source::new(stream, Arc::clone(&shared));
+        let source = Source::new(stream, Arc::clone(&adapter));
         let stream = Arc::downgrade(&source.stream);
-        current = Some(Current { stream, task: tokio::spawn(source.run()) });
+        let task = tokio::spawn(async move {
+            source.run().await;
+            drop(permit);
+        });
+        current = Some(Current { stream, task });
         tracing::info!(%address, "the source is connected");
     }
     if let Some(current) = current {
@@ -96,7 +87,7 @@ struct Feeding {
 
 struct Source {
     stream: Arc<TcpStream>,
-    shared: Arc<Shared>,
+    adapter: Arc<Adapter>,
     id: SourceId,
     /// The number of the next feed.
     part: u64,
@@ -106,9 +97,9 @@ struct Source {
 }
 
 impl Source {
-    fn new(stream: TcpStream, shared: Arc<Shared>) -> Self {
+    fn new(stream: TcpStream, adapter: Arc<Adapter>) -> Self {
         let stream = Arc::new(stream);
-        Self { stream, shared, id: RandomState::new().hash_one(0), part: 0, owed: None }
+        Self { stream, adapter, id: RandomState::new().hash_one(0), part: 0, owed: None }
     }
 
     async fn run(mut self) {
@@ -118,7 +109,7 @@ impl Source {
             }
             Ok(None) => {
                 tracing::warn!("a second source is refused: one is connected to another node");
-                self.shared.sources_refused.fetch_add(1, Ordering::Relaxed);
+                self.adapter.sources_refused.fetch_add(1, Ordering::Relaxed);
             }
             Err(why) => tracing::error!(%why, "the source cannot be served"),
         }
@@ -129,28 +120,28 @@ impl Source {
         if let Err(why) = lines::keep_alive(&self.stream) {
             tracing::warn!(%why, "a source that is gone without a word will not be found");
         }
-        let lease = self.shared.leases.lease(nodes::LEASE);
-        if !nodes::obtain(&self.shared, &lease).await? {
+        let lease = self.adapter.leases.lease(nodes::LEASE);
+        if !nodes::obtain(&self.adapter, &lease).await? {
             return Ok(None);
         }
         // Given back when everything it sent is applied, or when that fails.
         let _keeper = lease.keep();
-        self.shared.set_here(true);
+        self.adapter.set_here(true);
         let ended = self.talk(&lease).await;
-        self.shared.set_here(false);
+        self.adapter.set_here(false);
         ended
     }
 
     /// Opens, and returns whether that could be done: what the last one left comes first.
     async fn open(&self, lease: &Lease) -> Result<bool, Refused> {
         loop {
-            match propose(&self.shared, Command::Open { source: self.id }).await? {
+            match feed::propose(&self.adapter, Command::Open { source: self.id }).await? {
                 Reply::Done => return Ok(true),
-                Reply::More => release(&self.shared).await?,
+                Reply::More => feed::release(&self.adapter).await?,
                 // The node of the one that is connected has lost the lease.
-                Reply::NotTheSource => match self.shared.machine.read(Maze::connected) {
+                Reply::NotTheSource => match self.adapter.machine.read(Maze::connected) {
                     Some(source) if lease.is_held() => {
-                        propose(&self.shared, Command::Abandon { source }).await?;
+                        feed::propose(&self.adapter, Command::Abandon { source }).await?;
                     }
                     Some(_) => return Ok(false),
                     None => {}
@@ -163,23 +154,23 @@ impl Source {
         if !self.open(lease).await? {
             return Ok(None);
         }
-        self.shared.outside.intake.set_stream(Arc::downgrade(&self.stream));
+        self.adapter.outside.intake.set_stream(Arc::downgrade(&self.stream));
         let ended = self.read_all().await;
-        self.shared.outside.intake.set_stream(Weak::new());
-        self.shared.machine.begin_ticking();
-        if propose(&self.shared, Command::Close { source: self.id }).await? == Reply::More {
-            release(&self.shared).await?;
+        self.adapter.outside.intake.set_stream(Weak::new());
+        self.adapter.machine.begin_ticking();
+        if feed::propose(&self.adapter, Command::Close { source: self.id }).await? == Reply::More {
+            feed::release(&self.adapter).await?;
         }
         ended.map(Some)
     }
 
     /// Feeds what comes until there is no more. Returns why.
     async fn read_all(&mut self) -> Result<&'static str, Refused> {
-        let mut stop = self.shared.stop.clone();
+        let mut stop = self.adapter.stop.clone();
         let mut lines = Lines::new(parse::LINE_BYTES_MAX);
         let mut feeding: Option<Feeding> = None;
         let mut ended = None;
-        let feed_bytes_max = self.shared.piece(self.shared.settings.feed_bytes_max);
+        let feed_bytes_max = self.adapter.piece(self.adapter.settings.feed_bytes_max);
         let mut bytes_max = feed_bytes_max;
         loop {
             if feeding.is_none() {
@@ -200,18 +191,18 @@ impl Source {
                         return Ok(TAKEN_FOR_GONE);
                     }
                     self.fed(feeding.take(), &lines).await?;
-                    bytes_max = self.shared.registry.feed_bytes(feed_bytes_max);
+                    bytes_max = self.adapter.registry.feed_bytes(feed_bytes_max);
                     // Those for whom something has come get their turn.
                     tokio::task::yield_now().await;
                 }
-                () = nodes::given_up(&self.shared, self.id) => {
+                () = nodes::given_up(&self.adapter, self.id) => {
                     return Ok(TAKEN_FOR_GONE);
                 }
                 () = async { drop(stop.wait_for(|stop| *stop).await) }, if ended.is_none() => {
                     ended = Some("stopping");
                 }
                 ready = self.stream.readable(), if ended.is_none() && lines.len() < read_max => {
-                    self.shared.outside.intake.set_busy(true);
+                    self.adapter.outside.intake.set_busy(true);
                     match ready.and_then(|()| lines.read(&self.stream, read_max)) {
                         Ok(false) => {}
                         Ok(true) => ended = Some("it has ended"),
@@ -230,17 +221,17 @@ impl Source {
 
     /// Has bytes logged and applied.
     fn feed(&mut self, bytes: Vec<u8>) -> Feeding {
-        let (shared, source, part) = (Arc::clone(&self.shared), self.id, self.part);
+        let (adapter, source, part) = (Arc::clone(&self.adapter), self.id, self.part);
         let (begun, size) = (Instant::now(), bytes.len());
         self.part += 1;
         let done = Box::pin(async move {
-            shared.registry.wait_for_room().await;
-            nodes::wait_for_holds(&shared).await;
-            shared.registry.feeding(bytes.len());
-            match propose(&shared, Command::Feed { source, part, bytes }).await? {
+            adapter.registry.wait_for_room().await;
+            feed::wait_for_holds(&adapter).await;
+            adapter.registry.feeding(bytes.len());
+            match feed::propose(&adapter, Command::Feed { source, part, bytes }).await? {
                 Reply::Done => Ok(true),
                 Reply::NotTheSource => Ok(false),
-                Reply::More => release(&shared).await.map(|()| true),
+                Reply::More => feed::release(&adapter).await.map(|()| true),
             }
         });
         Feeding { done, begun, bytes: size }
@@ -249,13 +240,13 @@ impl Source {
     /// A feed is done.
     async fn fed(&mut self, fed: Option<Feeding>, lines: &Lines) -> Result<(), Refused> {
         let Some(Feeding { begun, bytes, .. }) = fed else { return Ok(()) };
-        let shared = &self.shared;
-        let gap = || shared.machine.read(Maze::next_deadline);
+        let adapter = &self.adapter;
+        let gap = || adapter.machine.read(Maze::next_deadline);
         if begun.elapsed() >= HOLD_UP && gap().is_some() {
             let ms = u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX);
-            propose(shared, Command::HeldUp { source: self.id, ms }).await?;
+            feed::propose(adapter, Command::HeldUp { source: self.id, ms }).await?;
         }
-        let intake = &shared.outside.intake;
+        let intake = &adapter.outside.intake;
         let due = gap().filter(|due| *due <= System.now());
         self.owed = due.map(|due| match self.owed {
             Some((same, owed)) if same == due => (due, owed.saturating_sub(bytes)),
@@ -268,44 +259,13 @@ impl Source {
             return Ok(());
         }
         intake.set_busy(lines.has_whole());
-        shared.machine.begin_ticking();
+        adapter.machine.begin_ticking();
         Ok(())
     }
 
     /// All that came is applied, but for the beginning of a line.
     fn listen(&self) {
-        self.shared.outside.intake.set_busy(false);
-        self.shared.machine.begin_ticking();
-    }
-}
-
-/// Proposes until the log takes it. What is proposed here can stand in the log twice and counts once.
-pub(super) async fn propose(shared: &Shared, command: Command) -> Result<Reply, Refused> {
-    if !shared.durable {
-        return shared.machine.propose(command).await;
-    }
-    loop {
-        match shared.machine.propose(command.clone()).await {
-            Err(Refused::NoRoom(why) | Refused::Silent(why) | Refused::Unknown(why)) => {
-                shared.room_complaint.warn(&why);
-                tokio::time::sleep(ROOM_WAIT).await;
-            }
-            done => return done,
-        }
-    }
-}
-
-/// Releases what one command had to leave, as the clients have room for it.
-pub(super) async fn release(shared: &Shared) -> Result<(), Refused> {
-    loop {
-        shared.registry.wait_for_room().await;
-        nodes::wait_for_holds(shared).await;
-        let bytes = shared.registry.feed_bytes(shared.piece(RELEASE_BYTES));
-        shared.registry.feeding(bytes);
-        let bytes_max = u32::try_from(bytes).unwrap_or(u32::MAX);
-        if propose(shared, Command::Release { bytes_max }).await? != Reply::More {
-            return Ok(());
-        }
-        tokio::task::yield_now().await;
+        self.adapter.outside.intake.set_busy(false);
+        self.adapter.machine.begin_ticking();
     }
 }

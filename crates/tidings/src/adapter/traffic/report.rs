@@ -8,8 +8,8 @@ use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 use uuid::Uuid;
 
-use super::Shared;
-use crate::config::TrafficReport;
+use super::Adapter;
+use super::settings::Format;
 
 /// A report with more rows is sorted and written on a thread of its own.
 const ROWS_AT_ONCE: usize = 10_000;
@@ -33,25 +33,25 @@ pub(super) fn named(rows: &[Row], parents: &[Id]) -> Vec<Named> {
 }
 
 /// The oldest report that is unsent: the first millisecond of its window, and what is to be sent.
-pub(super) async fn oldest_unsent(shared: &Shared) -> Option<(u64, String)> {
+pub(super) async fn oldest_unsent(adapter: &Adapter) -> Option<(u64, String)> {
     let copy = |machine: &Traffic| {
         let report = machine.unsent()?;
         Some((report.start, report.rows.clone(), machine.tally().parents().to_vec()))
     };
-    let (start, rows, parents) = shared.machine.read(copy)?;
-    let form = shared.settings.report;
+    let (start, rows, parents) = adapter.machine.read(copy)?;
+    let format = adapter.settings.format;
     let few = rows.len() <= ROWS_AT_ONCE;
-    let write = move || frame(form, start, &named(&rows, &parents));
+    let write = move || frame(format, start, &named(&rows, &parents));
     let text = if few { write() } else { tokio::task::spawn_blocking(write).await.ok()? };
     Some((start, text))
 }
 
 /// What is sent of a window.
-fn frame(form: TrafficReport, start: u64, rows: &[Named]) -> String {
+fn frame(format: Format, start: u64, rows: &[Named]) -> String {
     let mut out = Vec::with_capacity(64 + rows.len() * 110);
-    match form {
-        TrafficReport::Plain => write_rows(&mut out, rows, false),
-        TrafficReport::Full => {
+    match format {
+        Format::Plain => write_rows(&mut out, rows, false),
+        Format::Full => {
             // Writing to memory does not fail.
             drop(write!(out, "{{\"start\":\"{}\",\"calls\":", time(start)));
             write_rows(&mut out, rows, true);
@@ -104,13 +104,13 @@ mod tests {
         let expected = format!(
             r#"[{{"from":"{one}","to":"{two}","count":7}},{{"from":"{two}","to":"{one}","count":7}}]"#
         );
-        assert_eq!(frame(TrafficReport::Plain, 0, &rows()), expected);
-        assert_eq!(frame(TrafficReport::Plain, 0, &[]), "[]");
+        assert_eq!(frame(Format::Plain, 0, &rows()), expected);
+        assert_eq!(frame(Format::Plain, 0, &[]), "[]");
     }
 
     #[test]
     fn a_full_one_has_the_start_of_its_window_and_what_went_wrong() {
-        let text = frame(TrafficReport::Full, 1_700_000_040_000, &rows());
+        let text = frame(Format::Full, 1_700_000_040_000, &rows());
         let read: serde_json::Value = serde_json::from_str(&text).unwrap();
         assert_eq!(read["start"], "2023-11-14T22:14:00Z");
         assert_eq!(

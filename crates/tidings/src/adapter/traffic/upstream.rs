@@ -27,7 +27,7 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 use tokio_websockets::{ClientBuilder, Config, Limits, MaybeTlsStream, Message, WebSocketStream};
 
-use super::{Shared, parse, report};
+use super::{Adapter, parse, report};
 
 /// The first wait before a connection is made again; it doubles ...
 const BACKOFF_MIN: Duration = Duration::from_millis(100);
@@ -62,27 +62,27 @@ enum Ended {
 }
 
 /// Dials again and again until the server stops.
-pub(super) async fn run(shared: Arc<Shared>, url: String) {
-    let mut stop = shared.stop.clone();
+pub(super) async fn run(adapter: Arc<Adapter>, url: String) {
+    let mut stop = adapter.stop.clone();
     let mut backoff = BACKOFF_MIN;
     // Given back when this ends, whatever ends it.
-    let _keeper = shared.lease.keep();
+    let _keeper = adapter.lease.keep();
     loop {
         let token = tokio::select! {
             biased;
             () = stopped(&mut stop) => return,
-            token = shared.lease.held() => token,
+            token = adapter.lease.held() => token,
         };
         let ended = tokio::select! {
             biased;
             () = stopped(&mut stop) => return,
-            () = shared.lease.lost(token) => Ended::Deposed,
-            connected = connect(&shared, &url) => match connected {
+            () = adapter.lease.lost(token) => Ended::Deposed,
+            connected = connect(&adapter, &url) => match connected {
                 Ok(socket) => {
                     tracing::info!(url, "connected upstream");
-                    shared.connected.store(true, Ordering::Relaxed);
-                    let ended = Connection::new(&shared, token, socket).talk().await;
-                    shared.connected.store(false, Ordering::Relaxed);
+                    adapter.connected.store(true, Ordering::Relaxed);
+                    let ended = Connection::new(&adapter, token, socket).talk().await;
+                    adapter.connected.store(false, Ordering::Relaxed);
                     ended
                 }
                 Err(why) => Ended::Gone { why, heard: false },
@@ -99,13 +99,13 @@ pub(super) async fn run(shared: Arc<Shared>, url: String) {
                 continue;
             }
             Ended::Gone { why, heard } => {
-                shared.reconnect_complaint.warn(&format!("{url}: {why}"));
+                adapter.reconnect_complaint.warn(&format!("{url}: {why}"));
                 if heard {
                     backoff = BACKOFF_MIN;
                 }
             }
         }
-        shared.reconnects.fetch_add(1, Ordering::Relaxed);
+        adapter.reconnects.fetch_add(1, Ordering::Relaxed);
         // Half of it and up to as much again, so that many do not come back at once.
         let half = u64::try_from(backoff.as_micros() / 2).unwrap_or(u64::MAX).max(1);
         let wait = Duration::from_micros(half + RandomState::new().hash_one(0) % half);
@@ -123,8 +123,8 @@ async fn stopped(stop: &mut watch::Receiver<bool>) {
     drop(stop.wait_for(|stop| *stop).await);
 }
 
-async fn connect(shared: &Shared, url: &str) -> Result<Socket, String> {
-    let limits = Limits::default().max_payload_len(Some(shared.settings.frame_bytes_max));
+async fn connect(adapter: &Adapter, url: &str) -> Result<Socket, String> {
+    let limits = Limits::default().max_payload_len(Some(adapter.settings.frame_bytes_max));
     // A report is one frame, however long.
     let config = Config::default().frame_size(usize::MAX);
     let builder = ClientBuilder::new().uri(url).map_err(|why| why.to_string())?;
@@ -151,7 +151,7 @@ enum Unsent {
 
 /// A connection, and what is under way on it.
 struct Connection<'a> {
-    shared: &'a Arc<Shared>,
+    adapter: &'a Arc<Adapter>,
     /// Under which the lease was held when it was made.
     token: u64,
     stream: SplitStream<Socket>,
@@ -167,23 +167,23 @@ struct Connection<'a> {
 }
 
 impl<'a> Connection<'a> {
-    fn new(shared: &'a Arc<Shared>, token: u64, socket: Socket) -> Self {
+    fn new(adapter: &'a Arc<Adapter>, token: u64, socket: Socket) -> Self {
         let (sink, stream) = socket.split();
         let (sink, sending, feeding) = (Some(sink), None, None);
         let (records, heard, begun) = (Vec::new(), None, Instant::now());
-        Self { shared, token, stream, sink, sending, feeding, records, heard, begun }
+        Self { adapter, token, stream, sink, sending, feeding, records, heard, begun }
     }
 
     /// Serves the connection until it ends.
     async fn talk(mut self) -> Ended {
         let ended = self.serve().await;
-        let Self { shared, stream, mut sink, sending, feeding, records, .. } = self;
+        let Self { adapter, stream, mut sink, sending, feeding, records, .. } = self;
         if matches!(ended, Ended::Deposed) {
             // At once, before anything is waited for.
             drop((stream, sink.take(), sending));
         }
         // What has come is not lost.
-        if let Err(why) = finish(shared, feeding, records).await {
+        if let Err(why) = finish(adapter, feeding, records).await {
             return Ended::Refused(why);
         }
         if matches!(ended, Ended::Stopping)
@@ -197,10 +197,10 @@ impl<'a> Connection<'a> {
     }
 
     async fn serve(&mut self) -> Ended {
-        let mut stop = self.shared.stop.clone();
-        let mut closed = self.shared.machine.watch(None);
+        let mut stop = self.adapter.stop.clone();
+        let mut closed = self.adapter.machine.watch(None);
         let mut look = tokio::time::interval(PING_EVERY);
-        let feed_bytes_max = self.shared.settings.feed_bytes_max;
+        let feed_bytes_max = self.adapter.settings.feed_bytes_max;
         let gone =
             |heard: Option<Instant>, why: String| Ended::Gone { why, heard: heard.is_some() };
         loop {
@@ -208,13 +208,13 @@ impl<'a> Connection<'a> {
                 self.feeding = Some(self.feed());
             }
             if self.sending.is_none() && self.has_unsent() {
-                let (shared, token) = (Arc::clone(self.shared), self.token);
-                self.sending = self.sink.take().map(|sink| deliver(shared, token, sink));
+                let (adapter, token) = (Arc::clone(self.adapter), self.token);
+                self.sending = self.sink.take().map(|sink| deliver(adapter, token, sink));
             }
             tokio::select! {
                 biased;
                 () = stopped(&mut stop) => return Ended::Stopping,
-                () = self.shared.lease.lost(self.token) => return Ended::Deposed,
+                () = self.adapter.lease.lost(self.token) => return Ended::Deposed,
                 Some(fed) = async { Some(self.feeding.as_mut()?.await) } => {
                     self.feeding = None;
                     if let Err(why) = fed {
@@ -262,15 +262,15 @@ impl<'a> Connection<'a> {
         while let Some(message) = next {
             let message = message.ok_or("it has ended")?.map_err(|why| why.to_string())?;
             if let Some(text) = message.as_text() {
-                self.shared.frames.fetch_add(1, Ordering::Relaxed);
+                self.adapter.frames.fetch_add(1, Ordering::Relaxed);
                 if let Err(malformed) = parse::frame(text, &mut self.records) {
-                    self.shared.malformed.fetch_add(malformed.count, Ordering::Relaxed);
-                    self.shared.frame_complaint.warn(&malformed.why);
+                    self.adapter.malformed.fetch_add(malformed.count, Ordering::Relaxed);
+                    self.adapter.frame_complaint.warn(&malformed.why);
                 }
             } else if message.is_binary() {
-                self.shared.frames.fetch_add(1, Ordering::Relaxed);
-                self.shared.malformed.fetch_add(1, Ordering::Relaxed);
-                self.shared.frame_complaint.warn(&"a binary frame");
+                self.adapter.frames.fetch_add(1, Ordering::Relaxed);
+                self.adapter.malformed.fetch_add(1, Ordering::Relaxed);
+                self.adapter.frame_complaint.warn(&"a binary frame");
             } else if let Some((code, reason)) = message.as_close() {
                 return Err(format!("it was closed: {} {reason}", u16::from(code)));
             }
@@ -283,20 +283,20 @@ impl<'a> Connection<'a> {
     }
 
     fn has_unsent(&self) -> bool {
-        self.sink.is_some() && self.shared.machine.read(|machine| machine.unsent().is_some())
+        self.sink.is_some() && self.adapter.machine.read(|machine| machine.unsent().is_some())
     }
 
     /// Has the records logged and applied.
     fn feed(&mut self) -> Feeding {
         let bytes = std::mem::take(&mut self.records);
         self.records.reserve(bytes.len());
-        propose(Arc::clone(self.shared), Command::Feed { bytes })
+        propose(Arc::clone(self.adapter), Command::Feed { bytes })
     }
 }
 
 /// Has everything logged that has come.
 async fn finish(
-    shared: &Arc<Shared>,
+    adapter: &Arc<Adapter>,
     feeding: Option<Feeding>,
     bytes: Vec<u8>,
 ) -> Result<(), Refused> {
@@ -304,26 +304,26 @@ async fn finish(
         feeding.await?;
     }
     if !bytes.is_empty() {
-        propose(Arc::clone(shared), Command::Feed { bytes }).await?;
+        propose(Arc::clone(adapter), Command::Feed { bytes }).await?;
     }
     Ok(())
 }
 
 /// Proposes until the log takes it.
-fn propose(shared: Arc<Shared>, command: Command) -> Feeding {
+fn propose(adapter: Arc<Adapter>, command: Command) -> Feeding {
     Box::pin(async move {
-        if !shared.durable {
-            return shared.machine.propose(command).await;
+        if !adapter.durable {
+            return adapter.machine.propose(command).await;
         }
         loop {
-            match shared.machine.propose(command.clone()).await {
+            match adapter.machine.propose(command.clone()).await {
                 Err(Refused::NoRoom(why) | Refused::Silent(why)) => {
-                    shared.room_complaint.warn(&why);
+                    adapter.room_complaint.warn(&why);
                     tokio::time::sleep(ROOM_WAIT).await;
                 }
                 // It is tried until it stands in the log: proposed again it would stand there twice.
                 Err(Refused::Unknown(why)) => {
-                    shared.room_complaint.warn(&why);
+                    adapter.room_complaint.warn(&why);
                     return Ok(Reply::Done);
                 }
                 done => return done,
@@ -333,12 +333,12 @@ fn propose(shared: Arc<Shared>, command: Command) -> Feeding {
 }
 
 /// Claims a report for this node. Returns whether it is to be sent.
-async fn claim(shared: &Shared, start: u64, token: u64) -> Result<bool, Unsent> {
-    if !shared.lease.is_shared() {
+async fn claim(adapter: &Adapter, start: u64, token: u64) -> Result<bool, Unsent> {
+    if !adapter.lease.is_shared() {
         return Ok(true);
     }
     loop {
-        match shared.machine.propose(Command::Claim { start, token }).await {
+        match adapter.machine.propose(Command::Claim { start, token }).await {
             Ok(Reply::Done) => return Ok(true),
             Ok(Reply::NotUnsent) => return Ok(false),
             Ok(Reply::GivenUp) => {
@@ -352,7 +352,7 @@ async fn claim(shared: &Shared, start: u64, token: u64) -> Result<bool, Unsent> 
             }
             // It changes nothing to claim it again.
             Err(Refused::NoRoom(why) | Refused::Silent(why) | Refused::Unknown(why)) => {
-                shared.room_complaint.warn(&why);
+                adapter.room_complaint.warn(&why);
                 tokio::time::sleep(ROOM_WAIT).await;
             }
             Err(why @ (Refused::Stopping | Refused::Failed(_))) => {
@@ -363,28 +363,28 @@ async fn claim(shared: &Shared, start: u64, token: u64) -> Result<bool, Unsent> 
 }
 
 /// Sends the oldest report that is unsent, and says so.
-fn deliver(shared: Arc<Shared>, token: u64, mut sink: Sink) -> Sending {
+fn deliver(adapter: Arc<Adapter>, token: u64, mut sink: Sink) -> Sending {
     Box::pin(async move {
-        let sent = send_oldest(shared, token, &mut sink).await;
+        let sent = send_oldest(adapter, token, &mut sink).await;
         (sink, sent)
     })
 }
 
-async fn send_oldest(shared: Arc<Shared>, token: u64, sink: &mut Sink) -> Result<(), Unsent> {
-    let Some((start, text)) = report::oldest_unsent(&shared).await else { return Ok(()) };
+async fn send_oldest(adapter: Arc<Adapter>, token: u64, sink: &mut Sink) -> Result<(), Unsent> {
+    let Some((start, text)) = report::oldest_unsent(&adapter).await else { return Ok(()) };
     // The log that does not answer may not know yet that it was sent.
-    if start == 0 || shared.written.load(Ordering::Relaxed) != start {
-        if !claim(&shared, start, token).await? {
+    if start == 0 || adapter.written.load(Ordering::Relaxed) != start {
+        if !claim(&adapter, start, token).await? {
             return Ok(());
         }
-        if !shared.lease.is_held_as(token) {
+        if !adapter.lease.is_held_as(token) {
             return Err(Unsent::Deposed);
         }
         let sent = sink.send(Message::text(text)).await;
         sent.map_err(|why| Unsent::Gone(why.to_string()))?;
-        shared.written.store(start, Ordering::Relaxed);
+        adapter.written.store(start, Ordering::Relaxed);
     }
-    let delivered = propose(shared, Command::Delivered { start }).await;
+    let delivered = propose(adapter, Command::Delivered { start }).await;
     delivered.map(drop).map_err(Unsent::Refused)
 }
 

@@ -1,16 +1,13 @@
-//! Our own accept loop: hyper with the settings that count here, and rules for many connections.
+//! Serves HTTP connections: hyper with the settings that matter here, and rules for many connections.
 //!
-//! A sender of the known kind opens a connection for each message. With more than a few hundred
-//! open, answers carry `Connection: close` and new connections get a short idle timeout, so that
-//! neither side runs out of descriptors. Over the bound, connections wait in the kernel's queue.
+//! The known sender of this protocol opens a connection for each message. With more than a few hundred connections open,
+//! answers carry `Connection: close` and new connections get a short idle timeout, so that neither side runs out of
+//! descriptors. Above the bound, connections wait in the kernel's queue.
 
 use std::convert::Infallible;
-use std::io;
-use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
-use std::time::Duration;
 
 use axum::Router;
 use axum::body::Body;
@@ -21,20 +18,17 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::watch;
 use tower_service::Service as _;
 
+use super::Bounds;
 use super::consistency;
 use super::problem::Problem;
 use super::stream::Stream;
 use super::sweep::{Ended, Link, Sweeper};
-use crate::config::Http;
-use crate::telemetry::Complaint;
+use crate::wire::tcp::{Acceptor, Permit};
 
-/// The kernel's queue of connections that are not yet accepted.
-const BACKLOG: i32 = 4096;
-
-/// What the connections have been up to.
+/// Counts over all connections.
 #[derive(Debug, Default)]
 pub(crate) struct Counters {
     pub(crate) open: AtomicUsize,
@@ -43,34 +37,34 @@ pub(crate) struct Counters {
     pub(crate) closed_busy: AtomicU64,
 }
 
-/// What answers: at first only that the server is starting, later everything.
+/// Answers requests: only with "starting" until the node has recovered, then with everything.
 pub(crate) struct Gate {
     starting: Router,
     open: OnceLock<Routes>,
 }
 
-/// Everything that can be asked for.
+/// All routes.
 pub(crate) struct Routes {
-    /// Asked first, one after the other.
+    /// Tried first, one after the other.
     pub(crate) hot: Vec<HotRoutes>,
     pub(crate) router: Router,
-    /// Waited for before any of them, by a request that asks for a strong answer.
+    /// A request for a strong answer waits for it before it is routed.
     pub(crate) barrier: Barrier,
 }
 
-/// Waits until everything is applied that any node had acknowledged before.
+/// Waits until everything is applied that any node acknowledged before the call.
 pub(crate) type Barrier = Box<dyn Fn() -> Waiting + Send + Sync>;
 type Waiting = Pin<Box<dyn Future<Output = Result<(), Problem>> + Send>>;
 
-/// Routes that are taken so often that they go around the router, whose boxes cost a tenth of a
-/// request. They stand there as well, for their description and for other methods.
+/// Routes that are so frequent that they go around the router, whose boxes cost a tenth of a request. They are in the
+/// router too, for their description and for other methods.
 pub(crate) type HotRoutes = Box<dyn Fn(Request<Incoming>) -> Answering + Send + Sync>;
 
-/// An answer, or what it will come from.
+/// What a hot route does with a request.
 pub(crate) enum Answering {
     Now(Response),
     Later(Pin<Box<dyn Future<Output = Response> + Send>>),
-    /// It is for somebody else.
+    /// Another route answers it.
     NotMine(Request<Incoming>),
 }
 
@@ -79,7 +73,7 @@ impl Gate {
         Self { starting, open: OnceLock::new() }
     }
 
-    /// From here on these answer. The first call counts.
+    /// From here on `routes` answer. Later calls change nothing.
     pub(crate) fn open(&self, routes: Routes) {
         self.open.get_or_init(|| routes);
     }
@@ -109,94 +103,41 @@ impl Gate {
     }
 }
 
-/// Listens on an address.
-pub(crate) fn bind(address: &str) -> io::Result<TcpListener> {
-    use std::net::ToSocketAddrs;
-    let mut why = io::Error::new(io::ErrorKind::NotFound, "the name has no address");
-    for address in address.to_socket_addrs()? {
-        match bind_one(address) {
-            Ok(listener) => return Ok(listener),
-            Err(error) => why = error,
-        }
-    }
-    Err(why)
-}
-
-fn bind_one(address: SocketAddr) -> io::Result<TcpListener> {
-    let domain = socket2::Domain::for_address(address);
-    let socket = socket2::Socket::new(domain, socket2::Type::STREAM, None)?;
-    socket.set_reuse_address(true)?;
-    socket.set_nonblocking(true)?;
-    socket.bind(&address.into())?;
-    socket.listen(BACKLOG)?;
-    TcpListener::from_std(socket.into())
-}
-
-/// Accepts connections and serves them until `stop` says so; then lets each finish what it is at.
-/// Returns when all are closed.
+/// Accepts connections and serves them until `stop` is true. Returns when every connection has finished its request
+/// and is closed.
 pub(crate) async fn serve(
     listener: TcpListener,
     gate: Arc<Gate>,
-    bounds: Http,
+    bounds: Bounds,
     counters: Arc<Counters>,
-    mut stop: watch::Receiver<bool>,
+    stop: watch::Receiver<bool>,
 ) {
     let timeout_min = bounds.idle_timeout.min(bounds.idle_timeout_busy);
     let sweeper = Arc::new(Sweeper::new(timeout_min));
     let sweeping = tokio::spawn(Arc::clone(&sweeper).run(stop.clone()));
-    let places = Arc::new(Semaphore::new(bounds.connections_max));
-    let complaint = Complaint::new("connections cannot be accepted");
-    loop {
-        let accepted = tokio::select! {
-            biased;
-            _ = stop.wait_for(|stop| *stop) => break,
-            accepted = accept(&listener, &places) => accepted,
+    let mut acceptor = Acceptor::new(listener, bounds.connections_max, stop);
+    while let Some((stream, _, permit)) = acceptor.next().await {
+        let connection = Connection {
+            gate: Arc::clone(&gate),
+            bounds,
+            counters: Arc::clone(&counters),
+            sweeper: Arc::clone(&sweeper),
         };
-        match accepted {
-            Ok((stream, place)) => {
-                let connection = Connection {
-                    gate: Arc::clone(&gate),
-                    bounds,
-                    counters: Arc::clone(&counters),
-                    sweeper: Arc::clone(&sweeper),
-                };
-                tokio::spawn(connection.serve(stream, place));
-            }
-            // The client has gone before it was accepted.
-            Err(why) if why.kind() == io::ErrorKind::ConnectionAborted => {}
-            Err(why) => {
-                complaint.warn(&why);
-                // Most likely there are no descriptors left: others must close first.
-                tokio::time::sleep(Duration::from_millis(20)).await;
-            }
-        }
+        tokio::spawn(connection.serve(stream, permit));
     }
-    drop(listener);
-    let all = u32::try_from(bounds.connections_max).unwrap_or(u32::MAX);
-    drop(places.acquire_many(all).await);
+    acceptor.drained().await;
     sweeping.abort();
-}
-
-type Place = tokio::sync::OwnedSemaphorePermit;
-
-async fn accept(listener: &TcpListener, places: &Arc<Semaphore>) -> io::Result<(TcpStream, Place)> {
-    let place = Arc::clone(places).acquire_owned().await.map_err(io::Error::other)?;
-    let (stream, _) = listener.accept().await?;
-    // Without it the last segment of an answer waits for the client's delayed acknowledgement. It
-    // fails when the client has gone already, which is found soon enough.
-    let _gone_already = stream.set_nodelay(true);
-    Ok((stream, place))
 }
 
 struct Connection {
     gate: Arc<Gate>,
-    bounds: Http,
+    bounds: Bounds,
     counters: Arc<Counters>,
     sweeper: Arc<Sweeper>,
 }
 
 impl Connection {
-    async fn serve(self, stream: TcpStream, place: Place) {
+    async fn serve(self, stream: TcpStream, permit: Permit) {
         self.counters.accepted.fetch_add(1, Ordering::Relaxed);
         let open = self.counters.open.fetch_add(1, Ordering::Relaxed) + 1;
         let busy = open > self.bounds.connections_busy;
@@ -207,7 +148,7 @@ impl Connection {
         if ended == Ended::Done {
             stream.linger().await;
         }
-        drop(place);
+        drop(permit);
     }
 
     /// Serves requests until the connection ends.

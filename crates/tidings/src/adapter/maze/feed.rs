@@ -1,0 +1,61 @@
+//! Proposing to the machine of the maze, for the source and for the upkeep of several nodes.
+
+use std::time::Duration;
+
+use tidings_core::machine::maze::{Command, HOLD_MS, Maze, Reply};
+use tidings_node::Refused;
+use tidings_node::clock::{Clock, System};
+use tokio::time::timeout;
+
+use super::Adapter;
+
+/// The pause before a log that had no room is tried again.
+const ROOM_WAIT: Duration = Duration::from_millis(200);
+/// How much is released at once of what one command had to leave.
+const RELEASE_BYTES: usize = 256 << 10;
+
+/// Proposes until the log takes it. What is proposed here can stand in the log twice and counts once.
+pub(super) async fn propose(adapter: &Adapter, command: Command) -> Result<Reply, Refused> {
+    if !adapter.durable {
+        return adapter.machine.propose(command).await;
+    }
+    loop {
+        match adapter.machine.propose(command.clone()).await {
+            Err(Refused::NoRoom(why) | Refused::Silent(why) | Refused::Unknown(why)) => {
+                adapter.room_complaint.warn(&why);
+                tokio::time::sleep(ROOM_WAIT).await;
+            }
+            done => return done,
+        }
+    }
+}
+
+/// Releases what one command had to leave, as the clients have room for it.
+pub(super) async fn release(adapter: &Adapter) -> Result<(), Refused> {
+    loop {
+        adapter.registry.wait_for_room().await;
+        wait_for_holds(adapter).await;
+        let bytes = adapter.registry.feed_bytes(adapter.piece(RELEASE_BYTES));
+        adapter.registry.feeding(bytes);
+        let bytes_max = u32::try_from(bytes).unwrap_or(u32::MAX);
+        if propose(adapter, Command::Release { bytes_max }).await? != Reply::More {
+            return Ok(());
+        }
+        tokio::task::yield_now().await;
+    }
+}
+
+/// Waits while any node holds the source.
+pub(super) async fn wait_for_holds(adapter: &Adapter) {
+    while adapter.leases.is_shared() {
+        let mut said = std::pin::pin!(adapter.outside.said.notified());
+        said.as_mut().enable();
+        let Some(until) = adapter.machine.read(Maze::held_until) else { return };
+        // Whatever the clocks say, no hold stands for longer.
+        let left_ms = until.0.saturating_sub(System.now().0).min(HOLD_MS);
+        if left_ms == 0 {
+            return;
+        }
+        drop(timeout(Duration::from_millis(left_ms), said).await);
+    }
+}
