@@ -1,6 +1,6 @@
-//! Appending and reading back, in memory and in SQLite, for batches of 1, 32 and 1024 commands of
-//! 40 and 128 bytes. `TIDINGS_BENCH_DIR` names a directory on a real disk, `.` without it.
-#![expect(clippy::unwrap_used, reason = "a benchmark that cannot run has nothing to say")]
+//! Appending and reading back, in memory and in SQLite, for batches of 1, 32 and 1024 commands of 40 and
+//! 128 bytes. `TIDINGS_BENCH_DIR` names a directory on a real disk (default: `.`).
+#![expect(clippy::unwrap_used, reason = "a benchmark that cannot run has no result")]
 
 use std::hint::black_box;
 
@@ -9,7 +9,7 @@ use tidings_log::{Log, Memory, Position, Sqlite, sqlite};
 
 const COMMANDS: [usize; 3] = [1, 32, 1024];
 const COMMAND_BYTES: [usize; 2] = [40, 128];
-/// Bytes of one read, as a node that recovers asks for them.
+/// Bytes of one read, the same as in a node's recovery.
 const READ_BYTES: usize = 1 << 20;
 
 fn directory() -> tempfile::TempDir {
@@ -36,7 +36,7 @@ fn append_to<L: Log>(c: &mut Criterion, name: &str, open: impl Fn(&tempfile::Tem
             b.iter(|| {
                 let number = log.last_number() + 1;
                 let position = log.append(number, &body).unwrap();
-                // What is kept does not grow: this is about appending.
+                // Keep the log from growing: this measures appends.
                 if number.is_multiple_of(256) {
                     log.write_snapshot(position, 0, b"", true).unwrap();
                     while log.truncate(position).unwrap() > 0 {}

@@ -1,9 +1,9 @@
-//! What a commit costs: wall clock and CPU time (user and system) of this thread, for batches of
-//! 1, 32 and 1024 commands and for bulk rows.
+//! The cost of a commit: wall clock and CPU time (user and system) of this thread, for batches of 1, 32
+//! and 1024 commands and for bulk rows.
 //!
-//! `TIDINGS_BENCH_DIR` names the directory (a real disk, not tmpfs), `.` without it; the argument
-//! is the number of seconds for each row of the table.
-#![expect(clippy::print_stdout, reason = "a table on the terminal is what this is for")]
+//! `TIDINGS_BENCH_DIR` names the directory, on a real disk and not tmpfs (default: `.`). The argument is
+//! the number of seconds for each row of the table.
+#![expect(clippy::print_stdout, reason = "the example prints a table")]
 
 use std::time::{Duration, Instant};
 
@@ -31,20 +31,22 @@ fn measure(
 ) -> Result<(), Box<dyn std::error::Error>> {
     let body: Vec<u8> = (0..bytes).map(|i| (i % 251).to_le_bytes()[0]).collect();
     let mut number = 0;
-    // The WAL has reached its length, and the file its first pages.
+    // Warm up: the WAL reaches its full length and the file gets its first pages.
     while number < 512 {
         number += 1;
         log.append(number, &body)?;
     }
     let mut each_us = Vec::new();
-    let (start, cpu) = (Instant::now(), cpu_ns()?);
+    let cpu = cpu_ns()?;
+    let start = Instant::now();
     while start.elapsed() < time {
         let begin = Instant::now();
         number += 1;
         log.append(number, &body)?;
         each_us.push(begin.elapsed().as_secs_f64() * 1e6);
     }
-    let (wall, cpu) = (start.elapsed().as_secs_f64(), cpu_ns()? - cpu);
+    let wall = start.elapsed().as_secs_f64();
+    let cpu = cpu_ns()? - cpu;
     each_us.sort_by(f64::total_cmp);
     let commits = each_us.len();
     let at = |part: f64| {
@@ -52,7 +54,7 @@ fn measure(
             clippy::cast_possible_truncation,
             clippy::cast_sign_loss,
             clippy::cast_precision_loss,
-            reason = "an index into what was measured"
+            reason = "an index into the measurements"
         )]
         let index = (commits as f64 * part) as usize;
         each_us.get(index.min(commits - 1)).copied().unwrap_or_default()
@@ -71,7 +73,7 @@ fn measure(
     Ok(())
 }
 
-/// Nanoseconds that this thread has spent on a CPU, as Linux counts them.
+/// Returns the nanoseconds that this thread has spent on a CPU, according to Linux.
 fn cpu_ns() -> Result<u64, Box<dyn std::error::Error>> {
     let stat = std::fs::read_to_string("/proc/thread-self/schedstat")?;
     let first = stat.split_whitespace().next().unwrap_or_default();

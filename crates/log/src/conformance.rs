@@ -1,9 +1,9 @@
-//! The law of [`Log`] as functions to call from a test: one for each sentence of it, and one that
-//! does everything in a random order beside the dumbest model there is.
+//! The rules of [`Log`] as test functions: one for each rule, and one that runs random operations and
+//! compares the log with a trivial in-memory model.
 //!
-//! Each takes a function that opens the same store anew, as a restarted process does; what it
-//! gave before has been dropped by then. A law that does not hold is a panic that names it.
-//!
+//! Each function takes a closure that opens the same store again, as a restarted process would. The
+//! handle that the closure returned before has been dropped by then. A violated rule panics with a
+//! message that names it.
 //! ```
 //! use tidings_log::{Memory, conformance};
 //!
@@ -20,30 +20,30 @@
 
 use crate::{AppendError, Batch, Bounds, Error, Log, Origin, Position, Snapshot};
 
-/// How often is asked for what does not come.
-const READS_MAX: usize = 30;
+/// How often a read is retried that returns [`Error::Unanswered`].
+const READ_RETRIES_MAX: usize = 30;
 
-/// Every law, each on a store of its own: `store` makes a new one and gives the function that
-/// opens it.
+/// Checks every rule, each on a store of its own. `store` creates an empty store and returns the
+/// closure that opens it.
 pub fn all<L: Log, O: FnMut() -> L>(mut store: impl FnMut() -> O) {
     positions_are_dense(store());
     an_append_can_be_retried(store());
-    a_number_out_of_turn_is_refused(store());
+    a_number_out_of_turn_is_rejected(store());
     a_read_is_bounded(store());
-    a_snapshot_is_seen_when_it_is_complete(store());
+    an_incomplete_snapshot_is_invisible(store());
     truncation_stays_behind_the_snapshot(store());
     for seed in 1..=8 {
         a_random_life(store(), seed, 120);
     }
 }
 
-/// Reads, and asks for the rest where a log gives less than it has: the law wants one batch at least.
+/// Reads until `bytes_max` is reached: one call of a log may return as little as one batch.
 fn read(log: &mut impl Log, from: Position, bytes_max: usize) -> Result<Vec<Batch>, Error> {
-    let mut all = ask(log, from, bytes_max)?;
+    let mut all = read_retried(log, from, bytes_max)?;
     loop {
         let bytes: usize = all.iter().map(|batch| batch.body.len()).sum();
         let Some(last) = all.last().filter(|_| bytes < bytes_max) else { return Ok(all) };
-        let more = ask(log, last.position.next(), bytes_max - bytes)?;
+        let more = read_retried(log, last.position.next(), bytes_max - bytes)?;
         if more.is_empty() {
             return Ok(all);
         }
@@ -51,9 +51,9 @@ fn read(log: &mut impl Log, from: Position, bytes_max: usize) -> Result<Vec<Batc
     }
 }
 
-/// Asks again for what is told to be there and does not come for a while: the law sets no time.
-fn ask(log: &mut impl Log, from: Position, bytes_max: usize) -> Result<Vec<Batch>, Error> {
-    for _ in 0..READS_MAX {
+/// Reads once, and retries while the log does not answer: the contract sets no time limit.
+fn read_retried(log: &mut impl Log, from: Position, bytes_max: usize) -> Result<Vec<Batch>, Error> {
+    for _ in 0..READ_RETRIES_MAX {
         match log.read(from, bytes_max) {
             Err(Error::Unanswered(_)) => {}
             answer => return answer,
@@ -62,7 +62,18 @@ fn ask(log: &mut impl Log, from: Position, bytes_max: usize) -> Result<Vec<Batch
     log.read(from, bytes_max)
 }
 
-/// Batches stand at 1, 2, 3, read back as they were written, now and after a restart.
+/// Truncates until nothing more can be removed. Returns how many batches that were.
+fn truncate_all(log: &mut impl Log, before: Position) -> u64 {
+    let mut removed = 0;
+    loop {
+        match log.truncate(before).unwrap() {
+            0 => return removed,
+            more => removed += more,
+        }
+    }
+}
+
+/// Batches stand at 1, 2, 3 and read back as they were written, before and after a restart.
 pub fn positions_are_dense<L: Log>(mut open: impl FnMut() -> L) {
     let mut log = open();
     assert_eq!(bounds(&mut log), (1, 1), "a new log is empty");
@@ -84,7 +95,7 @@ pub fn positions_are_dense<L: Log>(mut open: impl FnMut() -> L) {
     assert!(log.check().is_ok());
 }
 
-/// The last number with the same bytes changes nothing and returns the same position.
+/// Appending the last number again with the same bytes changes nothing and returns the same position.
 pub fn an_append_can_be_retried<L: Log>(mut open: impl FnMut() -> L) {
     let mut log = open();
     log.append(1, b"").unwrap();
@@ -96,7 +107,7 @@ pub fn an_append_can_be_retried<L: Log>(mut open: impl FnMut() -> L) {
     assert_eq!(log.append(2, b"two").unwrap(), Position(2), "after a restart");
     assert_eq!(bounds(&mut log), (1, 3), "a retry appends nothing");
     log.write_snapshot(Position(2), 0, b"", true).unwrap();
-    while log.truncate(Position(3)).unwrap() > 0 {}
+    truncate_all(&mut log, Position(3));
     assert_eq!(log.append(2, b"two").unwrap(), Position(2), "after truncation");
     drop(log);
     let mut log = open();
@@ -104,26 +115,26 @@ pub fn an_append_can_be_retried<L: Log>(mut open: impl FnMut() -> L) {
     assert_eq!(log.append(3, b"three").unwrap(), Position(3));
 }
 
-/// A number that is neither the next nor the last one, or other bytes under the last number, are
-/// refused, and nothing changes.
-pub fn a_number_out_of_turn_is_refused<L: Log>(mut open: impl FnMut() -> L) {
+/// A number that is neither the next nor the last one is rejected, and so are different bytes under the
+/// last number. Nothing changes.
+pub fn a_number_out_of_turn_is_rejected<L: Log>(mut open: impl FnMut() -> L) {
     let mut log = open();
     for number in [0, 2, u64::MAX] {
-        refused(&mut log, number, b"", 1);
+        assert_rejected(&mut log, number, b"", 1);
     }
     log.append(1, b"one").unwrap();
     log.append(2, b"two").unwrap();
     for number in [0, 1, 4] {
-        refused(&mut log, number, b"one", 3);
+        assert_rejected(&mut log, number, b"one", 3);
     }
-    refused(&mut log, 2, b"other bytes", 3);
+    assert_rejected(&mut log, 2, b"other bytes", 3);
     drop(log);
     let mut log = open();
-    refused(&mut log, 2, b"other bytes", 3);
+    assert_rejected(&mut log, 2, b"other bytes", 3);
     assert_eq!(bounds(&mut log), (1, 3));
 }
 
-/// A read gives at least one batch and stops when it has its bytes.
+/// A read returns at least one batch and stops once it has `bytes_max`.
 pub fn a_read_is_bounded<L: Log>(mut open: impl FnMut() -> L) {
     let mut log = open();
     for number in 1..=5 {
@@ -135,11 +146,11 @@ pub fn a_read_is_bounded<L: Log>(mut open: impl FnMut() -> L) {
     }
     assert_eq!(read(&mut log, Position(5), 100).unwrap().len(), 1);
     assert!(read(&mut log, Position(6), 100).unwrap().is_empty(), "the end");
-    assert!(read(&mut log, Position(99), 100).unwrap().is_empty(), "behind it");
+    assert!(read(&mut log, Position(99), 100).unwrap().is_empty(), "behind the end");
 }
 
-/// A snapshot without its last chunk is seen by nobody; a complete one replaces its predecessor.
-pub fn a_snapshot_is_seen_when_it_is_complete<L: Log>(mut open: impl FnMut() -> L) {
+/// A snapshot is invisible until its last chunk is written; then it replaces its predecessor.
+pub fn an_incomplete_snapshot_is_invisible<L: Log>(mut open: impl FnMut() -> L) {
     let mut log = open();
     assert_eq!(log.read_snapshot().unwrap(), None);
     for number in 1..=3 {
@@ -147,13 +158,13 @@ pub fn a_snapshot_is_seen_when_it_is_complete<L: Log>(mut open: impl FnMut() -> 
     }
     assert!(
         log.write_snapshot(Position(4), 0, b"", true).is_err(),
-        "a snapshot of what is not there yet is refused"
+        "a snapshot of batches that do not exist yet is rejected"
     );
     assert!(log.write_snapshot(Position(1), 1, b"", true).is_err(), "chunk 0 is first");
     log.write_snapshot(Position(1), 0, b"ab", false).unwrap();
     assert!(log.write_snapshot(Position(1), 2, b"", true).is_err(), "chunk 1 is next");
-    assert!(log.write_snapshot(Position(2), 1, b"", true).is_err(), "of the same");
-    assert_eq!(log.read_snapshot().unwrap(), None, "it is not complete");
+    assert!(log.write_snapshot(Position(2), 1, b"", true).is_err(), "of the same snapshot");
+    assert_eq!(log.read_snapshot().unwrap(), None, "the snapshot is not complete");
     log.write_snapshot(Position(1), 1, b"cd", true).unwrap();
     let first = snapshot(1, b"abcd");
     assert_eq!(log.read_snapshot().unwrap(), first);
@@ -167,7 +178,7 @@ pub fn a_snapshot_is_seen_when_it_is_complete<L: Log>(mut open: impl FnMut() -> 
         "half a snapshot does not survive a restart"
     );
     log.write_snapshot(Position(3), 0, b"", true).unwrap();
-    assert_eq!(log.read_snapshot().unwrap(), snapshot(3, b""), "an empty one");
+    assert_eq!(log.read_snapshot().unwrap(), snapshot(3, b""), "an empty snapshot");
     assert!(
         log.write_snapshot(Position(2), 0, b"", true).is_err(),
         "an older snapshot does not replace a newer one"
@@ -176,7 +187,7 @@ pub fn a_snapshot_is_seen_when_it_is_complete<L: Log>(mut open: impl FnMut() -> 
     assert_eq!(open().read_snapshot().unwrap(), snapshot(3, b""));
 }
 
-/// Truncation removes nothing that the snapshot does not cover, and changes no number.
+/// Truncation removes only batches that the snapshot covers, and changes no number.
 pub fn truncation_stays_behind_the_snapshot<L: Log>(mut open: impl FnMut() -> L) {
     let mut log = open();
     for number in 1..=6 {
@@ -184,34 +195,28 @@ pub fn truncation_stays_behind_the_snapshot<L: Log>(mut open: impl FnMut() -> L)
     }
     assert_eq!(log.truncate(Position(7)).unwrap(), 0, "there is no snapshot");
     log.write_snapshot(Position(4), 0, b"", true).unwrap();
-    let mut removed = log.truncate(Position(7)).unwrap();
-    assert!(removed > 0, "something can be removed");
-    loop {
-        match log.truncate(Position(7)).unwrap() {
-            0 => break,
-            more => removed += more,
-        }
-    }
-    assert_eq!(removed, 4);
+    let first_slice = log.truncate(Position(7)).unwrap();
+    assert!(first_slice > 0, "covered batches can be removed");
+    assert_eq!(first_slice + truncate_all(&mut log, Position(7)), 4);
     assert_eq!(bounds(&mut log), (5, 7));
-    assert_eq!(log.truncate(Position(2)).unwrap(), 0, "it does not go back");
+    assert_eq!(log.truncate(Position(2)).unwrap(), 0, "truncation does not go back");
     let asked = read(&mut log, Position(4), 1);
     assert!(
         matches!(asked, Err(Error::Truncated { asked: Position(4), first: Position(5) })),
         "{asked:?}"
     );
     log.write_snapshot(Position(6), 0, b"", true).unwrap();
-    while log.truncate(Position(7)).unwrap() > 0 {}
+    truncate_all(&mut log, Position(7));
     drop(log);
     let mut log = open();
-    assert_eq!(bounds(&mut log), (7, 7), "all can be truncated");
-    assert_eq!(log.last_number(), 6, "the numbers go on");
-    assert_eq!(log.append(7, b"y").unwrap(), Position(7), "the positions go on");
+    assert_eq!(bounds(&mut log), (7, 7), "every batch can be truncated");
+    assert_eq!(log.last_number(), 6, "numbering continues");
+    assert_eq!(log.append(7, b"y").unwrap(), Position(7), "positions continue");
 }
 
-/// `steps` random appends, retries, reads, snapshots, truncations and restarts, each compared
-/// with a model. The same seed, the same life. The log may fail appends on its own account, as
-/// [`AppendError`] allows: what is full or unknown is tried again.
+/// Runs `steps` random appends, retries, reads, snapshots, truncations and restarts, and compares the log
+/// with a model after each. The same seed gives the same operations. The log may fail appends by itself,
+/// as [`AppendError`] allows: a full or unknown append is retried.
 pub fn a_random_life<L: Log>(mut open: impl FnMut() -> L, seed: u64, steps: u32) {
     let mut random = Random(seed);
     let mut log = open();
@@ -257,7 +262,7 @@ pub fn a_random_life<L: Log>(mut open: impl FnMut() -> L, seed: u64, steps: u32)
     }
 }
 
-/// The dumbest log there is: it keeps everything, and remembers what has been truncated.
+/// A trivial log: it keeps every batch, and remembers what has been truncated.
 struct Model {
     origin: Origin,
     first: Position,
@@ -312,7 +317,7 @@ impl Model {
         let mut joined = Vec::new();
         for chunk in 0..=chunks {
             let body = random.body();
-            // The last one is left out at times: the snapshot is never seen then.
+            // Leaving out the last chunk sometimes makes a snapshot that must stay invisible.
             let last = chunk == chunks;
             if last && random.below(4) == 0 {
                 return;
@@ -334,7 +339,7 @@ impl Model {
     }
 }
 
-/// Appends until it is done, as a node does.
+/// Retries an append until it succeeds, as a node does.
 fn persist<L: Log>(log: &mut L, number: u64, body: &[u8]) -> Position {
     for _ in 0..100 {
         match log.append(number, body) {
@@ -343,17 +348,17 @@ fn persist<L: Log>(log: &mut L, number: u64, body: &[u8]) -> Position {
             Err(other) => panic!("{other}"),
         }
     }
-    panic!("batch {number} could not be appended 100 times over")
+    panic!("batch {number} was not appended in 100 attempts")
 }
 
-fn refused<L: Log>(log: &mut L, number: u64, body: &[u8], next: u64) {
-    let refused = log.append(number, body);
+fn assert_rejected<L: Log>(log: &mut L, number: u64, body: &[u8], next: u64) {
+    let answer = log.append(number, body);
     assert!(
         matches!(
-            refused,
+            answer,
             Err(AppendError::OutOfTurn { number: n, expected }) if n == number && expected == next
         ),
-        "{refused:?} for number {number} when {next} is next"
+        "{answer:?} for number {number} when {next} is next"
     );
 }
 
@@ -366,12 +371,12 @@ fn batch(origin: Origin, position: u64, number: u64, body: Vec<u8>) -> Batch {
     Batch { position: Position(position), origin, number, body }
 }
 
-#[expect(clippy::unnecessary_wraps, reason = "it is compared with what a log gives")]
+#[expect(clippy::unnecessary_wraps, reason = "the result is compared with `Log::read_snapshot`")]
 fn snapshot(position: u64, body: &[u8]) -> Option<Snapshot> {
     Some(Snapshot { position: Position(position), body: body.to_vec() })
 }
 
-/// xorshift64*: enough to be different each time, and the same for the same seed (not 0).
+/// xorshift64*: reproducible from its seed, which must not be 0.
 struct Random(u64);
 
 impl Random {
@@ -386,7 +391,7 @@ impl Random {
         (self.next() >> 16) % end
     }
 
-    /// Mostly short, at times longer than a page of any store.
+    /// Mostly short bodies, sometimes one longer than a page of any store.
     fn body(&mut self) -> Vec<u8> {
         let bytes_max = if self.below(8) == 0 { 40_000 } else { 300 };
         let bytes = self.below(bytes_max);

@@ -1,18 +1,18 @@
-//! A log that fails on purpose, by a plan: the same plan, the same failures.
+//! A log that fails on purpose, by a plan. The same plan gives the same failures.
 
 use crate::{AppendError, Batch, Bounds, Error, Log, Origin, Position, Snapshot};
 
-/// What goes wrong with one call.
+/// What goes wrong in one call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fault {
-    /// There is no room; nothing is written.
+    /// There is no room. Nothing is written.
     Full,
-    /// The outcome is unknown; it was written. (A snapshot chunk: as [`Fault::UnknownLost`].)
+    /// The outcome is unknown; the batch was written. (For a snapshot chunk: as [`Fault::UnknownLost`].)
     UnknownWritten,
-    /// The outcome is unknown; it was not written. (A snapshot chunk: [`Error::Store`]. A read, for
-    /// which nothing can be full or written: [`Error::Unanswered`].)
+    /// The outcome is unknown; the batch was not written. (For a snapshot chunk: [`Error::Store`]. For a
+    /// read, whose only fault this can be: [`Error::Unanswered`].)
     UnknownLost,
-    /// The log breaks; this and every later call says so.
+    /// The log breaks. This call and every later one report it.
     Broken,
 }
 
@@ -26,19 +26,19 @@ pub enum Call {
     },
     /// [`Log::write_snapshot`] of this chunk.
     WriteSnapshot {
-        /// What the snapshot covers.
+        /// The position that the snapshot covers.
         position: Position,
         /// The number of the chunk.
         chunk: u32,
     },
-    /// [`Log::read`] from here on.
+    /// [`Log::read`] starting at this position.
     Read {
-        /// The first batch that is wanted.
+        /// The first requested batch.
         from: Position,
     },
 }
 
-/// A log around another one, whose appends, reads and snapshots fail when `plan` says so.
+/// A log that wraps another one and fails its appends, reads and snapshots when `plan` says so.
 ///
 /// ```
 /// use tidings_log::faulty::{Fault, Faulty};
@@ -47,23 +47,25 @@ pub enum Call {
 /// let store = Memory::default();
 /// let mut log = Faulty::scripted(store.reopen(), [Some(Fault::UnknownWritten), None]);
 /// assert!(matches!(log.append(1, b"one"), Err(AppendError::Unknown(_))));
-/// assert!(log.append(1, b"one").is_ok(), "the retry finds it there");
+/// assert!(log.append(1, b"one").is_ok(), "the retry finds the batch");
 /// assert_eq!(store.last_number(), 1);
 /// ```
 pub struct Faulty<L> {
     inner: L,
+    /// Decides before each call which fault it suffers, if any.
     plan: Box<dyn FnMut(Call) -> Option<Fault> + Send>,
+    /// A broken log stays broken until `inner` is opened again.
     broken: bool,
 }
 
 impl<L: Log> Faulty<L> {
-    /// Asks `plan` before each call what goes wrong with it.
+    /// Wraps `inner`. `plan` is asked before each call which fault the call suffers.
     pub fn new(inner: L, plan: impl FnMut(Call) -> Option<Fault> + Send + 'static) -> Self {
         Self { inner, plan: Box::new(plan), broken: false }
     }
 
-    /// Takes what goes wrong from a list, one item for each append or snapshot chunk; nothing
-    /// goes wrong behind its end.
+    /// Takes the faults from a list, one item for each append or snapshot chunk. After the end of the list
+    /// nothing fails; reads never fail.
     pub fn scripted<I>(inner: L, faults: I) -> Self
     where
         I: IntoIterator<Item = Option<Fault>>,
@@ -76,12 +78,12 @@ impl<L: Log> Faulty<L> {
         })
     }
 
-    /// The log inside, as a restart without failures finds it.
+    /// Returns the inner log, which a restart without failures would find.
     pub fn into_inner(self) -> L {
         self.inner
     }
 
-    fn whole(&self) -> Result<(), Error> {
+    fn ensure_usable(&self) -> Result<(), Error> {
         if self.broken { Err(Error::Store(BROKEN.to_owned())) } else { Ok(()) }
     }
 
@@ -91,8 +93,8 @@ impl<L: Log> Faulty<L> {
     }
 }
 
-const BROKEN: &str = "the log is broken: it was planned";
-const PLANNED: &str = "it was planned";
+const BROKEN: &str = "the log is broken: the plan asked for it";
+const PLANNED: &str = "the plan asked for it";
 
 impl<L: Log> Log for Faulty<L> {
     fn origin(&self) -> Origin {
@@ -100,7 +102,7 @@ impl<L: Log> Log for Faulty<L> {
     }
 
     fn bounds(&mut self) -> Result<Bounds, Error> {
-        self.whole()?;
+        self.ensure_usable()?;
         self.inner.bounds()
     }
 
@@ -136,7 +138,7 @@ impl<L: Log> Log for Faulty<L> {
     }
 
     fn read(&mut self, from: Position, bytes_max: usize) -> Result<Vec<Batch>, Error> {
-        self.whole()?;
+        self.ensure_usable()?;
         match (self.plan)(Call::Read { from }) {
             None => self.inner.read(from, bytes_max),
             Some(Fault::Broken) => Err(self.break_now()),
@@ -151,7 +153,7 @@ impl<L: Log> Log for Faulty<L> {
         body: &[u8],
         last: bool,
     ) -> Result<(), Error> {
-        self.whole()?;
+        self.ensure_usable()?;
         match (self.plan)(Call::WriteSnapshot { position, chunk }) {
             None => self.inner.write_snapshot(position, chunk, body, last),
             Some(Fault::Full) => Err(Error::Full(PLANNED.to_owned())),
@@ -163,17 +165,17 @@ impl<L: Log> Log for Faulty<L> {
     }
 
     fn read_snapshot(&mut self) -> Result<Option<Snapshot>, Error> {
-        self.whole()?;
+        self.ensure_usable()?;
         self.inner.read_snapshot()
     }
 
     fn truncate(&mut self, before: Position) -> Result<u64, Error> {
-        self.whole()?;
+        self.ensure_usable()?;
         self.inner.truncate(before)
     }
 
     fn check(&mut self) -> Result<(), Error> {
-        self.whole()?;
+        self.ensure_usable()?;
         self.inner.check()
     }
 
@@ -185,17 +187,17 @@ impl<L: Log> Log for Faulty<L> {
         self.inner.is_shared()
     }
 
-    fn on_news(&mut self, tell: Box<dyn Fn() + Send + Sync>) {
-        self.inner.on_news(tell);
+    fn on_news(&mut self, notify: Box<dyn Fn() + Send + Sync>) {
+        self.inner.on_news(notify);
     }
 
     fn share_snapshot(&mut self) -> Result<(), Error> {
-        self.whole()?;
+        self.ensure_usable()?;
         self.inner.share_snapshot()
     }
 
     fn forget_snapshots(&mut self) -> Result<(), Error> {
-        self.whole()?;
+        self.ensure_usable()?;
         self.inner.forget_snapshots()
     }
 }
@@ -206,7 +208,7 @@ mod tests {
     use crate::{AppendError, Error, Log, Memory, Position};
 
     #[test]
-    fn a_full_log_takes_the_same_append_later() {
+    fn a_full_log_accepts_the_same_append_later() {
         let mut log = Faulty::scripted(Memory::default(), [Some(Fault::Full)]);
         assert!(matches!(log.append(1, b"one"), Err(AppendError::Full(_))));
         assert_eq!(log.last_number(), 0);
@@ -214,7 +216,7 @@ mod tests {
     }
 
     #[test]
-    fn a_broken_log_stays_broken_and_its_contents_are_found_by_a_restart() {
+    fn a_broken_log_stays_broken_and_a_restart_finds_its_contents() {
         let store = Memory::default();
         let mut log = Faulty::scripted(store.reopen(), [None, Some(Fault::Broken)]);
         log.append(1, b"one").unwrap();
@@ -226,13 +228,13 @@ mod tests {
     }
 
     #[test]
-    fn a_snapshot_without_room_leaves_the_one_before_it() {
+    fn a_snapshot_without_room_leaves_the_previous_one() {
         let faults = [None, None, Some(Fault::Full)];
         let mut log = Faulty::scripted(Memory::default(), faults);
         log.append(1, b"one").unwrap();
         log.write_snapshot(Position(0), 0, b"old", true).unwrap();
-        let refused = log.write_snapshot(Position(1), 0, b"new", true);
-        assert!(matches!(refused, Err(Error::Full(_))));
+        let answer = log.write_snapshot(Position(1), 0, b"new", true);
+        assert!(matches!(answer, Err(Error::Full(_))));
         assert_eq!(log.read_snapshot().unwrap().unwrap().body, b"old");
     }
 }

@@ -1,15 +1,15 @@
-//! A log in memory, for tests, simulations and `--memory`: it obeys the whole law except that
-//! "durable" means "as long as one handle of it is alive".
+//! A log in memory, for tests, simulations and `--memory`. It keeps the whole contract, except that
+//! "durable" means "while at least one handle exists".
 
 use std::collections::{BTreeMap, VecDeque};
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use crate::turn::{chunk_out_of_turn, snapshot_allowed};
+use crate::turn::{check_snapshot_position, chunk_out_of_turn};
 use crate::{AppendError, Batch, Bounds, Error, Log, Origin, Position, Snapshot};
 
-/// A log that keeps its batches in memory. A clone is another handle on the same contents, as is
-/// what [`Memory::reopen`] and [`Memory::join`] give.
+/// A log that keeps its batches in memory. Cloning, [`Memory::reopen`] and [`Memory::join`] return
+/// another handle on the same contents.
 ///
 /// ```
 /// use tidings_log::{Log, Memory, Position};
@@ -24,123 +24,124 @@ use crate::{AppendError, Batch, Bounds, Error, Log, Origin, Position, Snapshot};
 /// ```
 #[derive(Clone, Debug)]
 pub struct Memory {
-    /// Who appends through this handle.
+    /// The origin that this handle appends as.
     origin: Origin,
-    /// Shared by all handles; a mutex because a handle is `Send` and a test may race two of them.
-    shared: Arc<Mutex<Shared>>,
+    /// Common to all handles. A mutex, because handles are `Send` and tests race two of them.
+    contents: Arc<Mutex<Contents>>,
 }
 
-/// Who is told of what another origin appends.
-type Tell = Arc<dyn Fn() + Send + Sync>;
+/// Notifies one origin that another one has appended.
+type NewsCallback = Arc<dyn Fn() + Send + Sync>;
 
-struct Shared {
-    /// The oldest position left.
+struct Contents {
+    /// The oldest position that has not been truncated.
     first: Position,
     /// `batches[i]` stands at `first + i`: pushed at the back, truncated at the front.
     batches: VecDeque<Batch>,
-    /// By origin; ordered, so that nothing here depends on a hash.
-    owners: BTreeMap<Origin, Owner>,
-    /// By origin, the last that asked to be told.
-    told: BTreeMap<Origin, Tell>,
-    /// The newest snapshot that was shared.
-    snapshot: Option<Snapshot>,
-    /// What all bodies take, and may take.
+    /// By origin. Ordered, so that no behaviour depends on a hash.
+    origins: BTreeMap<Origin, OriginState>,
+    /// By origin: the last callback that it registered.
+    watchers: BTreeMap<Origin, NewsCallback>,
+    /// The newest published snapshot.
+    published: Option<Snapshot>,
+    /// The bytes of all bodies.
     bytes: usize,
+    /// The most that `bytes` may reach.
     bytes_max: usize,
 }
 
-impl fmt::Debug for Shared {
+impl fmt::Debug for Contents {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Shared")
+        f.debug_struct("Contents")
             .field("first", &self.first)
             .field("next", &self.next())
             .finish_non_exhaustive()
     }
 }
 
-/// What one origin has in the log beside its batches.
+/// What the log keeps for one origin besides its batches.
 #[derive(Debug, Default)]
-struct Owner {
+struct OriginState {
     last_number: u64,
-    /// Where the last number stands and the checksum of its bytes, to recognise a retry even
-    /// when the batch itself has been truncated.
+    /// Where the last number stands and the checksum of its body, to recognise a retry even after
+    /// the batch has been truncated.
     last: Option<(Position, u32)>,
     snapshot: Option<Snapshot>,
-    /// A snapshot without its last chunk yet.
-    writing: Option<Writing>,
+    /// A snapshot that still lacks its last chunk.
+    partial: Option<PartialSnapshot>,
 }
 
 #[derive(Debug)]
-struct Writing {
+struct PartialSnapshot {
     position: Position,
     chunk_next: u32,
     body: Vec<u8>,
 }
 
 impl Default for Memory {
-    /// An empty log, appended to as origin 1.
+    /// Returns an empty log, appended to as origin 1.
     fn default() -> Self {
         Self::new(Origin(1))
     }
 }
 
 impl Memory {
-    /// An empty log, appended to as `origin`.
+    /// Returns an empty log, appended to as `origin`.
     pub fn new(origin: Origin) -> Self {
-        let shared = Shared {
+        let contents = Contents {
             first: Position(1),
             batches: VecDeque::new(),
-            owners: BTreeMap::from([(origin, Owner::default())]),
-            told: BTreeMap::new(),
-            snapshot: None,
+            origins: BTreeMap::from([(origin, OriginState::default())]),
+            watchers: BTreeMap::new(),
+            published: None,
             bytes: 0,
             bytes_max: usize::MAX,
         };
-        Self { origin, shared: Arc::new(Mutex::new(shared)) }
+        Self { origin, contents: Arc::new(Mutex::new(contents)) }
     }
 
-    /// The same, for all handles: the bodies of batches take no more than this, truncated ones left out.
-    /// What would is refused as [`AppendError::Full`].
+    /// Bounds the bodies of all batches that are not truncated, for all handles. An append beyond the
+    /// bound is [`AppendError::Full`].
     #[must_use]
     pub fn with_bytes_max(self, bytes_max: usize) -> Self {
-        self.shared().bytes_max = bytes_max;
+        self.contents().bytes_max = bytes_max;
         self
     }
 
-    /// The same log as a restarted process finds it: everything that was acknowledged, and no
-    /// half-written snapshot. The old handle goes on working, as a process that should be dead
-    /// and is not.
+    /// Returns the log as a restarted process finds it: everything that was acknowledged, and no partial
+    /// snapshot. The old handle keeps working, like a process that should be dead and is not.
     #[must_use]
     pub fn reopen(&self) -> Self {
         self.join(self.origin)
     }
 
-    /// The same log, appended to as another origin: two nodes on one stream. Each origin has its
-    /// own numbers and its own snapshot; truncation waits for the oldest snapshot of them all, or
-    /// for one that was shared.
+    /// Returns the same log, appended to as another origin: two nodes on one stream. Each origin has its
+    /// own numbers and its own snapshot. Truncation waits until the snapshot of every origin, or a
+    /// published one, covers the batches.
     #[must_use]
     pub fn join(&self, origin: Origin) -> Self {
-        self.shared().owners.entry(origin).or_default().writing = None;
-        Self { origin, shared: Arc::clone(&self.shared) }
+        self.contents().origins.entry(origin).or_default().partial = None;
+        Self { origin, contents: Arc::clone(&self.contents) }
     }
 
-    fn shared(&self) -> MutexGuard<'_, Shared> {
-        // A panic in another handle's call leaves the contents whole: each call changes them last.
-        self.shared.lock().unwrap_or_else(PoisonError::into_inner)
+    fn contents(&self) -> MutexGuard<'_, Contents> {
+        // A panic in another handle's call leaves the contents valid: each call modifies them last.
+        self.contents.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl Shared {
+impl Contents {
     fn next(&self) -> Position {
         Position(self.first.0 + self.batches.len() as u64)
     }
 
-    /// The last position that the snapshot of every origin covers, or the one that is shared.
+    /// Returns the last position that may be truncated: every origin's snapshot covers it, or the
+    /// published one does.
     fn covered(&self) -> Position {
-        let of =
+        let position =
             |snapshot: &Option<Snapshot>| snapshot.as_ref().map_or(Position(0), |s| s.position);
-        let oldest = self.owners.values().map(|owner| of(&owner.snapshot)).min();
-        oldest.unwrap_or_default().max(of(&self.snapshot))
+        let oldest = self.origins.values().map(|state| position(&state.snapshot)).min();
+        oldest.unwrap_or_default().max(position(&self.published))
     }
 
     fn fullness(&self) -> String {
@@ -158,55 +159,57 @@ impl Log for Memory {
     }
 
     fn bounds(&mut self) -> Result<Bounds, Error> {
-        let shared = self.shared();
-        Ok(Bounds { first: shared.first, next: shared.next() })
+        let contents = self.contents();
+        Ok(Bounds { first: contents.first, next: contents.next() })
     }
 
     fn last_number(&self) -> u64 {
-        let shared = self.shared();
-        shared.owners.get(&self.origin).map_or(0, |o| o.last_number)
+        let contents = self.contents();
+        contents.origins.get(&self.origin).map_or(0, |state| state.last_number)
     }
 
     fn append(&mut self, number: u64, body: &[u8]) -> Result<Position, AppendError> {
-        let mut guard = self.shared();
-        let shared = &mut *guard;
-        let position = shared.next();
-        let owner = shared.owners.entry(self.origin).or_default();
-        let expected = owner.last_number + 1;
+        let mut guard = self.contents();
+        let contents = &mut *guard;
+        let position = contents.next();
+        let state = contents.origins.entry(self.origin).or_default();
+        let expected = state.last_number + 1;
         let crc = crc32c::crc32c(body);
         if number != expected {
-            return match owner.last {
-                Some((at, same)) if number == owner.last_number && same == crc => Ok(at),
+            return match state.last {
+                Some((at, same)) if number == state.last_number && same == crc => Ok(at),
+                Some((at, same)) if number == state.last_number && same == crc => Ok(at),
                 _ => Err(AppendError::OutOfTurn { number, expected }),
             };
         }
-        if shared.bytes.saturating_add(body.len()) > shared.bytes_max {
-            return Err(AppendError::Full(shared.fullness()));
+        if contents.bytes.saturating_add(body.len()) > contents.bytes_max {
+            return Err(AppendError::Full(contents.fullness()));
         }
-        shared.bytes += body.len();
-        owner.last_number = number;
-        owner.last = Some((position, crc));
-        shared.batches.push_back(Batch {
+        contents.bytes += body.len();
+        state.last_number = number;
+        state.last = Some((position, crc));
+        contents.batches.push_back(Batch {
             position,
             origin: self.origin,
             number,
             body: body.to_vec(),
         });
-        let others = shared.told.iter().filter(|(origin, _)| **origin != self.origin);
-        let others: Vec<Tell> = others.map(|(_, tell)| Arc::clone(tell)).collect();
+        let watchers = contents.watchers.iter().filter(|(origin, _)| **origin != self.origin);
+        let watchers: Vec<NewsCallback> = watchers.map(|(_, notify)| Arc::clone(notify)).collect();
+        // A callback may call this log, so it must run without the lock.
         drop(guard);
-        others.iter().for_each(|tell| tell());
+        watchers.iter().for_each(|notify| notify());
         Ok(position)
     }
 
     fn read(&mut self, from: Position, bytes_max: usize) -> Result<Vec<Batch>, Error> {
-        let shared = self.shared();
-        if from < shared.first {
-            return Err(Error::Truncated { asked: from, first: shared.first });
+        let contents = self.contents();
+        if from < contents.first {
+            return Err(Error::Truncated { asked: from, first: contents.first });
         }
         let mut batches = Vec::new();
         let mut bytes = 0_usize;
-        for batch in shared.batches.iter().skip(shared.index(from)) {
+        for batch in contents.batches.iter().skip(contents.index(from)) {
             if bytes >= bytes_max && !batches.is_empty() {
                 break;
             }
@@ -223,79 +226,83 @@ impl Log for Memory {
         body: &[u8],
         last: bool,
     ) -> Result<(), Error> {
-        let mut shared = self.shared();
-        let next = shared.next();
-        let owner = shared.owners.entry(self.origin).or_default();
-        let newest = owner.snapshot.as_ref().map(|s| s.position);
-        snapshot_allowed(position, newest, next)?;
+        let mut contents = self.contents();
+        let next = contents.next();
+        let state = contents.origins.entry(self.origin).or_default();
+        let newest = state.snapshot.as_ref().map(|s| s.position);
+        check_snapshot_position(position, newest, next)?;
         if chunk == 0 {
-            owner.writing = Some(Writing { position, chunk_next: 0, body: Vec::new() });
+            state.partial = Some(PartialSnapshot { position, chunk_next: 0, body: Vec::new() });
         }
-        let turn = owner.writing.as_ref().map(|w| (w.position, w.chunk_next));
-        if let Some(writing) = &mut owner.writing
+        let turn = state.partial.as_ref().map(|w| (w.position, w.chunk_next));
+        if let Some(partial) = &mut state.partial
             && turn == Some((position, chunk))
         {
-            writing.chunk_next += 1;
-            writing.body.extend_from_slice(body);
+            partial.chunk_next += 1;
+            partial.body.extend_from_slice(body);
         } else {
             return Err(chunk_out_of_turn(position, chunk, turn));
         }
-        if last && let Some(Writing { position, body, .. }) = owner.writing.take() {
-            owner.snapshot = Some(Snapshot { position, body });
+        if last && let Some(PartialSnapshot { position, body, .. }) = state.partial.take() {
+            state.snapshot = Some(Snapshot { position, body });
         }
         Ok(())
     }
 
     fn read_snapshot(&mut self) -> Result<Option<Snapshot>, Error> {
-        let shared = self.shared();
-        let owner = shared.owners.get(&self.origin);
-        let own = owner.and_then(|owner| owner.snapshot.as_ref());
-        // Where what is behind its own has been truncated, there is one that was shared.
-        let behind = |own: &&Snapshot| own.position.next() >= shared.first;
-        Ok(own.filter(behind).or(shared.snapshot.as_ref()).or(own).cloned())
+        let contents = self.contents();
+        let state = contents.origins.get(&self.origin);
+        let own = state.and_then(|state| state.snapshot.as_ref());
+        // If batches behind our own snapshot have been truncated, a published snapshot covers them.
+        let reaches = |own: &&Snapshot| own.position.next() >= contents.first;
+        Ok(own.filter(reaches).or(contents.published.as_ref()).or(own).cloned())
     }
 
     fn truncate(&mut self, before: Position) -> Result<u64, Error> {
-        let mut shared = self.shared();
-        let before = before.min(shared.covered().next()).min(shared.next());
-        if before <= shared.first {
+        let mut contents = self.contents();
+        let before = before.min(contents.covered().next()).min(contents.next());
+        if before <= contents.first {
             return Ok(0);
         }
-        let removed = shared.index(before);
-        let bytes: usize = shared.batches.drain(..removed).map(|batch| batch.body.len()).sum();
-        shared.bytes -= bytes;
-        shared.first = before;
+        let removed = contents.index(before);
+        let bytes: usize = contents.batches.drain(..removed).map(|batch| batch.body.len()).sum();
+        contents.bytes -= bytes;
+        contents.first = before;
         Ok(removed as u64)
     }
 
     fn filled_percent(&mut self) -> u8 {
-        let shared = self.shared();
-        u8::try_from(shared.bytes.saturating_mul(100) / shared.bytes_max.max(1)).unwrap_or(100)
+        let contents = self.contents();
+        u8::try_from(contents.bytes.saturating_mul(100) / contents.bytes_max.max(1)).unwrap_or(100)
     }
 
     fn check(&mut self) -> Result<(), Error> {
-        let shared = self.shared();
-        if shared.bytes < shared.bytes_max { Ok(()) } else { Err(Error::Full(shared.fullness())) }
+        let contents = self.contents();
+        if contents.bytes < contents.bytes_max {
+            Ok(())
+        } else {
+            Err(Error::Full(contents.fullness()))
+        }
     }
 
     fn is_shared(&self) -> bool {
-        self.shared().owners.len() > 1
+        self.contents().origins.len() > 1
     }
 
-    fn on_news(&mut self, tell: Box<dyn Fn() + Send + Sync>) {
-        self.shared().told.insert(self.origin, tell.into());
+    fn on_news(&mut self, notify: Box<dyn Fn() + Send + Sync>) {
+        self.contents().watchers.insert(self.origin, notify.into());
     }
 
     fn share_snapshot(&mut self) -> Result<(), Error> {
-        let mut shared = self.shared();
-        let own = shared.owners.get(&self.origin).and_then(|owner| owner.snapshot.clone());
-        shared.snapshot = own.or(shared.snapshot.take());
+        let mut contents = self.contents();
+        let own = contents.origins.get(&self.origin).and_then(|state| state.snapshot.clone());
+        contents.published = own.or(contents.published.take());
         Ok(())
     }
 
     fn forget_snapshots(&mut self) -> Result<(), Error> {
-        if let Some(owner) = self.shared().owners.get_mut(&self.origin) {
-            owner.snapshot = None;
+        if let Some(state) = self.contents().origins.get_mut(&self.origin) {
+            state.snapshot = None;
         }
         Ok(())
     }

@@ -1,6 +1,6 @@
-//! NATS servers as processes on this machine, alone or as a cluster, for trying and for tests: started
-//! in a folder of their own, killed, paused, started again, and gone when this is dropped. Not part of
-//! the log; behind the feature `nats-server`.
+//! NATS servers as child processes, alone or as a cluster, for drills and tests. A server runs in a
+//! folder of its own, can be killed, paused and started again, and ends when its handle is dropped. Not
+//! part of the log; behind the feature `nats-server`.
 
 use std::fs::{self, File};
 use std::hash::{BuildHasher as _, RandomState};
@@ -17,31 +17,32 @@ mod process;
 
 pub use process::{Process, end_of};
 
-/// The release that everything is tested with.
+/// The release that all tests run against.
 pub const VERSION: &str = "2.15.1";
-/// The oldest release that one run of the tests goes against.
+/// The oldest supported release: one run of the tests uses it.
 pub const VERSION_FLOOR: &str = "2.10.25";
-/// Names a `nats-server` to take instead of looking for one.
+/// An environment variable that names the `nats-server` binary to run.
 pub const BINARY_VARIABLE: &str = "TIDINGS_NATS_SERVER";
 
-/// How long a server may take to answer after its start.
+/// How long a server may take to answer after it was started.
 const UP_WITHIN: Duration = Duration::from_secs(15);
-/// How often it is looked whether it does.
-const LOOK_EVERY: Duration = Duration::from_millis(20);
-/// How long a question to a server may take.
+/// How often a condition is polled.
+const POLL_EVERY: Duration = Duration::from_millis(20);
+/// How long one request to a server may take.
 const ANSWER_WITHIN: Duration = Duration::from_secs(5);
-/// How long servers may take to become a cluster.
+/// How long servers may take to form a cluster.
 const FORMED_WITHIN: Duration = Duration::from_secs(20);
-/// How often it is tried.
+/// How often starting a cluster is attempted.
 const STARTS_MAX: u32 = 3;
-/// How long a stream may take to heal.
+/// How long the replicas of a stream may take to catch up.
 const WHOLE_WITHIN: Duration = Duration::from_secs(60);
 
-/// Ports below those that Linux gives to connections (32,768 to 60,999, unless told otherwise).
+/// Ports below those that Linux assigns to outgoing connections (32,768 to 60,999 by default), so that no
+/// connection takes one between its choice and the server's start.
 const PORTS: Range<u16> = 10_240..32_768;
 
-/// Where a `nats-server` of this version is: what [`BINARY_VARIABLE`] names, what
-/// `crates/log/nats-server` has put under `target`, or else (for any version) one on the `PATH`.
+/// Finds a `nats-server` of this version: the one that [`BINARY_VARIABLE`] names, the one that
+/// `crates/log/nats-server` has fetched into `target`, or else one of any version on the `PATH`.
 pub fn find(version: &str) -> Option<PathBuf> {
     if let Some(binary) = std::env::var_os(BINARY_VARIABLE) {
         return Some(binary.into());
@@ -62,12 +63,12 @@ pub struct Server {
     folder: PathBuf,
     /// Where clients connect.
     address: SocketAddr,
-    /// What runs, or does not.
+    /// The child process, running or ended.
     pub process: Process,
 }
 
 impl Server {
-    /// Writes its configuration and starts it.
+    /// Writes the configuration of a server and starts it.
     fn start(
         binary: &Path,
         folder: PathBuf,
@@ -90,10 +91,10 @@ impl Server {
         Ok(server)
     }
 
-    /// Starts it again on what it had stored, if it is not running. Returns when it answers.
+    /// Starts the server on its previous data, if it is not running. Returns when it answers.
     ///
     /// # Errors
-    /// When it cannot be started, or does not answer within 15 s: with the end of its log.
+    /// When the server cannot be started, or does not answer within 15 s: with the end of its log.
     pub fn start_again(&mut self) -> io::Result<()> {
         let started = self.process.start(
             Command::new(&self.binary)
@@ -115,50 +116,51 @@ impl Server {
                     self.log_end()
                 )));
             }
-            std::thread::sleep(LOOK_EVERY);
+            std::thread::sleep(POLL_EVERY);
         }
         Ok(())
     }
 
-    /// Whether it says who it is.
+    /// Checks whether the server sends its greeting.
     fn answers(&self) -> bool {
-        let Ok(stream) = TcpStream::connect_timeout(&self.address, LOOK_EVERY) else {
+        let Ok(stream) = TcpStream::connect_timeout(&self.address, POLL_EVERY) else {
             return false;
         };
         let mut line = String::new();
         let read = stream.set_read_timeout(Some(UP_WITHIN)).and_then(|()| {
-            // A server that is asked for its name waits for no more.
+            // A server sends INFO by itself, before the client has sent anything.
             BufReader::new(&stream).read_line(&mut line)
         });
         read.is_ok() && line.starts_with("INFO")
     }
 
     fn log_end(&self) -> String {
-        // What is wrong with its configuration it tells before it has a log.
+        // The server reports errors of its configuration on stderr, before it opens its log.
         let read = |name: &str| fs::read_to_string(self.folder.join(name)).unwrap_or_default();
         end_of(&(read("server.log") + &read("server.err")))
     }
 
-    /// Where clients connect: `nats://127.0.0.1:PORT`.
+    /// Returns the URL for clients: `nats://127.0.0.1:PORT`.
     pub fn url(&self) -> String {
         format!("nats://{}", self.address)
     }
 
-    /// The same as an address.
+    /// Returns the address for clients.
     pub const fn address(&self) -> SocketAddr {
         self.address
     }
 
-    /// Asks JetStream something, and gives the answer, as JSON.
-    fn ask(&self, subject: &str, payload: &str) -> io::Result<String> {
+    /// Sends a request to JetStream's API and returns the answer, as JSON. Speaks the protocol by hand,
+    /// because the callers are not asynchronous.
+    fn request(&self, subject: &str, payload: &str) -> io::Result<String> {
         let connection = TcpStream::connect(self.address)?;
         connection.set_read_timeout(Some(ANSWER_WITHIN))?;
         let mut reader = BufReader::new(&connection);
-        let ask = format!(
+        let request = format!(
             "CONNECT {{\"verbose\":false}}\r\nSUB answer 1\r\nPUB $JS.API.{subject} answer {}\r\n{payload}\r\n",
             payload.len()
         );
-        (&connection).write_all(ask.as_bytes())?;
+        (&connection).write_all(request.as_bytes())?;
         let mut line = String::new();
         loop {
             line.clear();
@@ -175,14 +177,14 @@ impl Server {
         }
     }
 
-    /// What it is called among its kind: `s1`, `s2`, ...
+    /// Returns the server's name: `s1`, `s2`, ...
     pub fn name(&self) -> String {
         let name = self.folder.file_name().unwrap_or_default();
         name.to_string_lossy().into_owned()
     }
 }
 
-/// One server, or several that are a cluster.
+/// One server, or several that form a cluster.
 #[derive(Debug)]
 pub struct Servers {
     /// The servers, in the order of their names.
@@ -190,18 +192,18 @@ pub struct Servers {
 }
 
 impl Servers {
-    /// Starts so many on free ports, with what they store in folders `s1`, `s2` ... of `folder`.
-    /// `sync` is their `sync_interval`: `always`, or a time such as `2m`. Returns when they are one
-    /// cluster; if they do not become one (another program was quicker at one of the ports, say), they
-    /// are started again, elsewhere.
+    /// Starts `count` servers on free ports, with their data in the folders `s1`, `s2` ... of `folder`.
+    /// `sync` is their `sync_interval`: `always`, or a duration such as `2m`. Returns when they form a
+    /// cluster. If they do not (another program may have taken one of the ports, say), they are started
+    /// again on other ports.
     ///
     /// # Errors
-    /// When one cannot be started, or they do not become a cluster.
+    /// When a server cannot be started, or they form no cluster in three attempts.
     pub fn start(binary: &Path, folder: &Path, count: usize, sync: &str) -> io::Result<Self> {
-        let mut failed = io::Error::other("it was not tried");
+        let mut failed = io::Error::other("no attempt was made");
         for _ in 0..STARTS_MAX {
             match Self::start_once(binary, folder, count, sync) {
-                Ok(servers) => match servers.until_formed() {
+                Ok(servers) => match servers.wait_until_formed() {
                     Ok(()) => return Ok(servers),
                     Err(why) => failed = why,
                 },
@@ -211,8 +213,8 @@ impl Servers {
         Err(failed)
     }
 
-    /// Waits until a stream can be placed on all servers, which takes all of them.
-    fn until_formed(&self) -> io::Result<()> {
+    /// Waits until a stream can be placed on all servers: only a formed cluster accepts that.
+    fn wait_until_formed(&self) -> io::Result<()> {
         let [first, _, ..] = self.servers.as_slice() else { return Ok(()) };
         let until = Instant::now() + FORMED_WITHIN;
         let probe = format!(
@@ -220,23 +222,23 @@ impl Servers {
             self.servers.len()
         );
         loop {
-            // It takes its time to answer as long as nobody leads.
-            let made = first.ask("STREAM.CREATE.probe", &probe);
+            // The answer takes a while as long as the cluster has no leader.
+            let made = first.request("STREAM.CREATE.probe", &probe);
             match made {
                 Ok(made) if !made.contains("\"error\"") => {
-                    return first.ask("STREAM.DELETE.probe", "").map(drop);
+                    return first.request("STREAM.DELETE.probe", "").map(drop);
                 }
                 made if Instant::now() > until => {
-                    let said = made.unwrap_or_else(|why| why.to_string());
-                    return Err(io::Error::other(format!("the servers form no cluster: {said}")));
+                    let answer = made.unwrap_or_else(|why| why.to_string());
+                    return Err(io::Error::other(format!("the servers form no cluster: {answer}")));
                 }
-                Ok(_) | Err(_) => std::thread::sleep(10 * LOOK_EVERY),
+                Ok(_) | Err(_) => std::thread::sleep(10 * POLL_EVERY),
             }
         }
     }
 
     fn start_once(binary: &Path, folder: &Path, count: usize, sync: &str) -> io::Result<Self> {
-        // A relative folder would be looked for from another one by the server.
+        // The server would resolve a relative path from its own working directory.
         fs::create_dir_all(folder)?;
         let folder = folder.canonicalize()?;
         let addresses = free_addresses(2 * count)?;
@@ -259,12 +261,12 @@ impl Servers {
         Ok(Self { servers })
     }
 
-    /// Asks those that are running for what is known of a stream.
+    /// Requests the state of a stream from the first running server that answers.
     fn stream_info(&self, stream: &str) -> io::Result<String> {
         let running = self.servers.iter().filter(|server| server.process.id().is_some());
         let mut failed = io::Error::other("no server is running");
         for server in running {
-            match server.ask(&format!("STREAM.INFO.{stream}"), "") {
+            match server.request(&format!("STREAM.INFO.{stream}"), "") {
                 Ok(info) => return Ok(info),
                 Err(why) => failed = why,
             }
@@ -272,10 +274,10 @@ impl Servers {
         Err(failed)
     }
 
-    /// Which server leads a stream.
+    /// Returns the index of the server that leads a stream.
     ///
     /// # Errors
-    /// When none answers, or none leads it.
+    /// When no server answers, or none leads the stream.
     pub fn leader(&self, stream: &str) -> io::Result<usize> {
         let info = self.stream_info(stream)?;
         let leader = info.split("\"leader\":\"").nth(1).and_then(|rest| rest.split('"').next());
@@ -286,10 +288,10 @@ impl Servers {
             .ok_or_else(|| io::Error::other(format!("the stream {stream} has no leader: {info}")))
     }
 
-    /// The oldest position of a stream.
+    /// Returns the oldest position of a stream.
     ///
     /// # Errors
-    /// When no server answers with it.
+    /// When no server answers with that position.
     pub fn first(&self, stream: &str) -> io::Result<u64> {
         let info = self.stream_info(stream)?;
         let first = info.split("\"first_seq\":").nth(1).and_then(|rest| rest.split(',').next());
@@ -299,11 +301,11 @@ impl Servers {
         })
     }
 
-    /// Waits until a stream has a leader and its replicas are as far as that.
+    /// Waits until a stream has a leader and all its replicas have caught up with it.
     ///
     /// # Errors
     /// When that takes more than a minute.
-    pub fn until_whole(&self, stream: &str) -> io::Result<()> {
+    pub fn wait_until_in_sync(&self, stream: &str) -> io::Result<()> {
         let until = Instant::now() + WHOLE_WITHIN;
         loop {
             let info = self.stream_info(stream).unwrap_or_default();
@@ -314,23 +316,23 @@ impl Servers {
             if Instant::now() > until {
                 return Err(io::Error::other(format!("the stream {stream} does not heal: {info}")));
             }
-            std::thread::sleep(10 * LOOK_EVERY);
+            std::thread::sleep(10 * POLL_EVERY);
         }
     }
 
-    /// Where clients connect, one for each server.
+    /// Returns the client URLs, one for each server.
     pub fn urls(&self) -> Vec<String> {
         self.servers.iter().map(Server::url).collect()
     }
 }
 
-/// Addresses on loopback that are free at this moment, and that no connection is given by itself: so they
-/// stay free until somebody else asks for just them.
+/// Returns addresses on loopback that are free at the moment. The kernel assigns none of them to an
+/// outgoing connection, so they stay free until a program binds to that very port.
 ///
 /// # Errors
-/// When there are too few.
+/// When fewer than `count` ports are free.
 pub fn free_addresses(count: usize) -> io::Result<Vec<SocketAddr>> {
-    // Another program that does the same begins elsewhere.
+    // A random start, so that programs that do this concurrently try different ports first.
     static NEXT: LazyLock<AtomicU64> =
         LazyLock::new(|| AtomicU64::new(RandomState::new().hash_one(0) >> 1));
     let all = PORTS.end - PORTS.start;

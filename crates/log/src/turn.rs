@@ -1,10 +1,10 @@
-//! What every log refuses to take as a snapshot.
+//! The order that every log requires of snapshots and of their chunks.
 
 use crate::{Error, Position};
 
-/// Refuses a snapshot of batches that are not there yet, or one older than what it would replace:
-/// what is truncated behind the newer one could not be had again.
-pub(crate) fn snapshot_allowed(
+/// Rejects a snapshot that covers batches which do not exist yet, and one that is older than the snapshot
+/// it would replace: batches that were truncated behind the newer one could not be recovered.
+pub(crate) fn check_snapshot_position(
     position: Position,
     newest: Option<Position>,
     next: Position,
@@ -22,7 +22,7 @@ pub(crate) fn snapshot_allowed(
     }
 }
 
-/// Chunks come in order, from 0, for one position.
+/// The error for a chunk out of order. Chunks of one snapshot are numbered densely from 0.
 pub(crate) fn chunk_out_of_turn(
     position: Position,
     chunk: u32,

@@ -1,6 +1,11 @@
-//! A stored batch is not what was written: a bit has flipped, a row has gone, somebody edited the
-//! file. Reading says where, gives out everything before it and nothing behind it; a person can
-//! cut the log there and go on.
+//! A stored batch is not the one that was written: a bit has flipped, a row is gone, somebody edited the
+//! file.
+//!
+//! SQLite does not checksum its pages, so a flipped bit in a body is returned as data, and a node that
+//! replays it computes another state than its peers, silently and forever. What holds now: every row
+//! carries a checksum over its identity and body, and positions and numbers must be dense. Reading names
+//! the first damaged position, returns everything before it and nothing behind it. An operator can cut
+//! the log there and continue; what stood behind the cut is lost, and its numbers are never reused.
 #![expect(
     clippy::unwrap_used,
     clippy::indexing_slicing,
@@ -22,7 +27,7 @@ fn body(number: u64) -> Vec<u8> {
     vec![u8::try_from(number).unwrap(); 100]
 }
 
-fn filled(directory: &Path) -> Sqlite {
+fn open_filled(directory: &Path) -> Sqlite {
     let mut log = open(directory);
     for number in 1..=BATCHES {
         log.append(number, &body(number)).unwrap();
@@ -30,13 +35,13 @@ fn filled(directory: &Path) -> Sqlite {
     log
 }
 
-/// What a stranger does to the file.
+/// Modifies the file the way another program would.
 fn edit(directory: &Path, sql: &str) {
     let conn = Connection::open(directory.join("tidings.db")).unwrap();
     conn.execute_batch(sql).unwrap();
 }
 
-/// Flips one bit of a column at position 4.
+/// Flips one bit of a column in the row at position 4.
 fn flip(directory: &Path, column: &str, byte: usize) {
     let conn = Connection::open(directory.join("tidings.db")).unwrap();
     let select = format!("SELECT {column} FROM batch WHERE position = 4");
@@ -46,8 +51,8 @@ fn flip(directory: &Path, column: &str, byte: usize) {
     conn.execute(&update, [bytes]).unwrap();
 }
 
-/// Position 4 is damaged, 1 to 3 are given out, nothing behind it is.
-fn damaged_at_4(log: &mut Sqlite, behind_expected: u64) -> String {
+/// Checks that position 4 is reported as damaged, that 1 to 3 are returned, and nothing behind it.
+fn assert_damaged_at_4(log: &mut Sqlite, behind_expected: u64) -> String {
     let good = log.read(Position(1), usize::MAX).unwrap();
     let bodies: Vec<Vec<u8>> = good.into_iter().map(|batch| batch.body).collect();
     assert_eq!(bodies, [body(1), body(2), body(3)]);
@@ -66,52 +71,35 @@ fn any_flipped_byte_of_a_row_is_reported_with_its_position() {
         (0..32).map(|byte| ("head", byte)).chain([("body", 0), ("body", 50), ("body", 99)]);
     for (column, byte) in places {
         let directory = tempfile::tempdir().unwrap();
-        let mut log = filled(directory.path());
+        let mut log = open_filled(directory.path());
         flip(directory.path(), column, byte);
-        damaged_at_4(&mut log, 6);
+        assert_damaged_at_4(&mut log, 6);
     }
 }
 
 #[test]
-fn a_shortened_row_is_reported_with_its_position() {
-    let directory = tempfile::tempdir().unwrap();
-    let mut log = filled(directory.path());
-    let sql = "UPDATE batch SET body = substr(body, 1, 99) WHERE position = 4";
-    edit(directory.path(), sql);
-    assert!(damaged_at_4(&mut log, 6).contains("checksum"));
-}
-
-#[test]
-fn a_row_with_text_in_place_of_bytes_is_reported_with_its_position() {
-    let directory = tempfile::tempdir().unwrap();
-    let mut log = filled(directory.path());
-    edit(directory.path(), "UPDATE batch SET body = 'text' WHERE position = 4");
-    damaged_at_4(&mut log, 6);
-}
-
-#[test]
-fn a_missing_row_is_reported_with_its_position() {
-    let directory = tempfile::tempdir().unwrap();
-    let mut log = filled(directory.path());
-    edit(directory.path(), "DELETE FROM batch WHERE position = 4");
-    assert!(damaged_at_4(&mut log, 6).contains("missing"));
-}
-
-#[test]
-fn two_rows_that_changed_places_are_reported() {
-    let directory = tempfile::tempdir().unwrap();
-    let mut log = filled(directory.path());
+fn a_changed_or_missing_row_is_reported_with_its_position() {
     let swap = "UPDATE batch SET position = 99 WHERE position = 4;
                 UPDATE batch SET position = 4 WHERE position = 5;
                 UPDATE batch SET position = 5 WHERE position = 99;";
-    edit(directory.path(), swap);
-    assert!(damaged_at_4(&mut log, 6).contains("position 5"));
+    for (sql, what_expected) in [
+        ("UPDATE batch SET body = substr(body, 1, 99) WHERE position = 4", "checksum"),
+        ("UPDATE batch SET body = 'text' WHERE position = 4", "does not hold bytes"),
+        ("DELETE FROM batch WHERE position = 4", "missing"),
+        (swap, "position 5"),
+    ] {
+        let directory = tempfile::tempdir().unwrap();
+        let mut log = open_filled(directory.path());
+        edit(directory.path(), sql);
+        let what = assert_damaged_at_4(&mut log, 6);
+        assert!(what.contains(what_expected), "{sql}: {what}");
+    }
 }
 
 #[test]
-fn a_missing_first_row_is_reported_too() {
+fn a_missing_first_row_is_reported() {
     let directory = tempfile::tempdir().unwrap();
-    let mut log = filled(directory.path());
+    let mut log = open_filled(directory.path());
     edit(directory.path(), "DELETE FROM batch WHERE position <= 2");
     let read = log.read(Position(1), usize::MAX);
     assert!(
@@ -121,7 +109,7 @@ fn a_missing_first_row_is_reported_too() {
 }
 
 #[test]
-fn pages_overwritten_on_the_disk_are_reported_and_nothing_behind_them_is_given_out() {
+fn overwritten_pages_are_reported_and_nothing_behind_them_is_returned() {
     let directory = tempfile::tempdir().unwrap();
     let mut log = open(directory.path());
     for number in 1..=BATCHES {
@@ -130,7 +118,7 @@ fn pages_overwritten_on_the_disk_are_reported_and_nothing_behind_them_is_given_o
     drop(log);
     let file = directory.path().join("tidings.db");
     let mut bytes = std::fs::read(&file).unwrap();
-    // The middle of what batch 6 wrote, wherever that is: 6 is a byte that it alone repeats.
+    // The middle of the body of batch 6, wherever that is: only that body repeats the byte 6.
     let run = bytes.windows(4000).position(|window| window.iter().all(|b| *b == 6)).unwrap();
     bytes[run..run + 4000].fill(0xEE);
     std::fs::write(&file, bytes).unwrap();
@@ -141,9 +129,9 @@ fn pages_overwritten_on_the_disk_are_reported_and_nothing_behind_them_is_given_o
 }
 
 #[test]
-fn verify_says_what_is_good_and_where_the_damage_begins() {
+fn verify_counts_intact_batches_and_names_where_the_damage_begins() {
     let directory = tempfile::tempdir().unwrap();
-    let mut log = filled(directory.path());
+    let mut log = open_filled(directory.path());
     log.write_snapshot(Position(2), 0, b"snapshot", true).unwrap();
     let report = sqlite::verify(directory.path()).unwrap();
     assert_eq!((report.batches, report.bytes), (10, 1000));
@@ -157,7 +145,7 @@ fn verify_says_what_is_good_and_where_the_damage_begins() {
 }
 
 #[test]
-fn a_damaged_snapshot_is_reported_and_never_given_out() {
+fn a_damaged_snapshot_is_reported_and_never_returned() {
     let edits = [
         "UPDATE chunk SET body = x'00' WHERE number = 1",
         "DELETE FROM chunk WHERE number = 1",
@@ -167,7 +155,7 @@ fn a_damaged_snapshot_is_reported_and_never_given_out() {
     ];
     for sql in edits {
         let directory = tempfile::tempdir().unwrap();
-        let mut log = filled(directory.path());
+        let mut log = open_filled(directory.path());
         log.write_snapshot(Position(2), 0, b"one", false).unwrap();
         log.write_snapshot(Position(2), 1, b"two", true).unwrap();
         edit(directory.path(), sql);
@@ -179,14 +167,14 @@ fn a_damaged_snapshot_is_reported_and_never_given_out() {
 }
 
 #[test]
-fn a_log_that_was_cut_goes_on_with_new_numbers() {
+fn a_log_that_was_cut_continues_with_new_numbers() {
     let directory = tempfile::tempdir().unwrap();
-    let mut log = filled(directory.path());
+    let mut log = open_filled(directory.path());
     flip(directory.path(), "body", 7);
     assert_eq!(log.cut(Position(4)).unwrap(), 7);
-    assert_eq!(log.last_number(), 10, "numbers are never given out twice");
+    assert_eq!(log.last_number(), 10, "numbers are never reused");
     let retried = log.append(10, &body(10));
-    assert!(retried.is_err(), "what was cut off is not there to be retried: {retried:?}");
+    assert!(retried.is_err(), "a batch that was cut off cannot be retried: {retried:?}");
     assert_eq!(log.append(11, &body(11)).unwrap(), Position(4));
     drop(log);
     let mut log = open(directory.path());
@@ -200,23 +188,23 @@ fn a_log_that_was_cut_goes_on_with_new_numbers() {
 }
 
 #[test]
-fn a_cut_that_would_lose_what_a_snapshot_covers_is_refused() {
+fn a_cut_below_an_intact_snapshot_is_rejected() {
     let directory = tempfile::tempdir().unwrap();
-    let mut log = filled(directory.path());
+    let mut log = open_filled(directory.path());
     log.write_snapshot(Position(5), 0, b"five", true).unwrap();
     flip(directory.path(), "body", 7);
     assert!(log.cut(Position(4)).is_err());
     assert!(log.cut(Position(12)).is_err(), "behind the end");
     while log.truncate(Position(6)).unwrap() > 0 {}
-    assert_eq!(log.read(Position(6), usize::MAX).unwrap().len(), 5, "the damage is gone");
+    assert_eq!(log.read(Position(6), usize::MAX).unwrap().len(), 5, "the damage is truncated");
     edit(directory.path(), "UPDATE chunk SET body = x'00'");
-    assert_eq!(log.cut(Position(6)).unwrap(), 5, "nothing covers them");
+    assert_eq!(log.cut(Position(6)).unwrap(), 5, "no intact snapshot covers them");
 }
 
 #[test]
-fn verify_reads_a_log_that_nobody_has_open() {
+fn verify_reads_a_log_that_no_process_has_open() {
     let directory = tempfile::tempdir().unwrap();
-    drop(filled(directory.path()));
+    drop(open_filled(directory.path()));
     let report = sqlite::verify(directory.path()).unwrap();
     assert_eq!((report.batches, report.damages), (10, Vec::new()));
     assert!(sqlite::verify(&directory.path().join("missing")).is_err());

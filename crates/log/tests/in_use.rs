@@ -1,4 +1,9 @@
-//! Two processes on one directory, a directory that cannot be made, a file that is not ours.
+//! Two processes open one directory, the directory cannot be created, or the file is not ours.
+//!
+//! Two processes that append to one file would each assign the same positions: one of them would
+//! overwrite, or misread, what the other has acknowledged. A lock on a file of its own prevents that; it
+//! is not SQLite's lock, so that `sqlite3` and Litestream can read the database meanwhile. A row that
+//! another program inserts all the same breaks the log instead of being taken for one of ours.
 
 use std::path::Path;
 
@@ -10,8 +15,8 @@ fn open(directory: &Path) -> Result<Sqlite, Error> {
 }
 
 #[test]
-fn a_second_opener_is_told_who_has_the_directory() {
-    // A lock belongs to an open file, not to a process: a second open of our own meets it too.
+fn a_second_opener_learns_which_process_has_the_directory() {
+    // A lock belongs to an open file, not to a process: a second open of this process conflicts too.
     let directory = tempfile::tempdir().unwrap();
     let first = open(directory.path()).unwrap();
     let Err(Error::InUse(sentence)) = open(directory.path()) else {
@@ -24,7 +29,7 @@ fn a_second_opener_is_told_who_has_the_directory() {
 }
 
 #[test]
-fn a_directory_that_cannot_be_made_is_named_with_the_reason() {
+fn a_directory_that_cannot_be_created_is_named_with_the_reason() {
     let directory = tempfile::tempdir().unwrap();
     let file = directory.path().join("file");
     std::fs::write(&file, b"").unwrap();
@@ -33,14 +38,14 @@ fn a_directory_that_cannot_be_made_is_named_with_the_reason() {
 }
 
 #[test]
-fn others_can_look_into_the_file_while_it_is_open() {
+fn other_programs_can_read_the_file_while_it_is_open() {
     let directory = tempfile::tempdir().unwrap();
     let mut log = open(directory.path()).unwrap();
     log.append(1, b"one").unwrap();
     let other = Connection::open(directory.path().join("tidings.db")).unwrap();
     let count = "SELECT count(*) FROM batch";
     assert_eq!(other.query_row(count, [], |row| row.get::<_, i64>(0)).unwrap(), 1);
-    // A reader in the middle of a transaction keeps its view and hinders nobody.
+    // A reader inside a transaction keeps its view and blocks no append.
     other.execute_batch("BEGIN; SELECT count(*) FROM batch").unwrap();
     for number in 2..1200 {
         log.append(number, &[0; 100]).unwrap();
@@ -49,7 +54,7 @@ fn others_can_look_into_the_file_while_it_is_open() {
 }
 
 #[test]
-fn somebody_elses_database_is_left_alone() {
+fn another_programs_database_is_not_touched() {
     let directory = tempfile::tempdir().unwrap();
     let other = Connection::open(directory.path().join("tidings.db")).unwrap();
     other.execute_batch("CREATE TABLE theirs (a)").unwrap();
@@ -58,7 +63,7 @@ fn somebody_elses_database_is_left_alone() {
 }
 
 #[test]
-fn a_file_of_a_newer_version_is_refused() {
+fn a_file_of_a_newer_version_is_rejected() {
     let directory = tempfile::tempdir().unwrap();
     drop(open(directory.path()).unwrap());
     let other = Connection::open(directory.path().join("tidings.db")).unwrap();
@@ -79,7 +84,7 @@ fn a_directory_removed_under_a_running_log_fails_its_check() {
 }
 
 #[test]
-fn a_log_that_somebody_else_wrote_to_breaks_and_stays_broken() {
+fn a_log_that_another_program_wrote_to_breaks_and_stays_broken() {
     let directory = tempfile::tempdir().unwrap();
     let mut log = open(directory.path()).unwrap();
     log.append(1, b"one").unwrap();
@@ -93,5 +98,5 @@ fn a_log_that_somebody_else_wrote_to_breaks_and_stays_broken() {
     assert!(log.bounds().is_err() && log.read(Position(1), 1).is_err() && log.check().is_err());
     drop(log);
     let mut log = open(directory.path()).unwrap();
-    assert_eq!(log.append(2, b"two").unwrap(), Position(2), "a restart looks again");
+    assert_eq!(log.append(2, b"two").unwrap(), Position(2), "a restart reads the file again");
 }

@@ -1,5 +1,10 @@
-//! The process is killed in the middle of whatever it does. Everything that it acknowledged is
-//! there when it comes back, whole and in place.
+//! The process is killed with SIGKILL at an arbitrary moment.
+//!
+//! Whatever it was doing (an append, a chunk of a snapshot, a truncation, a WAL checkpoint), a restart
+//! must find every acknowledged batch, complete and at its position; a lost one would be an order that a
+//! client was told is stored. What holds now: an append is acknowledged only after its transaction is
+//! synced, every other write is one transaction, and truncation never passes a complete snapshot. The
+//! test runs itself as a child process, kills it eight times, and reads everything back each time.
 #![expect(clippy::unwrap_used, reason = "helpers of tests fail as tests do")]
 
 use std::io::{BufRead as _, BufReader, Write as _};
@@ -8,7 +13,7 @@ use std::process::{Command, Stdio};
 
 use tidings_log::{Log as _, Position, Sqlite, sqlite};
 
-/// Names the data directory: set in the process that is to be killed.
+/// Names the data directory; set in the child process that will be killed.
 const VICTIM: &str = "TIDINGS_VICTIM";
 const ROUNDS: u64 = 8;
 
@@ -16,21 +21,21 @@ fn open(directory: &Path) -> Sqlite {
     Sqlite::open(directory, sqlite::Options::default()).unwrap()
 }
 
-/// Of different lengths, some over many pages, and never twice the same.
+/// Bodies of different lengths, some spanning many pages, no two alike.
 fn body(number: u64) -> Vec<u8> {
     let length = usize::try_from(number * 7919 % 30_000).unwrap();
     number.to_le_bytes().into_iter().cycle().take(length).collect()
 }
 
 #[test]
-fn what_was_acknowledged_survives_a_kill() {
+fn acknowledged_batches_survive_a_kill() {
     if let Some(directory) = std::env::var_os(VICTIM) {
-        live(Path::new(&directory));
+        append_forever(Path::new(&directory));
     }
     let directory = tempfile::tempdir().unwrap();
     let mut acknowledged = 0;
     for round in 1..=ROUNDS {
-        // When it dies is up to the scheduler; how many acknowledgements it is left is not.
+        // The scheduler decides when the child dies, but not how many acknowledgements it gives first.
         acknowledged = kill_after(directory.path(), round * 7919 % 150 + 1).max(acknowledged);
         let mut log = open(directory.path());
         let last = log.last_number();
@@ -42,7 +47,7 @@ fn what_was_acknowledged_survives_a_kill() {
             assert_eq!(snapshot.body, [body(snapshot.position.0), body(29_999)].concat());
             snapshot.position
         });
-        assert!(from <= covered.next(), "nothing uncovered has been truncated");
+        assert!(from <= covered.next(), "no uncovered batch has been truncated");
         loop {
             let batches = log.read(from, 1 << 20).unwrap();
             let Some(end) = batches.last() else { break };
@@ -57,10 +62,10 @@ fn what_was_acknowledged_survives_a_kill() {
     assert!(acknowledged > ROUNDS);
 }
 
-/// Lets a process live until it has acknowledged so much, and some more while the signal travels.
+/// Runs the child until it has acknowledged this many batches, and a few more until the signal arrives.
 fn kill_after(directory: &Path, acknowledgements: u64) -> u64 {
     let mut victim = Command::new(std::env::current_exe().unwrap())
-        .args(["--exact", "what_was_acknowledged_survives_a_kill", "--nocapture"])
+        .args(["--exact", "acknowledged_batches_survive_a_kill", "--nocapture"])
         .env(VICTIM, directory)
         .stdout(Stdio::piped())
         .spawn()
@@ -68,7 +73,7 @@ fn kill_after(directory: &Path, acknowledgements: u64) -> u64 {
     let mut last = 0;
     let mut count = 0;
     for line in BufReader::new(victim.stdout.take().unwrap()).lines() {
-        // A line that was cut short by the signal acknowledges nothing.
+        // A line that the signal cut short acknowledges nothing.
         let line = line.unwrap();
         let Some(number) = line.strip_prefix("durable ").and_then(|l| l.strip_suffix('.')) else {
             continue;
@@ -80,12 +85,12 @@ fn kill_after(directory: &Path, acknowledgements: u64) -> u64 {
         }
     }
     victim.wait().unwrap();
-    assert!(count >= acknowledgements, "it died by itself after {count}");
+    assert!(count >= acknowledgements, "the child died by itself after {count}");
     last
 }
 
-/// Appends, writes snapshots and truncates until it is killed.
-fn live(directory: &Path) -> ! {
+/// Appends, writes snapshots and truncates until the process is killed.
+fn append_forever(directory: &Path) -> ! {
     let mut log = open(directory);
     let mut out = std::io::stdout();
     loop {

@@ -1,9 +1,9 @@
-//! Each log is held to the law of `Log`.
+//! The conformance suite, run against each log of this crate, also with injected failures.
 
 use tidings_log::faulty::{Fault, Faulty};
 use tidings_log::{Log as _, Memory, Sqlite, conformance, sqlite};
 
-/// A plan of failures that never ends: every third call or so, those that are to be tried again.
+/// An endless plan of failures: about every third call fails with a fault that allows a retry.
 fn faults(seed: u64) -> impl Iterator<Item = Option<Fault>> + Send {
     (seed..).map(|n| match n.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 60 {
         0 | 1 => Some(Fault::Full),
@@ -14,7 +14,7 @@ fn faults(seed: u64) -> impl Iterator<Item = Option<Fault>> + Send {
 }
 
 #[test]
-fn memory_obeys_the_law() {
+fn memory_keeps_the_contract() {
     conformance::all(|| {
         let store = Memory::default();
         move || store.reopen()
@@ -22,7 +22,7 @@ fn memory_obeys_the_law() {
 }
 
 #[test]
-fn sqlite_obeys_the_law() {
+fn sqlite_keeps_the_contract() {
     conformance::all(|| {
         let directory = tempfile::tempdir().unwrap();
         move || Sqlite::open(directory.path(), sqlite::Options::default()).unwrap()
@@ -30,7 +30,7 @@ fn sqlite_obeys_the_law() {
 }
 
 #[test]
-fn a_log_that_fails_and_is_retried_loses_and_doubles_nothing() {
+fn retried_failures_neither_lose_nor_duplicate_a_batch() {
     for seed in 1..=8 {
         let store = Memory::default();
         conformance::a_random_life(|| Faulty::scripted(store.reopen(), faults(seed)), seed, 400);

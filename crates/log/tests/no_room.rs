@@ -1,5 +1,10 @@
-//! There is no room: the file has reached its bound, or the disk is full. Nothing is harmed, and
-//! when there is room again the same append succeeds.
+//! There is no room: the file has reached its bound, or the disk is full.
+//!
+//! A full disk must not cost an acknowledged batch, nor the log: once there is room the same append must
+//! succeed, in the same process. The trap is that only a snapshot allows truncation, and a snapshot needs
+//! room itself, so a full log could stay full forever. What holds now: the last eighth of the bound is
+//! reserved for snapshots, a failed write is rolled back as a whole, and errors that leave the file in an
+//! unknown state (a failed fsync) break the log instead of being retried.
 #![expect(clippy::unwrap_used, reason = "helpers of tests fail as tests do")]
 
 use std::io::Write as _;
@@ -9,14 +14,14 @@ use std::process::Command;
 use tidings_log::{AppendError, Error, Log as _, Memory, Position, Sqlite, sqlite};
 
 const BODY: [u8; 10_000] = [7; 10_000];
-/// Names a small file system: set when this binary has started itself on one.
+/// Names a small file system; set when this binary has started itself on one.
 const SMALL_DISK: &str = "TIDINGS_SMALL_DISK";
 
 fn open(directory: &Path) -> Sqlite {
     Sqlite::open(directory, sqlite::Options::default()).unwrap()
 }
 
-/// Appends until there is no room; the last number that was taken.
+/// Appends until the log is full. Returns the last number that was accepted.
 fn fill(log: &mut Sqlite) -> u64 {
     for _ in 0..100_000 {
         let number = log.last_number() + 1;
@@ -26,12 +31,13 @@ fn fill(log: &mut Sqlite) -> u64 {
             Err(other) => panic!("{other}"),
         }
     }
-    panic!("it never was full")
+    panic!("the log was never full")
 }
 
-/// All batches up to `last` read back.
-fn all_there(log: &mut Sqlite, last: u64) {
-    let (mut from, mut count) = (log.bounds().unwrap().first, 0);
+/// Checks that all batches up to `last` read back.
+fn assert_all_there(log: &mut Sqlite, last: u64) {
+    let mut from = log.bounds().unwrap().first;
+    let mut count = 0;
     let first = from;
     loop {
         let batches = log.read(from, 1 << 20).unwrap();
@@ -67,8 +73,8 @@ fn a_file_at_its_bound_is_full_until_it_is_truncated() {
     let last = fill(&mut log);
     assert!((330..=366).contains(&last), "{last} batches of 10 kB in 7/8 of 4 MiB");
     assert!(matches!(log.check(), Err(Error::Full(_))));
-    assert_eq!(fill(&mut log), last, "it stays full and goes on answering");
-    all_there(&mut log, last);
+    assert_eq!(fill(&mut log), last, "the log stays full and keeps answering");
+    assert_all_there(&mut log, last);
     log.write_snapshot(Position(last), 0, &BODY, true).unwrap();
     assert!(log.truncate(Position(last)).unwrap() > 0);
     assert_eq!(log.append(last + 1, &BODY).unwrap(), Position(last + 1));
@@ -76,14 +82,14 @@ fn a_file_at_its_bound_is_full_until_it_is_truncated() {
     log.check().unwrap();
     drop(log);
     let mut log = Sqlite::open(directory.path(), options).unwrap();
-    all_there(&mut log, last + 1);
-    let refused = log.write_snapshot(Position(last), 0, &vec![0; 8 << 20], true);
-    assert!(matches!(refused, Err(Error::Full(_))), "{refused:?}");
-    assert_eq!(log.read_snapshot().unwrap().unwrap().body, BODY, "the old one stays");
+    assert_all_there(&mut log, last + 1);
+    let answer = log.write_snapshot(Position(last), 0, &vec![0; 8 << 20], true);
+    assert!(matches!(answer, Err(Error::Full(_))), "{answer:?}");
+    assert_eq!(log.read_snapshot().unwrap().unwrap().body, BODY, "the old snapshot stays");
 }
 
 #[test]
-fn a_long_life_within_a_bound_reuses_what_truncation_freed() {
+fn a_bounded_file_reuses_the_space_that_truncation_frees() {
     let directory = tempfile::tempdir().unwrap();
     let options = sqlite::Options::default().bytes_max(2 << 20);
     let mut log = Sqlite::open(directory.path(), options).unwrap();
@@ -119,10 +125,10 @@ fn a_full_disk_is_survived() {
         .output();
     match status {
         Ok(output) if output.status.success() => {
-            let said = String::from_utf8_lossy(&output.stdout);
-            assert!(said.contains("1 passed"), "{said}");
+            let output = String::from_utf8_lossy(&output.stdout);
+            assert!(output.contains("1 passed"), "{output}");
         }
-        // 77 is the script's, 1 with no test run is unshare's: no small disk can be had here.
+        // 77 is the script's exit code, 1 without a test run is unshare's: no small disk is available.
         Ok(output) if !String::from_utf8_lossy(&output.stdout).contains("running 1 test") => {
             let why = String::from_utf8_lossy(&output.stderr);
             skip(&format!("no file system can be mounted: {}", why.trim()));
@@ -138,7 +144,7 @@ fn a_full_disk_is_survived() {
 
 fn skip(why: &str) {
     assert!(std::env::var("CI").as_deref() != Ok("true"), "must not be skipped: {why}");
-    // `eprintln` would be kept to itself by a test that passes.
+    // The test harness would swallow `eprintln` in a test that passes.
     let mut terminal = std::io::stderr();
     writeln!(terminal, "SKIPPED a_full_disk_is_survived: {why}").unwrap();
 }
@@ -151,16 +157,16 @@ fn on_a_small_disk(disk: &Path) {
     let last = fill(&mut log);
     assert!(last > 10, "{last}");
     assert!(matches!(log.check(), Err(Error::Full(_))));
-    assert_eq!(fill(&mut log), last, "it stays full and goes on answering");
-    let refused = log.write_snapshot(Position(last), 0, &BODY, true);
-    assert!(matches!(refused, Err(Error::Full(_))), "{refused:?}");
-    all_there(&mut log, last);
+    assert_eq!(fill(&mut log), last, "the log stays full and keeps answering");
+    let answer = log.write_snapshot(Position(last), 0, &BODY, true);
+    assert!(matches!(answer, Err(Error::Full(_))), "{answer:?}");
+    assert_all_there(&mut log, last);
     std::fs::remove_file(ballast).unwrap();
     log.check().unwrap();
     assert_eq!(log.append(last + 1, &BODY).unwrap(), Position(last + 1));
     let last = fill(&mut log);
     drop(log);
     let mut log = open(&directory);
-    assert_eq!(log.last_number(), last, "everything acknowledged is there after a restart");
-    all_there(&mut log, last);
+    assert_eq!(log.last_number(), last, "every acknowledged batch is there after a restart");
+    assert_all_there(&mut log, last);
 }

@@ -1,12 +1,12 @@
-//! Copies a log, as one machine kept it, into a stream that is empty: for the first start of a cluster.
+//! Copies the log of one machine into an empty stream, for the first start of a cluster.
 //!
 //! ```text
 //! source   ..(truncated).. | 4 | 5 | 6 | 7 | 8 |
-//! stream                   | 4 | 5 | 6 |          made to begin at 4; 7 is taken only behind 6
+//! stream                   | 4 | 5 | 6 |          created to begin at 4; 7 is accepted only behind 6
 //! ```
-//! Positions, origins, numbers and checksums stay. Many batches are in flight, and the order cannot
-//! change: each names the position that it stands behind. As long as the copy is not whole the stream
-//! bears a mark, and no node opens it.
+//! Positions, origins, numbers and checksums stay the same. Many batches are in flight, yet they cannot
+//! be reordered, because each names the position that it must follow. The stream carries a mark until
+//! the copy is complete, and no node opens a stream with that mark.
 
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
@@ -24,41 +24,41 @@ use super::options::{Options, UNFINISHED};
 use super::{AGAIN_AFTER, Outcome, failed};
 use crate::{AppendError, Batch, Bounds, Error, Log, Position, Snapshot};
 
-/// Batches that are under way to the servers.
+/// The most batches in flight to the servers.
 const FLYING_MAX: usize = 64;
-/// How much of the source is read at once; what is under way has been read.
+/// How many bytes of the source one read returns.
 const READ_BYTES: usize = 1 << 20;
-/// How long servers may take nothing before the copy is given up: longer than an election.
+/// The copy fails when the servers have accepted nothing for this long: longer than an election.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// How far a copy is.
+/// The progress of a copy.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Copied {
-    /// What the source holds, and the stream at the end.
+    /// The bounds of the source, and of the stream when the copy is complete.
     pub bounds: Bounds,
-    /// What the snapshot covers that was shared, if the source has one.
+    /// The last position that the published snapshot covers, if the source has a snapshot.
     pub snapshot: Option<Position>,
-    /// Batches that an earlier copy had brought.
+    /// Batches that an earlier, interrupted copy had already transferred.
     pub found: u64,
-    /// Batches that this one has brought.
+    /// Batches that this copy has transferred.
     pub batches: u64,
-    /// Bytes of their bodies.
+    /// The bytes of their bodies.
     pub bytes: u64,
 }
 
-/// Copies what `source` holds into the stream that `options` name (their directory plays no role), the
-/// newest snapshot first. The stream is made, or is empty, or ends with a batch of the source: then an
-/// earlier copy goes on. The source is only read. Blocks; `progress` is called every MiB or so.
+/// Copies the contents of `source` into the stream that `options` name (their directory is ignored), the
+/// newest snapshot first. The stream is created, or is empty, or ends with a batch of the source: then
+/// this continues an earlier copy. The source is only read. Blocks; `progress` is called about every MiB.
 ///
-/// Memory: 1 MiB and the largest batch, three times over; a snapshot, twice.
+/// Memory: three times 1 MiB plus the largest batch, and two copies of the snapshot.
 ///
 /// # Errors
-/// [`Error::Store`] when the stream holds anything else, begins elsewhere or ends later, when others
-/// have put snapshots beside it, or when the source has been truncated and has no snapshot: then nothing
-/// is copied. [`Error::Full`] at the bound of the stream; [`Error::Unanswered`] when the servers take
-/// nothing for half a minute: what has been copied stays, and the same call goes on. As
-/// [`JetStream::open`](super::JetStream::open), and whatever reading the source gives.
+/// [`Error::Store`] when the stream holds anything else, begins elsewhere or ends later, when it has
+/// snapshots of another log, or when the source has been truncated and has no snapshot: then nothing is
+/// copied. [`Error::Full`] at the bound of the stream; [`Error::Unanswered`] when the servers accept
+/// nothing for half a minute: the copied batches stay, and calling this again continues. Otherwise as
+/// [`JetStream::open`](super::JetStream::open) and as reading the source.
 pub fn copy(
     source: &mut dyn Log,
     options: &Options,
@@ -76,13 +76,14 @@ pub fn copy(
     let target = Target::open(options, bounds)?;
     let mut next = target.next(source)?;
     target.check_snapshots(covered)?;
+    // Before anything else: a node must not open a stream whose beginning is still missing.
     target.mark(true)?;
     if let Some(snapshot) = snapshot {
         target.share(snapshot)?;
     }
     let found = next.0 - bounds.first.0;
     let mut copied = Copied { bounds, snapshot: covered, found, batches: 0, bytes: 0 };
-    let mut moved = Instant::now();
+    let mut last_progress = Instant::now();
     while next < bounds.next {
         let batches = source.read(next, READ_BYTES)?;
         let sizes: Vec<u64> = batches.iter().map(|batch| batch.body.len() as u64).collect();
@@ -92,50 +93,51 @@ pub fn copy(
                 return Err(Error::Store(format!("there is no batch at position {next} to copy")));
             }
             Ok(()) => next.0 += sizes.len() as u64,
-            Err(Stop::For(why)) => return Err(why),
+            Err(Stop::Failed(why)) => return Err(why),
             Err(Stop::Again(why)) => {
                 std::thread::sleep(AGAIN_AFTER);
                 next = target.next(source)?;
-                if next <= before && moved.elapsed() > PATIENCE {
+                if next <= before && last_progress.elapsed() > PATIENCE {
                     return Err(Error::Unanswered(format!(
-                        "the stream {} takes nothing at position {next}: {why}",
+                        "the stream {} accepts nothing at position {next}: {why}",
                         target.link.name
                     )));
                 }
             }
         }
         if next > before {
-            moved = Instant::now();
+            last_progress = Instant::now();
         }
         copied.batches = next.0 - bounds.first.0 - found;
         let passed = usize::try_from(next.0.saturating_sub(before.0)).unwrap_or(usize::MAX);
         copied.bytes += sizes.iter().take(passed).sum::<u64>();
         progress(copied);
     }
-    // What the stream itself says.
+    // The acknowledgements are not enough: ask the stream itself.
     let end = target.next(source)?;
     if end != bounds.next {
-        return Err(target.refused(&format!("ends before position {end} after the copy")));
+        return Err(target.unsuitable(&format!("ends before position {end} after the copy")));
     }
     target.mark(false)?;
     Ok(copied)
 }
 
-/// The stream that is copied to.
+/// The stream to copy to.
 struct Target {
     link: Link,
-    /// After `link`: it drives it to its end.
+    /// Declared after `link`, which needs the driver to close its connection.
     driver: Driver,
     body_bytes_max: usize,
-    /// Of the source.
+    /// The bounds of the source.
     bounds: Bounds,
 }
 
-/// Why publishing has stopped.
+/// Why publishing stopped.
 enum Stop {
-    /// Look where the stream ends, and go on there.
+    /// Ask where the stream ends, and continue there.
     Again(String),
-    For(Error),
+    /// The copy cannot continue.
+    Failed(Error),
 }
 
 impl Target {
@@ -148,7 +150,7 @@ impl Target {
         Ok(Self { link, driver, body_bytes_max, bounds })
     }
 
-    fn refused(&self, why: &str) -> Error {
+    fn unsuitable(&self, why: &str) -> Error {
         let name = &self.link.name;
         Error::Store(format!(
             "the stream {name} {why}: remove it (nats stream rm {name}), if nothing needs it, or choose \
@@ -156,8 +158,8 @@ impl Target {
         ))
     }
 
-    /// Asks until there is an answer, for a while: a stream that was just made has no leader yet, and
-    /// one whose leader has died has none for some seconds.
+    /// Repeats a request until it succeeds, for at most [`PATIENCE`]: a new stream has no leader yet, and
+    /// a stream whose leader died has none for some seconds.
     fn ask<T: Send + 'static, W>(&self, work: impl Fn(Link) -> W) -> Result<T, Error>
     where
         W: Future<Output = Result<T, String>> + Send + 'static,
@@ -172,7 +174,7 @@ impl Target {
         }
     }
 
-    /// Where the stream goes on, if what it holds is the beginning of the source.
+    /// Returns where the copy continues, provided that the stream holds the beginning of the source.
     fn next(&self, source: &mut dyn Log) -> Result<Position, Error> {
         let (state, last) = self.ask(last)?;
         let first = Position(state.first_sequence.max(1));
@@ -182,16 +184,16 @@ impl Target {
                 return Ok(next);
             }
             let begins = self.bounds.first;
-            return Err(self.refused(&format!(
+            return Err(self.unsuitable(&format!(
                 "is empty and goes on at position {next}, and what is to be copied begins at {begins}"
             )));
         };
         let begins_later = first > self.bounds.first || next <= self.bounds.first;
         if begins_later || state.messages != next.0 - first.0 {
-            return Err(self.refused("is not empty, and does not hold what is to be copied"));
+            return Err(self.unsuitable("is not empty, and does not hold what is to be copied"));
         }
         if next > self.bounds.next {
-            return Err(self.refused(&format!(
+            return Err(self.unsuitable(&format!(
                 "ends before position {next}, and what is to be copied before {}",
                 self.bounds.next
             )));
@@ -206,12 +208,12 @@ impl Target {
         if same {
             return Ok(next);
         }
-        Err(self.refused(&format!("is not empty, and holds another batch at position {at}")))
+        Err(self.unsuitable(&format!("is not empty, and holds another batch at position {at}")))
     }
 
-    /// Refuses snapshots that a node would take for ones of this log.
+    /// Rejects published snapshots that a node would mistake for snapshots of this log.
     fn check_snapshots(&self, covered: Option<Position>) -> Result<(), Error> {
-        let shared = self.ask(|link| async move { link.shared().await })?;
+        let shared = self.ask(|link| async move { link.shared_position().await })?;
         match shared {
             Some(shared) if covered.is_none_or(|covered| shared > covered) => {
                 let name = &self.link.name;
@@ -225,7 +227,7 @@ impl Target {
         }
     }
 
-    /// Marks the stream as one that no node may open yet, or takes the mark away.
+    /// Sets or removes the mark that keeps nodes from opening the stream.
     fn mark(&self, unfinished: bool) -> Result<(), Error> {
         self.ask(|link| async move {
             let mut config = link.stream.get_info().await.map_err(|why| chain(&why))?.config;
@@ -252,7 +254,7 @@ impl Target {
     }
 }
 
-/// How the stream stands, and what is in front of its last batch.
+/// Returns the state of the stream and the head of its last message.
 async fn last(link: Link) -> Result<(State, Option<Head>), String> {
     let state = link.stream.get_info().await.map_err(|why| chain(&why))?.state;
     if state.messages == 0 {
@@ -264,22 +266,22 @@ async fn last(link: Link) -> Result<(State, Option<Head>), String> {
     Ok((state, Some(head)))
 }
 
-/// Stands for a message that is no batch: no source has one with number 0.
+/// Stands for a message that is not a batch. No source has a batch with number 0.
 const NO_BATCH: Head = Head { origin: crate::Origin(0), number: 0, crc: 0, is_object: false };
 
-/// Publishes batches, each behind the position before its own, and waits until all are stored.
+/// Publishes batches, each conditional on its predecessor's position, and waits until all are stored.
 async fn publish(link: Link, batches: Vec<Batch>, body_bytes_max: usize) -> Result<(), Stop> {
     let mut flying = VecDeque::with_capacity(FLYING_MAX);
     for batch in batches {
         if flying.len() >= FLYING_MAX
             && let Some(oldest) = flying.pop_front()
         {
-            stored(oldest).await?;
+            wait_until_stored(oldest).await?;
         }
         flying.push_back((batch.position, send(&link, batch, body_bytes_max).await?));
     }
     for sent in flying {
-        stored(sent).await?;
+        wait_until_stored(sent).await?;
     }
     Ok(())
 }
@@ -304,18 +306,18 @@ async fn send(link: &Link, batch: Batch, max: usize) -> Result<PublishAckFuture,
     }
 }
 
-async fn stored((position, ack): (Position, PublishAckFuture)) -> Result<(), Stop> {
+async fn wait_until_stored((position, ack): (Position, PublishAckFuture)) -> Result<(), Stop> {
     match ack.await {
         Ok(ack) if ack.sequence == position.0 => Ok(()),
-        Ok(ack) => Err(Stop::Again(format!("position {} for that at {position}", ack.sequence))),
+        Ok(ack) => Err(Stop::Again(format!("position {position} was stored at {}", ack.sequence))),
         Err(why) => Err(stop(&why)),
     }
 }
 
 fn stop(why: &async_nats::jetstream::context::PublishError) -> Stop {
     match failed(why) {
-        Outcome::Failed(AppendError::Full(why)) => Stop::For(Error::Full(why)),
+        Outcome::Failed(AppendError::Full(why)) => Stop::Failed(Error::Full(why)),
         Outcome::Failed(other) => Stop::Again(other.to_string()),
-        Outcome::Look | Outcome::Stored(_) => Stop::Again(chain(why)),
+        Outcome::Inspect | Outcome::Stored(_) => Stop::Again(chain(why)),
     }
 }

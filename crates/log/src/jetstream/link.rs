@@ -1,5 +1,5 @@
-//! The connection to the servers, and the thread that drives it: the log's calls block, the client
-//! is asynchronous.
+//! The connection to the servers, and the thread that drives it. The client library is asynchronous,
+//! while the calls of a log block.
 
 use std::fmt::Display;
 use std::future::Future;
@@ -17,18 +17,18 @@ use tokio::sync::oneshot;
 use super::options::{Options, UNFINISHED};
 use crate::Error;
 
-/// How long one question to the servers may take before its outcome counts as unknown.
+/// How long one request may take before its outcome counts as unknown.
 pub(super) const ANSWER_WITHIN: Duration = Duration::from_secs(2);
-/// A server that does not answer is asked again after this.
+/// The wait before a request that failed is repeated.
 const AGAIN_AFTER: Duration = Duration::from_millis(250);
-/// The longest wait between two tries to reconnect.
+/// The longest wait between two attempts to reconnect.
 const RECONNECT_AFTER_MAX: Duration = Duration::from_secs(1);
-/// The oldest server that is served: before it, streams lost data on restart.
+/// The oldest supported server: earlier ones lost data of streams when restarted.
 const FLOOR: (i64, i64, i64) = (2, 10, 23);
-/// What a message must be able to hold.
+/// The smallest acceptable `max_payload` of a server.
 const PAYLOAD_BYTES_MIN: usize = 64 << 10;
 
-/// What talks to the servers; cheap to clone.
+/// A handle on the servers and the stream. Cheap to clone.
 #[derive(Clone, Debug)]
 pub(super) struct Link {
     pub(super) client: Client,
@@ -38,12 +38,13 @@ pub(super) struct Link {
     pub(super) replicas: usize,
 }
 
-/// The thread that drives the link. Ends with this.
+/// The thread that drives the connection. Dropping this ends the thread.
 #[derive(Debug)]
 pub(super) struct Driver {
     runtime: Handle,
-    /// Dropped, it ends the thread.
+    /// Dropping the sender ends the thread.
     stop: Option<oneshot::Sender<()>>,
+    /// An `Option`, so that `Drop` can take and join it.
     thread: Option<JoinHandle<()>>,
 }
 
@@ -57,7 +58,7 @@ impl Driver {
         let thread = std::thread::Builder::new().name("tidings-nats".into()).spawn(move || {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
             let handle = runtime.as_ref().map(|runtime| runtime.handle().clone());
-            // Who asked for it is waiting.
+            // `start` is waiting for it, so this cannot fail.
             drop(sender.send(handle.map_err(ToString::to_string)));
             if let Ok(runtime) = runtime {
                 drop(runtime.block_on(stopped));
@@ -69,7 +70,7 @@ impl Driver {
         Ok(Self { runtime, stop: Some(stop), thread: Some(thread) })
     }
 
-    /// Does some work on the thread, and waits for it. May be called on a thread of another runtime.
+    /// Runs `work` on the thread and waits for it. May be called on a thread of another runtime.
     pub(super) fn call<T: Send + 'static>(
         &self,
         work: impl Future<Output = T> + Send + 'static,
@@ -79,7 +80,7 @@ impl Driver {
         receiver.recv().map_err(|_| Error::Store("the thread that talks to NATS has ended".into()))
     }
 
-    /// Does some work on the thread, beside everything else.
+    /// Starts `work` on the thread, concurrently with everything else there.
     pub(super) fn begin(&self, work: impl Future<Output = ()> + Send + 'static) {
         drop(self.runtime.spawn(work));
     }
@@ -89,7 +90,7 @@ impl Drop for Driver {
     fn drop(&mut self) {
         drop(self.stop.take());
         if let Some(thread) = self.thread.take() {
-            // A panic in there has been told of already.
+            // The panic of that thread has been reported already.
             drop(thread.join());
         }
     }
@@ -98,11 +99,13 @@ impl Drop for Driver {
 /// What the stream is opened for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Purpose {
+    /// A node appends to it and reads it: it must be complete.
     Node,
+    /// A log is copied into it: it may carry the mark of an unfinished copy.
     Copy,
 }
 
-/// Connects, and makes or checks the stream, whose first position is to be `first` when it is made.
+/// Connects, and creates or checks the stream. A stream that is created begins at `first`.
 pub(super) async fn open(
     options: Options,
     first: u64,
@@ -142,7 +145,8 @@ pub(super) async fn open(
                 options.fits(&info.config, clustered)?;
                 if purpose == Purpose::Node && info.config.metadata.contains_key(UNFINISHED) {
                     return Err(Error::Store(format!(
-                        "a log is being copied into the stream {}, and that has not come to its end:                          let it, or begin it again (tidings log copy)",
+                        "a log is being copied into the stream {}, and that has not come to its end: \
+                         let it, or begin it again (tidings log copy)",
                         options.stream
                     )));
                 }
@@ -168,7 +172,7 @@ pub(super) async fn open(
     }
 }
 
-/// Addresses of servers as they are shown to people: without the passwords in them.
+/// Returns addresses of servers as they are shown to people: without the passwords in them.
 pub fn shown(servers: &[String]) -> String {
     let without = |url: &String| match (url.split_once("://"), url.rsplit_once('@')) {
         (Some((scheme, _)), Some((_, host))) => format!("{scheme}://{host}"),
@@ -224,17 +228,17 @@ async fn connect_options(credentials: Option<PathBuf>) -> Result<ConnectOptions,
         }))
 }
 
-/// An error with what is behind it.
+/// Formats an error with its sources.
 pub(super) fn chain(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut source = error.source();
-    while let Some(behind) = source {
-        let more = behind.to_string();
+    while let Some(cause) = source {
+        let more = cause.to_string();
         if !text.contains(&more) {
             text.push_str(": ");
             text.push_str(&more);
         }
-        source = behind.source();
+        source = cause.source();
     }
     text
 }

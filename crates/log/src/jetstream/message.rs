@@ -1,5 +1,5 @@
-//! A batch as a message of the stream: the origin in the subject, the number and a checksum in
-//! headers. The checksum is ours because what a server has stored is not taken on trust.
+//! A batch as a message of the stream: its origin is in the subject, its number and a checksum are in
+//! headers. The checksum is ours, so that damage on a server is detected end to end.
 
 use async_nats::HeaderMap;
 use async_nats::header::{
@@ -10,13 +10,13 @@ use crate::Origin;
 
 const NUMBER: &str = "Tidings-Number";
 const CRC: &str = "Tidings-Crc";
-/// The body is an object of the bucket for bodies, because it is larger than a message may be.
+/// Marks a body that is an object in the bucket for bodies, because it exceeds the size of a message.
 const OBJECT: &str = "Tidings-Object";
 
-/// What headers and a checksum may take beside a body.
+/// The most bytes that headers and checksum add to a body.
 pub(super) const HEAD_BYTES_MAX: usize = 1024;
 
-/// What is in front of a body.
+/// The identity of a batch, as subject and headers carry it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Head {
     pub(super) origin: Origin,
@@ -30,13 +30,13 @@ impl Head {
         Self { origin, number, crc: checksum(origin, number, body), is_object: false }
     }
 
-    /// Whether the body is what was appended.
+    /// Returns whether the body is the one that was appended.
     pub(super) fn fits(&self, body: &[u8]) -> bool {
         self.crc == checksum(self.origin, self.number, body)
     }
 
-    /// The headers under which the batch is stored once, and only behind the batch of this origin
-    /// that stands at `after`.
+    /// Returns headers that make the append idempotent: the server stores the message only if the last
+    /// message of this origin stands at `after`, and recognises its id.
     pub(super) fn headers(&self, stream: &str, after: u64) -> HeaderMap {
         let mut headers = self.plain_headers(stream);
         headers.insert(NATS_MESSAGE_ID, self.object_name());
@@ -44,7 +44,7 @@ impl Head {
         headers
     }
 
-    /// The headers that say what the batch is, and nothing of where it may stand.
+    /// Returns the headers that identify the batch, without a condition on its position.
     pub(super) fn plain_headers(&self, stream: &str) -> HeaderMap {
         let mut headers = HeaderMap::new();
         headers.insert(NATS_EXPECTED_STREAM, stream);
@@ -56,10 +56,10 @@ impl Head {
         headers
     }
 
-    /// Reads what is in front of a body.
+    /// Parses the head of a message.
     ///
     /// # Errors
-    /// What is wrong with it, as the end of a sentence.
+    /// What is wrong with the message, as the end of a sentence.
     pub(super) fn read(subject: &str, headers: Option<&HeaderMap>) -> Result<Self, String> {
         let origin = subject.rsplit('.').next().and_then(|hex| u64::from_str_radix(hex, 16).ok());
         let origin = origin.ok_or_else(|| format!("its subject {subject:?} names no origin"))?;
@@ -75,7 +75,7 @@ impl Head {
         })
     }
 
-    /// What the batch is known by: its message id, and its name as an object.
+    /// Returns the name of the batch: its message id, and its name as an object.
     pub(super) fn object_name(&self) -> String {
         object_name(self.origin, self.number)
     }
@@ -89,7 +89,7 @@ fn object_name(origin: Origin, number: u64) -> String {
     format!("{:016x}-{number}", origin.0)
 }
 
-/// The reverse of [`Head::object_name`].
+/// Parses a name made by [`Head::object_name`].
 pub(super) fn read_object_name(name: &str) -> Option<(Origin, u64)> {
     let (origin, number) = name.split_once('-')?;
     Some((Origin(u64::from_str_radix(origin, 16).ok()?), number.parse().ok()?))
@@ -118,7 +118,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_a_batch_is_named() {
+    fn a_message_that_is_not_a_batch_is_rejected_with_the_reason() {
         let headers = Head::of(Origin(1), 7, b"").headers("s", 0);
         let wrong =
             |subject, headers: Option<&HeaderMap>| Head::read(subject, headers).unwrap_err();

@@ -1,31 +1,30 @@
 //! A log in one NATS JetStream stream, shared by the nodes of a cluster.
 //!
-//! A message of the stream is a batch; its sequence in the stream is the batch's position. Every node
-//! appends under a subject of its own and reads the whole stream.
+//! A message of the stream is a batch, and its sequence in the stream is the batch's position. Every
+//! node appends under a subject of its own and reads the whole stream.
 //!
 //! ```text
 //! tidings.log.<origin A>   | 1 |   | 3 |   |   | 6 |
 //! tidings.log.<origin B>   |   | 2 |   | 4 | 5 |   |     positions are the stream's sequences
 //! ```
 //!
-//! - An append is one message with an id, and is taken only behind the last batch of the same
-//!   origin: however often it is tried, it is stored once. One is in flight at a time.
-//! - No answer within two seconds is [`AppendError::Unknown`]; the next try finds out.
-//! - A body that is larger than a message may be is put into an object store first, read back, and
-//!   referred to.
-//! - Reading goes through an ordered consumer that fills a buffer of 16 MiB ahead. One that says
-//!   nothing for 4 s is looked after, because after a change of leaders it may never say anything
-//!   again. Each batch carries a checksum of ours, and positions must be dense: what is not as it was
-//!   written is [`Error::Damaged`], with its position.
-//! - A node's own snapshots are in a SQLite file in its directory. The stream is truncated only behind
-//!   one that was shared, in an object store beside the stream.
-//! - [`copy()`] brings what one machine has kept into a stream that is empty.
+//! - An append is one message with an id. The server accepts it only behind the last batch of the same
+//!   origin, so that it is stored once, however often it is retried. One append is in flight at a time.
+//! - An append without an answer within two seconds is [`AppendError::Unknown`]; its retry finds out.
+//! - A body larger than a message may be is written to an object store first and read back; the message
+//!   then refers to it.
+//! - An ordered consumer fills a buffer of 16 MiB ahead of the reader. After a change of leaders a
+//!   consumer may stop delivering without an error, so one that is idle for 4 s is checked. Each batch
+//!   carries a checksum of ours, and positions must be dense: a violation is [`Error::Damaged`].
+//! - A node keeps its own snapshots in a SQLite file in its directory. The stream is truncated only
+//!   behind a snapshot that was published to an object store next to the stream.
+//! - [`copy()`] copies the log of one machine into an empty stream.
 //!
 //! # Limits
 //!
-//! A body is held in memory two to three times while it is appended or read. Clocks play no role.
-//! Servers before 2.10.23 are refused. What the servers do when all of them lose power with their
-//! default `sync_interval` is theirs: set it to `always`.
+//! An append or a read holds two to three copies of a body in memory. The log does not depend on
+//! clocks. Servers before 2.10.23 are rejected. With the default `sync_interval` the servers may lose
+//! acknowledged batches when all of them lose power at once: set it to `always`.
 
 mod copy;
 mod link;
@@ -42,7 +41,7 @@ use async_nats::jetstream::context::{PublishError, PublishErrorKind};
 use async_nats::jetstream::stream::LastRawMessageErrorKind;
 use bytes::Bytes;
 
-use crate::sqlite::beside::{Beside, Last};
+use crate::sqlite::local::{Last, LocalState};
 use crate::{AppendError, Batch, Bounds, Error, Log, Origin, Position, Snapshot};
 
 pub use copy::{Copied, copy};
@@ -53,66 +52,67 @@ use objects::Bucket;
 pub use options::Options;
 use reader::Reader;
 
-/// The shortest time that a try of unknown outcome takes.
+/// The shortest duration of an attempt of unknown outcome.
 const AGAIN_AFTER: Duration = Duration::from_millis(100);
 
-/// After so many looks in a row it is believed that the stream has lost something.
+/// After this many contradicting answers in a row the stream counts as having lost data.
 const DOUBTS_MAX: u32 = 10;
-/// A stream with a bound that holds so much of it is looked at more closely ...
-const LOOK_AT_PERCENT: u8 = 50;
-/// ... so often.
-const LOOK_EVERY: Duration = Duration::from_millis(100);
+/// From this level on the fill of a bounded stream is refreshed from the leader ...
+const REFRESH_FROM_PERCENT: u8 = 50;
+/// ... this often.
+const REFRESH_EVERY: Duration = Duration::from_millis(100);
 
 /// A log in a JetStream stream. See [the module](self).
 pub struct JetStream {
     link: Link,
-    /// After `link`: it drives it to its end.
+    /// Declared after `link`, which needs the driver to close its connection.
     driver: Driver,
     reader: Arc<Reader>,
-    beside: Beside,
+    local: LocalState,
     /// The last batch of this origin that is known to be in the stream.
     last: Last,
-    /// What a body may be in a message.
+    /// The largest body that fits into a message; a larger one becomes an object.
     body_bytes_max: usize,
-    /// What the stream may hold; 0 for no bound.
+    /// The bound of the stream in bytes; 0 means none.
     bytes_max: u64,
     share_every_snapshot: bool,
-    /// How long a shared snapshot is asked for, as [`Options::connect_within`] says.
+    /// How long reading a shared snapshot is retried: [`Options::connect_within`].
     connect_within: Duration,
-    /// When the leader was asked last because the stream was filling.
-    looked_at: Instant,
-    /// When the stream was made.
+    /// When the fill was last refreshed from the leader.
+    refreshed_at: Instant,
+    /// When the stream was created, which identifies it: a new stream of the same name differs.
     history: u64,
-    /// How often in a row the stream lacked what it had acknowledged.
+    /// How often in a row the stream lacked a batch that it had acknowledged.
     doubts: u32,
-    /// Why nothing is done any more.
+    /// Why the log is broken: every later call fails with this.
     broken: Option<String>,
 }
 
-/// What came of one try to append.
+/// The result of one attempt to append.
 enum Outcome {
     Stored(Position),
     Failed(AppendError),
-    /// The last batch of this origin is not the one that was expected; or the id is known, which
-    /// says neither that the bytes are the same nor, with servers up to 2.10, that they are stored.
-    Look,
+    /// The stream must be inspected. Either the last batch of this origin is not the expected one, or
+    /// the server knows the message id. The latter says neither that the bytes are the same nor, with
+    /// servers up to 2.10, that they are stored.
+    Inspect,
 }
 
 impl JetStream {
-    /// Connects to the servers, makes the stream if there is none, and opens what is this node's own.
-    /// Blocks for as long as [`Options::connect_within`] says. May be called on a thread of a tokio
-    /// runtime that may block.
+    /// Connects to the servers, creates the stream if it does not exist, and opens the local state.
+    /// Blocks for up to [`Options::connect_within`]. May be called on a thread of a tokio runtime that may
+    /// block.
     ///
     /// # Errors
-    /// [`Error::Store`] when no server answers, is too old, or has a stream of that name that would
-    /// not keep what it acknowledges; or when the directory belongs to another log.
-    /// [`Error::InUse`] when another process has the directory open; [`Error::Damaged`] when the
-    /// stream has lost what this node has already read.
+    /// [`Error::Store`] when no server answers, when the server is too old, when the existing stream would
+    /// not keep acknowledged batches, or when the directory belongs to another log.
+    /// [`Error::InUse`] when another process has the directory open; [`Error::Damaged`] when the stream
+    /// has lost batches that this node has already read.
     pub fn open(options: Options) -> Result<Self, Error> {
         Self::open_at(options, Position(1))
     }
 
-    /// As [`JetStream::open`]; a stream that is made begins at `first`.
+    /// As [`JetStream::open`]; a stream that is created begins at `first`.
     ///
     /// # Errors
     /// As [`JetStream::open`].
@@ -125,28 +125,28 @@ impl JetStream {
         let (link, info) = driver.call(link::open(options, first.0, Purpose::Node))??;
         let identity = info.created.unix_timestamp_nanos();
         let identity = i64::try_from(identity).unwrap_or(i64::MAX);
-        let beside = Beside::open(&directory, identity, &format!("the stream {}", link.name))?;
+        let local = LocalState::open(&directory, identity, &format!("the stream {}", link.name))?;
         let state = &info.state;
         let bounds = Bounds {
             first: Position(state.first_sequence.max(1)),
             next: Position(state.last_sequence.max(state.first_sequence.saturating_sub(1))).next(),
         };
-        let known = beside.last().position.max(beside.snapshot_position().unwrap_or_default());
-        let reader = Reader::new(beside.origin(), bounds);
-        reader.holds(state.bytes, bounds.next);
+        let known = local.last().position.max(local.snapshot_position().unwrap_or_default());
+        let reader = Reader::new(local.origin(), bounds);
+        reader.set_stored_bytes(state.bytes, bounds.next);
         let body_bytes_max = link.client.server_info().max_payload.saturating_sub(HEAD_BYTES_MAX);
-        let last = beside.last();
+        let last = local.last();
         let mut log = Self {
             link,
             driver,
             reader,
-            beside,
+            local,
             last,
             body_bytes_max,
             bytes_max: u64::try_from(info.config.max_bytes).unwrap_or(0),
             share_every_snapshot,
             connect_within,
-            looked_at: Instant::now(),
+            refreshed_at: Instant::now(),
             history: identity.cast_unsigned(),
             doubts: 0,
             broken: None,
@@ -156,8 +156,8 @@ impl JetStream {
         Ok(log)
     }
 
-    /// Waits until the stream's leader is as far as this node has already read: one that was just
-    /// elected may not be, and a stream that was just made may have none.
+    /// Waits until the stream's leader has everything that this node has already read: a leader that was
+    /// just elected may lag behind, and a new stream may have no leader yet.
     fn settle(&mut self, known: Position, until: Instant) -> Result<(), Error> {
         loop {
             let in_time = Instant::now() < until;
@@ -184,9 +184,10 @@ impl JetStream {
         }
     }
 
-    /// The last batch of this origin that the stream still has.
+    /// Returns the last batch of this origin that the stream still holds.
     fn last_stored(&self) -> Result<Option<Last>, Error> {
-        let (link, subject) = (self.link.clone(), subject(&self.link.name, self.beside.origin()));
+        let link = self.link.clone();
+        let subject = subject(&self.link.name, self.local.origin());
         self.driver.call(async move {
             match link.stream.get_last_raw_message_by_subject(&subject).await {
                 Ok(message) => {
@@ -202,14 +203,14 @@ impl JetStream {
         })?
     }
 
-    /// Whether the last batch of this origin has been truncated, perhaps by others: then the caller
-    /// may know better than this log which number is next.
+    /// Returns whether the last batch of this origin has been truncated, perhaps by another node. Then the
+    /// caller may know better than this log which number is next.
     fn last_is_gone(&self) -> bool {
         let first = self.reader.bounds().first;
         first > Position(1) && self.last.position < first
     }
 
-    fn whole(&self) -> Result<(), Error> {
+    fn ensure_usable(&self) -> Result<(), Error> {
         match &self.broken {
             Some(why) => Err(Error::Store(format!("the log is broken: {why}"))),
             None => Ok(()),
@@ -220,7 +221,7 @@ impl JetStream {
         if let Some(why) = &self.broken {
             return Err(AppendError::Broken(why.clone()));
         }
-        let head = Head::of(self.beside.origin(), number, body);
+        let head = Head::of(self.local.origin(), number, body);
         let expected = self.last.number + 1;
         if number == self.last.number && number > 0 && head.crc == self.last.crc {
             return Ok(self.last.position);
@@ -232,13 +233,13 @@ impl JetStream {
         let position = match self.publish(head, body).map_err(unknown)? {
             Outcome::Stored(position) => position,
             Outcome::Failed(why) => return Err(why),
-            Outcome::Look => match self.look(&head)? {
+            Outcome::Inspect => match self.inspect_last(&head)? {
                 Some(position) => position,
                 None => match self.publish(head, body).map_err(unknown)? {
                     Outcome::Stored(position) => position,
                     Outcome::Failed(why) => return Err(why),
-                    Outcome::Look => {
-                        let why = "the servers know of the batch and do not have it yet";
+                    Outcome::Inspect => {
+                        let why = "the servers know the batch, but do not have it yet";
                         return Err(AppendError::Unknown(why.to_owned()));
                     }
                 },
@@ -246,7 +247,7 @@ impl JetStream {
         };
         if position <= self.last.position {
             return Err(self.break_for(format!(
-                "the stream has given position {position} again: it has lost what it acknowledged"
+                "the stream has assigned position {position} again: it has lost what it acknowledged"
             )));
         }
         self.last = Last { number, position, crc: head.crc };
@@ -255,7 +256,7 @@ impl JetStream {
         Ok(position)
     }
 
-    /// Tries once to store a batch behind the last one.
+    /// Makes one attempt to store a batch behind the last one.
     fn publish(&self, mut head: Head, body: &[u8]) -> Result<Outcome, Error> {
         let link = self.link.clone();
         let after = if self.last_is_gone() { 0 } else { self.last.position.0 };
@@ -275,7 +276,7 @@ impl JetStream {
             let acknowledged =
                 async { link.context.publish_with_headers(subject, headers, payload).await?.await };
             match tokio::time::timeout(2 * ANSWER_WITHIN, acknowledged).await {
-                Ok(Ok(ack)) if ack.duplicate => Outcome::Look,
+                Ok(Ok(ack)) if ack.duplicate => Outcome::Inspect,
                 Ok(Ok(ack)) => Outcome::Stored(Position(ack.sequence)),
                 Ok(Err(why)) => failed(&why),
                 Err(_) => Outcome::Failed(AppendError::Unknown("no answer".to_owned())),
@@ -283,9 +284,9 @@ impl JetStream {
         })
     }
 
-    /// Looks at the last batch of this origin in the stream. Returns the position of the batch if it is
-    /// that one, and `None` when it is to be tried again.
-    fn look(&mut self, head: &Head) -> Result<Option<Position>, AppendError> {
+    /// Inspects the last batch of this origin in the stream. Returns its position if it is the batch in
+    /// question, and `None` when the append must be attempted again.
+    fn inspect_last(&mut self, head: &Head) -> Result<Option<Position>, AppendError> {
         let unknown = |why: Error| AppendError::Unknown(why.to_string());
         let stored = self.last_stored().map_err(unknown)?;
         self.refresh().map_err(unknown)?;
@@ -300,14 +301,14 @@ impl JetStream {
                 self.last = stored;
                 Ok(None)
             }
-            // Nothing of this origin was there before, or others have truncated it.
+            // This origin had appended nothing before, or another node has truncated it.
             None if self.last.number == 0 || self.last_is_gone() => Ok(None),
             Some(stored) if stored.number > head.number => Err(self.break_for(format!(
                 "batch {} of this node is in the stream, and {} was to be its next one: another \
                  process appends with a copy of this node's directory",
                 stored.number, head.number
             ))),
-            // A leader that was just elected may not have got that far.
+            // A leader that was just elected may not have caught up.
             _ if self.doubts < DOUBTS_MAX => {
                 self.doubts += 1;
                 Err(AppendError::Unknown("the stream's leader lacks what it acknowledged".to_owned()))
@@ -326,27 +327,29 @@ impl JetStream {
         AppendError::Broken(why)
     }
 
-    /// Asks the stream's leader where it begins and ends.
+    /// Refreshes from the stream's leader where the stream begins and ends, and how full it is.
     fn refresh(&self) -> Result<Bounds, Error> {
         let link = self.link.clone();
         let info = self.driver.call(async move { link.stream.get_info().await })?;
         let state = info.map_err(|why| Error::Store(chain(&why)))?.state;
         self.reader.truncated(Position(state.first_sequence));
-        self.reader.holds(state.bytes, Position(state.last_sequence).next());
+        self.reader.set_stored_bytes(state.bytes, Position(state.last_sequence).next());
         if state.last_sequence > 0 {
             self.reader.knows(Position(state.last_sequence));
         }
         Ok(self.reader.bounds())
     }
 
-    /// Removes the bodies of batches before `before`, which are still in the stream. What fails is done
-    /// the next time.
+    /// Removes the object bodies of the batches before `before`, while those batches are still in the
+    /// stream. A body that remains after a failure is removed by the next truncation.
     async fn remove_bodies(link: &Link, before: Position) -> Result<(), String> {
         for name in link.names(Bucket::Bodies).await? {
             let Some((origin, number)) = read_object_name(&name) else { continue };
             let subject = subject(&link.name, origin);
-            let behind = link.stream.get_first_raw_message_by_subject(&subject, before.0).await;
-            let (message, gone) = match behind {
+            let first_kept = link.stream.get_first_raw_message_by_subject(&subject, before.0).await;
+            // Numbers are dense within an origin: a body belongs to a removed batch if its number is below
+            // that of the first batch that stays, or not above that of the last one if none stays.
+            let (message, gone) = match first_kept {
                 Ok(message) => (message, 0),
                 Err(_) => match link.stream.get_last_raw_message_by_subject(&subject).await {
                     Ok(message) if message.sequence < before.0 => (message, 1),
@@ -362,23 +365,23 @@ impl JetStream {
     }
 }
 
-/// How much of `all` a part is; nothing of what has no bound.
+/// Returns which part of `all` is `part`, in percent; 0 if `all` is 0, which means "no bound".
 fn percent(part: u64, all: u64) -> u8 {
     let percent = u128::from(part) * 100 / u128::from(all.max(1));
     if all == 0 { 0 } else { u8::try_from(percent.min(100)).unwrap_or(100) }
 }
 
-/// What a server's refusal means.
+/// Classifies the error of a publish.
 fn failed(why: &PublishError) -> Outcome {
     let text = chain(why);
     if why.kind() == PublishErrorKind::WrongLastSequence {
-        return Outcome::Look;
+        return Outcome::Inspect;
     }
     let source = std::error::Error::source(why);
     let refused = source.and_then(|source| source.downcast_ref::<jetstream::Error>());
     match refused.map(jetstream::Error::error_code) {
-        Some(jetstream::ErrorCode::STREAM_WRONG_LAST_SEQUENCE_CONSTANT) => Outcome::Look,
-        // The store's own words: "maximum bytes exceeded", "maximum messages exceeded".
+        Some(jetstream::ErrorCode::STREAM_WRONG_LAST_SEQUENCE_CONSTANT) => Outcome::Inspect,
+        // This code has many causes. Only the text says "maximum bytes exceeded", or messages.
         Some(jetstream::ErrorCode::STREAM_STORE_FAILED) if text.contains("maximum") => {
             Outcome::Failed(AppendError::Full(text))
         }
@@ -393,11 +396,11 @@ fn failed(why: &PublishError) -> Outcome {
 
 impl Log for JetStream {
     fn origin(&self) -> Origin {
-        self.beside.origin()
+        self.local.origin()
     }
 
     fn bounds(&mut self) -> Result<Bounds, Error> {
-        self.whole()?;
+        self.ensure_usable()?;
         Ok(self.reader.bounds())
     }
 
@@ -409,21 +412,21 @@ impl Log for JetStream {
         let begun = Instant::now();
         let outcome = self.append_once(number, body);
         if matches!(outcome, Err(AppendError::Unknown(_))) {
-            // A server without a leader says so at once; whoever tries again need not be as quick.
+            // A server without a leader answers at once, and the caller retries at once: slow it down.
             std::thread::sleep(AGAIN_AFTER.saturating_sub(begun.elapsed()));
         }
         outcome
     }
 
-    /// The leader is asked where that matters: others may have truncated.
+    /// Asks the leader once the stream is half full, because other nodes may have truncated it.
     fn filled_percent(&mut self) -> u8 {
         let percent = percent(self.reader.stored_bytes(), self.bytes_max);
-        if percent < LOOK_AT_PERCENT || self.looked_at.elapsed() < LOOK_EVERY {
+        if percent < REFRESH_FROM_PERCENT || self.refreshed_at.elapsed() < REFRESH_EVERY {
             return percent;
         }
-        // Who does not answer is asked again.
+        // On failure the old value stays, and the next call asks again.
         drop(self.refresh());
-        self.looked_at = Instant::now();
+        self.refreshed_at = Instant::now();
         self::percent(self.reader.stored_bytes(), self.bytes_max)
     }
 
@@ -432,7 +435,7 @@ impl Log for JetStream {
     }
 
     fn read(&mut self, from: Position, bytes_max: usize) -> Result<Vec<Batch>, Error> {
-        self.whole()?;
+        self.ensure_usable()?;
         self.reader.read(from, bytes_max)
     }
 
@@ -443,12 +446,12 @@ impl Log for JetStream {
         body: &[u8],
         last: bool,
     ) -> Result<(), Error> {
-        self.whole()?;
+        self.ensure_usable()?;
         let next = self.reader.bounds().next;
-        self.beside.write_snapshot(next, position, chunk, body, last)?;
+        self.local.write_snapshot(next, position, chunk, body, last)?;
         if last {
-            self.beside.keep_last(self.last)?;
-            // Another node may have truncated meanwhile; how much room there is decides on the next one.
+            self.local.keep_last(self.last)?;
+            // Another node may have truncated meanwhile, and the fill decides when the next snapshot is due.
             drop(self.refresh());
             if self.share_every_snapshot {
                 self.share_snapshot()?;
@@ -457,21 +460,21 @@ impl Log for JetStream {
         Ok(())
     }
 
-    /// This node's own newest one, unless the stream no longer has what is behind it: then the newest
-    /// that was shared.
+    /// Returns this node's own newest snapshot, unless the stream no longer holds the batches behind it:
+    /// then the newest shared one.
     fn read_snapshot(&mut self) -> Result<Option<Snapshot>, Error> {
-        self.whole()?;
+        self.ensure_usable()?;
         let first = self.reader.bounds().first;
-        let own = self.beside.snapshot_position();
+        let own = self.local.snapshot_position();
         if own.is_some_and(|own| own.next() >= first) {
-            return self.beside.read_snapshot();
+            return self.local.read_snapshot();
         }
         let until = Instant::now() + self.connect_within;
         let shared = loop {
             let link = self.link.clone();
             match self.driver.call(async move { link.shared_snapshot().await })? {
                 Ok(shared) => break shared,
-                // The bucket may have no leader for a moment, or the snapshot have just been replaced.
+                // The bucket may have no leader at the moment, or the snapshot may just have been replaced.
                 Err(_) if Instant::now() < until => std::thread::sleep(AGAIN_AFTER),
                 Err(why) => return Err(Error::Store(why)),
             }
@@ -486,17 +489,17 @@ impl Log for JetStream {
         Ok(shared)
     }
 
-    /// Purges the stream on the servers, whole, and never beyond what a shared snapshot covers.
+    /// Purges the stream on the servers in one request, never beyond what a shared snapshot covers.
     fn truncate(&mut self, before: Position) -> Result<u64, Error> {
-        self.whole()?;
+        self.ensure_usable()?;
         let bounds = self.reader.bounds();
         if before <= bounds.first {
             return Ok(0);
         }
-        self.beside.keep_last(self.last)?;
+        self.local.keep_last(self.last)?;
         let link = self.link.clone();
         let purged = self.driver.call(async move {
-            let Some(covered) = link.shared().await? else { return Ok(None) };
+            let Some(covered) = link.shared_position().await? else { return Ok(None) };
             let before = before.min(covered.next()).min(bounds.next);
             if before <= bounds.first {
                 return Ok(None);
@@ -511,14 +514,14 @@ impl Log for JetStream {
         })?;
         let Some(before) = purged else { return Ok(0) };
         self.reader.truncated(before);
-        // How much is left it tells again when it is asked.
+        // How full the stream is now is asked for again by the next call, if this request fails.
         drop(self.refresh());
         Ok(before.0 - bounds.first.0)
     }
 
-    /// Asks the stream's leader, and looks whether there is room under the stream's bound.
+    /// Asks the stream's leader whether it answers and whether the stream's bound leaves room.
     fn check(&mut self) -> Result<(), Error> {
-        self.whole()?;
+        self.ensure_usable()?;
         let link = self.link.clone();
         let info = self.driver.call(async move {
             tokio::time::timeout(ANSWER_WITHIN, link.stream.get_info()).await
@@ -543,18 +546,18 @@ impl Log for JetStream {
         true
     }
 
-    fn on_news(&mut self, tell: Box<dyn Fn() + Send + Sync>) {
-        self.reader.on_news(tell.into());
+    fn on_news(&mut self, notify: Box<dyn Fn() + Send + Sync>) {
+        self.reader.on_news(notify.into());
     }
 
     fn share_snapshot(&mut self) -> Result<(), Error> {
-        let Some(snapshot) = self.beside.read_snapshot()? else { return Ok(()) };
+        let Some(snapshot) = self.local.read_snapshot()? else { return Ok(()) };
         let link = self.link.clone();
         let shared = self.driver.call(async move { link.share(&snapshot).await })?;
         shared.map_err(|why| Error::Store(format!("the snapshot cannot be shared: {why}")))
     }
 
     fn forget_snapshots(&mut self) -> Result<(), Error> {
-        self.beside.forget_snapshots()
+        self.local.forget_snapshots()
     }
 }

@@ -1,5 +1,5 @@
-//! What does not fit into a message: bodies above the server's bound, and the snapshots that nodes
-//! share. Both are objects in buckets beside the stream.
+//! Bodies larger than a message may be, and the snapshots that nodes share. Both are objects in buckets
+//! of the same servers.
 
 use std::time::Duration;
 
@@ -11,17 +11,19 @@ use tokio::io::AsyncReadExt as _;
 use super::link::{Link, chain};
 use crate::{Position, Snapshot};
 
-/// How long one object may take to be written or read.
+/// How long reading or writing one object may take.
 const OBJECT_WITHIN: Duration = Duration::from_secs(60);
-/// How long making or finding a bucket, or reading its list, may take.
+/// How long finding or creating a bucket, or listing its objects, may take.
 const BUCKET_WITHIN: Duration = Duration::from_secs(10);
-/// How many shared snapshots are kept: the newest, and one for who is just reading it.
+/// How many shared snapshots are kept: the newest, and one more for a node that is reading it.
 const SNAPSHOTS_KEPT: usize = 2;
 
-/// What the bucket is for.
+/// The purpose of a bucket.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Bucket {
+    /// Bodies of batches that do not fit into a message.
     Bodies,
+    /// Snapshots that nodes share.
     Snapshots,
 }
 
@@ -47,7 +49,7 @@ impl Link {
         within(BUCKET_WITHIN, &format!("the bucket {name}"), open).await
     }
 
-    /// Writes an object and reads it back: only then is it referred to.
+    /// Writes an object and reads it back: nothing may refer to an object that cannot be read.
     pub(super) async fn put(&self, bucket: Bucket, name: &str, body: &[u8]) -> Result<(), String> {
         let store = self.bucket(bucket).await?;
         let put = async {
@@ -71,7 +73,7 @@ impl Link {
         within(BUCKET_WITHIN, &format!("the object {name}"), delete).await
     }
 
-    /// The names of all objects.
+    /// Returns the names of all objects.
     pub(super) async fn names(&self, bucket: Bucket) -> Result<Vec<String>, String> {
         let store = self.bucket(bucket).await?;
         let list = async {
@@ -85,7 +87,7 @@ impl Link {
         within(BUCKET_WITHIN, "the list of objects", list).await
     }
 
-    /// Shares a snapshot, and lets go of all but the newest ones.
+    /// Publishes a snapshot, and removes all but the newest [`SNAPSHOTS_KEPT`].
     pub(super) async fn share(&self, snapshot: &Snapshot) -> Result<(), String> {
         self.put(Bucket::Snapshots, &snapshot_name(snapshot.position), &snapshot.body).await?;
         let mut names = self.names(Bucket::Snapshots).await?;
@@ -97,20 +99,22 @@ impl Link {
         Ok(())
     }
 
-    /// What the newest shared snapshot covers.
-    pub(super) async fn shared(&self) -> Result<Option<Position>, String> {
+    /// Returns the last position that the newest shared snapshot covers. Names are positions, so the list
+    /// of objects is enough.
+    pub(super) async fn shared_position(&self) -> Result<Option<Position>, String> {
         let names = self.names(Bucket::Snapshots).await?;
         Ok(names.iter().filter_map(|name| name.parse().ok()).max().map(Position))
     }
 
-    /// The newest shared snapshot.
+    /// Returns the newest shared snapshot.
     pub(super) async fn shared_snapshot(&self) -> Result<Option<Snapshot>, String> {
-        let Some(position) = self.shared().await? else { return Ok(None) };
+        let Some(position) = self.shared_position().await? else { return Ok(None) };
         let body = self.get(Bucket::Snapshots, &snapshot_name(position)).await?;
         Ok(Some(Snapshot { position, body }))
     }
 }
 
+/// Pads with zeros, so that names sort by position.
 fn snapshot_name(position: Position) -> String {
     format!("{:020}", position.0)
 }

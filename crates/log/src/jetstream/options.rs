@@ -1,4 +1,4 @@
-//! How to open a log in JetStream, and what its stream must be like.
+//! The options of a log in JetStream, and the configuration that its stream must have.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -7,43 +7,43 @@ use async_nats::jetstream::stream::{Config, DiscardPolicy, RetentionPolicy, Stor
 
 use crate::Error;
 
-/// Within this the server recognises an id that it has stored; the chain of expected sequences does
-/// so for ever.
+/// How long the server recognises the id of a stored message. Beyond that the expected sequence of the
+/// origin still rejects a duplicate.
 const DUPLICATE_WINDOW: Duration = Duration::from_secs(120);
-/// The name of a stream is part of subjects and of file names.
+/// The name of a stream is part of subjects and of file names on the servers.
 const NAME_BYTES_MAX: usize = 64;
 
-/// A stream with this in its metadata is being copied to.
+/// The metadata key that marks a stream whose copy is not complete.
 pub(super) const UNFINISHED: &str = "tidings-copy-unfinished";
 
 /// How to open a [`JetStream`](super::JetStream).
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Options {
-    /// Where servers are: `nats://host:port`, `tls://host:port`, with `user:password@` if need be.
-    /// One that answers is enough: it names the others.
+    /// Addresses of servers: `nats://host:port` or `tls://host:port`, optionally with
+    /// `user:password@`. One server that answers is enough: it announces the others.
     pub servers: Vec<String>,
     /// The name of the stream: letters, digits, `-` and `_`.
     pub stream: String,
-    /// On how many servers the stream is kept; `None` for 3 in a cluster and 1 otherwise.
+    /// On how many servers the stream is replicated; `None` means 3 in a cluster and 1 otherwise.
     pub replicas: Option<usize>,
-    /// The most that the stream may hold, in bytes: an append beyond it is refused. `None` for as
-    /// much as the servers have. Counts when the stream is made.
+    /// The most bytes that the stream may hold: an append beyond it is rejected. `None` means as much as
+    /// the servers have. Applies only when the stream is created.
     pub bytes_max: Option<u64>,
     /// A file with the credentials of a user (a JWT and its key).
     pub credentials: Option<PathBuf>,
-    /// How long to look for a server that answers before [`JetStream::open`](super::JetStream::open)
+    /// How long [`JetStream::open`](super::JetStream::open) waits for a server that answers before it
     /// fails.
     pub connect_within: Duration,
-    /// Whether each snapshot is shared as soon as it is complete. Otherwise only
-    /// [`Log::share_snapshot`](crate::Log::share_snapshot) does.
+    /// Whether each snapshot is published as soon as it is complete. Otherwise only
+    /// [`Log::share_snapshot`](crate::Log::share_snapshot) publishes one.
     pub share_every_snapshot: bool,
-    /// Where this node keeps what is its own.
+    /// The directory for this node's local state.
     pub directory: PathBuf,
 }
 
 impl Options {
-    /// A log in the stream `tidings` of these servers, with what is this node's own in `directory`.
+    /// Returns options for the stream `tidings` on these servers, with the local state in `directory`.
     pub fn new(servers: impl IntoIterator<Item = impl Into<String>>, directory: &Path) -> Self {
         Self {
             servers: servers.into_iter().map(Into::into).collect(),
@@ -57,13 +57,14 @@ impl Options {
         }
     }
 
-    /// The stream as it is made when there is none; `first` is its first position.
+    /// Returns the configuration of a stream that is created; `first` is its first position.
     pub(super) fn wanted(&self, clustered: bool, first: u64) -> Config {
         Config {
             name: self.stream.clone(),
             subjects: vec![format!("{}.log.*", self.stream)],
             storage: StorageType::File,
             retention: RetentionPolicy::Limits,
+            // A full stream must reject new batches; `Old` would drop acknowledged ones.
             discard: DiscardPolicy::New,
             num_replicas: self.replicas_wanted(clustered),
             max_bytes: self.bytes_max.map_or(-1, |bytes| i64::try_from(bytes).unwrap_or(i64::MAX)),
@@ -72,7 +73,9 @@ impl Options {
             max_consumers: -1,
             max_message_size: -1,
             duplicate_window: DUPLICATE_WINDOW,
+            // Nobody may remove a message from the middle; truncation purges from the front.
             deny_delete: true,
+            // Direct reads are answered by any replica, which may lag behind the leader.
             allow_direct: false,
             first_sequence: (first > 1).then_some(first),
             description: Some("the log of a Tidings cluster".to_owned()),
@@ -84,7 +87,7 @@ impl Options {
         self.replicas.unwrap_or(if clustered { 3 } else { 1 })
     }
 
-    /// Refuses names that would be something else in a subject.
+    /// Rejects names that would be more than one token of a subject.
     pub(super) fn checked_name(&self) -> Result<(), Error> {
         let fits = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_';
         if self.stream.is_empty()
@@ -99,8 +102,8 @@ impl Options {
         Ok(())
     }
 
-    /// Refuses a stream that would lose what it has acknowledged. Servers ignore what they do not
-    /// know, so the stream that was just made is looked at too.
+    /// Rejects a stream that would lose acknowledged batches. A stream that was just created is checked
+    /// too, because servers ignore settings that they do not know.
     pub(super) fn fits(&self, stream: &Config, clustered: bool) -> Result<(), Error> {
         let none = |limit: i64| limit <= 0;
         let replicas = self.replicas_wanted(clustered);
@@ -154,7 +157,7 @@ mod tests {
     }
 
     #[test]
-    fn the_stream_that_is_made_is_taken() {
+    fn a_stream_as_it_is_created_fits() {
         let options = options();
         assert!(options.fits(&options.wanted(true, 1), true).is_ok());
         assert_eq!(options.wanted(true, 1).num_replicas, 3);
@@ -162,33 +165,33 @@ mod tests {
     }
 
     #[test]
-    fn a_stream_that_would_lose_something_is_refused_with_the_setting() {
+    fn a_stream_that_would_lose_data_is_rejected_with_the_setting() {
         let options = options();
-        let refused = |change: fn(&mut Config), names: &str| {
+        let rejected = |change: fn(&mut Config), names: &str| {
             let mut config = options.wanted(true, 1);
             change(&mut config);
             let why = options.fits(&config, true).unwrap_err().to_string();
             assert!(why.contains(names), "{why}");
         };
-        refused(|c| c.storage = StorageType::Memory, "storage is memory");
-        refused(|c| c.retention = RetentionPolicy::WorkQueue, "retention");
-        refused(|c| c.max_age = Duration::from_secs(60), "max_age is 60s");
-        refused(|c| c.max_messages_per_subject = 1, "max_msgs_per_subject");
-        refused(
+        rejected(|c| c.storage = StorageType::Memory, "storage is memory");
+        rejected(|c| c.retention = RetentionPolicy::WorkQueue, "retention");
+        rejected(|c| c.max_age = Duration::from_secs(60), "max_age is 60s");
+        rejected(|c| c.max_messages_per_subject = 1, "max_msgs_per_subject");
+        rejected(
             |c| {
                 c.discard = DiscardPolicy::Old;
                 c.max_bytes = 1;
             },
             "discard is old",
         );
-        refused(|c| c.num_replicas = 1, "num_replicas is 1, needed is 3");
-        refused(|c| c.subjects.push("more".into()), "subjects");
-        refused(|c| c.deny_delete = false, "deny_delete");
-        refused(|c| c.allow_rollup = true, "rollup");
+        rejected(|c| c.num_replicas = 1, "num_replicas is 1, needed is 3");
+        rejected(|c| c.subjects.push("more".into()), "subjects");
+        rejected(|c| c.deny_delete = false, "deny_delete");
+        rejected(|c| c.allow_rollup = true, "rollup");
     }
 
     #[test]
-    fn a_name_that_is_a_subject_of_its_own_is_refused() {
+    fn a_stream_name_that_is_not_one_subject_token_is_rejected() {
         for name in ["", "a.b", "a b", "*", ">", "ü"] {
             let options = Options { stream: name.to_owned(), ..options() };
             assert!(options.checked_name().is_err(), "{name:?}");

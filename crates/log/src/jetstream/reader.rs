@@ -1,5 +1,5 @@
-//! Reads the stream ahead of the log's caller: a consumer fills a buffer, in order and without a
-//! gap, and is opened anew whenever it may have fallen silent.
+//! Reads the stream ahead of the log's caller. A consumer fills a buffer, in order and without a gap, and
+//! is opened again whenever it may have stopped delivering.
 
 use std::collections::VecDeque;
 use std::fmt;
@@ -18,58 +18,60 @@ use super::message::Head;
 use super::objects::Bucket;
 use crate::{Batch, Bounds, Error, Origin, Position};
 
-/// Bodies that are read ahead.
+/// The most bytes of bodies that are read ahead.
 const BUFFER_BYTES: usize = 16 << 20;
-/// A consumer that says nothing for so long is looked after.
-const SILENT_AFTER: Duration = Duration::from_secs(4);
-/// A read of what is known to be there waits no longer at once.
+/// When a consumer has delivered nothing for this long, the reader checks whether it should have.
+const IDLE_CHECK_AFTER: Duration = Duration::from_secs(4);
+/// How long a read waits for a batch that is known to exist.
 const READ_WITHIN: Duration = Duration::from_secs(1);
 /// The wait before the consumer is opened again after a failure.
 const REOPEN_AFTER: Duration = Duration::from_millis(250);
-/// What a message takes in the stream beside its body, about: subject, headers, what the store adds.
+/// Roughly what a message occupies in the stream besides its body: subject, headers, the store's own.
 const MESSAGE_BYTES: u64 = 220;
-/// How often a batch is fetched that cannot be had before it counts as damaged.
+/// How many attempts to fetch a batch fail before it counts as damaged.
 const TRIES_MAX: u32 = 8;
-/// How often, at looks [`SILENT_AFTER`] apart, a stream that ends too early is looked at before
-/// that is believed: a leader just elected may not have caught up.
-const SHORT_LOOKS_MAX: u32 = 4;
+/// How many checks in a row, [`IDLE_CHECK_AFTER`] apart, must find the stream shorter than known before
+/// it counts as damaged: a leader that was just elected may not have caught up.
+const SHORT_CHECKS_MAX: u32 = 4;
 
-/// What the log's caller and the consumer share.
+/// The state shared by the log's caller and the consumer task.
 pub(super) struct Reader {
-    /// Who appends through this log: what others append is news.
+    /// The origin of this log's own appends: only batches of other origins are news.
     origin: Origin,
-    state: Mutex<Ahead>,
-    /// Something came, or is wrong.
+    /// A blocking mutex, although the consumer task is asynchronous: it is held for a few instructions
+    /// and never across an await, and the caller's thread must be able to wait on `changed`.
+    buffer: Mutex<ReadAhead>,
+    /// Wakes the caller: a batch has arrived, or something is wrong.
     changed: Condvar,
-    /// There is room again, or the place to read from has changed.
-    moved: Notify,
+    /// Wakes the consumer task: there is room again, or the caller reads from elsewhere.
+    caller_moved: Notify,
 }
 
-/// Told, from the link's thread, when a batch of another origin has come.
-type Tell = Arc<dyn Fn() + Send + Sync>;
+/// Called on the link's thread when a batch of another origin has arrived.
+type NewsCallback = Arc<dyn Fn() + Send + Sync>;
 
-struct Ahead {
-    /// Dense, in order; the last one stands before `end`.
+struct ReadAhead {
+    /// Dense and in order; the last one stands right before `end`.
     batches: VecDeque<Batch>,
-    /// Of the bodies in `batches`.
+    /// The bytes of the bodies in `batches`.
     bytes: usize,
-    /// Where the consumer goes on.
+    /// The position that the consumer delivers next.
     end: Position,
-    /// The oldest position left in the stream, as far as is known.
+    /// The oldest position in the stream, as far as is known.
     first: Position,
-    /// Everything before it is known to be in the stream.
+    /// Every position before it is known to be in the stream.
     known: Position,
-    /// What the stream holds, in bytes, about: what the leader said last of everything before
-    /// `counted`, and what has come since.
+    /// Roughly the bytes in the stream: what the leader last reported for all positions before
+    /// `counted`, plus what has arrived since.
     stored_bytes: u64,
     counted: Position,
-    /// Somebody has read: it is known from where on.
+    /// Whether the caller has read at all: until then it is unknown from where to read ahead.
     started: bool,
-    /// The consumer is to be opened again, at `end`.
+    /// The consumer must be opened again, at `end`.
     reopen: bool,
-    /// What cannot be read, and where.
+    /// The position that cannot be read, and why. Nothing behind it is delivered.
     trouble: Option<(Position, Trouble)>,
-    tell: Option<Tell>,
+    notify: Option<NewsCallback>,
 }
 
 #[derive(Clone, Debug)]
@@ -80,7 +82,7 @@ enum Trouble {
 
 impl Reader {
     pub(super) fn new(origin: Origin, bounds: Bounds) -> Arc<Self> {
-        let state = Ahead {
+        let buffer = ReadAhead {
             batches: VecDeque::new(),
             bytes: 0,
             end: bounds.first,
@@ -91,23 +93,23 @@ impl Reader {
             started: false,
             reopen: false,
             trouble: None,
-            tell: None,
+            notify: None,
         };
         Arc::new(Self {
             origin,
-            state: Mutex::new(state),
+            buffer: Mutex::new(buffer),
             changed: Condvar::new(),
-            moved: Notify::new(),
+            caller_moved: Notify::new(),
         })
     }
 
-    fn lock(&self) -> MutexGuard<'_, Ahead> {
-        // Nothing under this lock can panic half-way.
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> MutexGuard<'_, ReadAhead> {
+        // No code under this lock can panic halfway through a change.
+        self.buffer.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    pub(super) fn on_news(&self, tell: Tell) {
-        self.lock().tell = Some(tell);
+    pub(super) fn on_news(&self, notify: NewsCallback) {
+        self.lock().notify = Some(notify);
     }
 
     pub(super) fn bounds(&self) -> Bounds {
@@ -115,55 +117,55 @@ impl Reader {
         Bounds { first: ahead.first, next: ahead.known }
     }
 
-    /// What the stream holds before `end`, as its leader says.
-    pub(super) fn holds(&self, bytes: u64, end: Position) {
-        self.lock().holds(bytes, end);
+    /// Records how many bytes the leader reports for the positions before `end`.
+    pub(super) fn set_stored_bytes(&self, bytes: u64, end: Position) {
+        self.lock().set_stored_bytes(bytes, end);
     }
 
-    /// This node has appended a batch of so many bytes.
+    /// Records that this node has appended a batch with a body of `bytes`.
     pub(super) fn appended(&self, position: Position, bytes: usize) {
         let mut ahead = self.lock();
         ahead.known = ahead.known.max(position.next());
         ahead.count(position, bytes);
     }
 
-    /// What the stream holds, in bytes, about.
+    /// Returns roughly how many bytes the stream holds.
     pub(super) fn stored_bytes(&self) -> u64 {
         self.lock().stored_bytes
     }
 
-    /// A batch is known to stand there.
+    /// Records that a batch exists at `position`.
     pub(super) fn knows(&self, position: Position) {
         let mut ahead = self.lock();
         ahead.known = ahead.known.max(position.next());
     }
 
-    /// Everything before it has left the stream.
+    /// Records that every batch before `first` has left the stream.
     pub(super) fn truncated(&self, first: Position) {
         let mut ahead = self.lock();
         ahead.first = ahead.first.max(first);
     }
 
-    /// Takes batches out of the buffer, as [`crate::Log::read`] says. Waits for what is known to be
-    /// in the stream.
+    /// Takes batches out of the buffer, as [`crate::Log::read`] describes. Waits for batches that are
+    /// known to be in the stream.
     ///
     /// # Errors
-    /// [`Error::Unanswered`] when it has not come for a while.
+    /// [`Error::Unanswered`] when the batch has not arrived within [`READ_WITHIN`].
     pub(super) fn read(&self, from: Position, bytes_max: usize) -> Result<Vec<Batch>, Error> {
         let mut ahead = self.lock();
         if from < ahead.first {
             return Err(Error::Truncated { asked: from, first: ahead.first });
         }
         if ahead.seek(from) {
-            self.moved.notify_one();
+            self.caller_moved.notify_one();
         }
         let until = Instant::now() + READ_WITHIN;
         loop {
             let waited = Instant::now() >= until;
             if ahead.has(bytes_max) || waited {
-                let taken = ahead.take(from, bytes_max);
+                let taken = ahead.drain(from, bytes_max);
                 if !taken.is_empty() {
-                    self.moved.notify_one();
+                    self.caller_moved.notify_one();
                     return Ok(taken);
                 }
             }
@@ -184,34 +186,35 @@ impl Reader {
             }
             let Some(left) = until.checked_duration_since(Instant::now()) else {
                 return Err(Error::Unanswered(format!(
-                    "the batch at position {from} is in the stream and does not come"
+                    "the batch at position {from} is in the stream, but does not arrive"
                 )));
             };
-            let waited = self.changed.wait_timeout(ahead, left);
-            ahead = waited.unwrap_or_else(PoisonError::into_inner).0;
+            let answer = self.changed.wait_timeout(ahead, left);
+            ahead = answer.unwrap_or_else(PoisonError::into_inner).0;
         }
     }
 
-    /// Reads on and on.
+    /// Keeps the buffer filled, forever. Opens a consumer, and another one whenever it ends.
     pub(super) async fn run(self: Arc<Self>, link: Link) {
-        let (mut tries, mut short) = (0, 0);
+        let mut tries = 0;
+        let mut short_checks = 0;
         loop {
-            // Behind what is wrong nothing is given out.
-            while self.lock().stuck() {
-                self.moved.notified().await;
+            // Nothing behind a damaged batch is delivered.
+            while self.lock().is_stuck() {
+                self.caller_moved.notified().await;
             }
             let from = {
                 let mut ahead = self.lock();
                 ahead.reopen = false;
                 ahead.end
             };
-            let stopped = self.follow(&link, from, &mut short).await;
+            let stopped = self.follow(&link, from, &mut short_checks).await;
             if self.lock().end > from {
                 tries = 0;
             }
             if let Err(why) = stopped {
                 tries += 1;
-                tracing::warn!(position = from.0, tries, why = %why, "the stream is read anew");
+                tracing::warn!(position = from.0, tries, why = %why, "reopening the consumer");
                 if let Failed::Batch(why) = why
                     && tries >= TRIES_MAX
                 {
@@ -223,8 +226,13 @@ impl Reader {
         }
     }
 
-    /// Opens a consumer and takes what it gives. Returns when it is to be opened again.
-    async fn follow(&self, link: &Link, from: Position, short: &mut u32) -> Result<(), Failed> {
+    /// Opens a consumer and takes what it delivers. Returns when another one must be opened.
+    async fn follow(
+        &self,
+        link: &Link,
+        from: Position,
+        short_checks: &mut u32,
+    ) -> Result<(), Failed> {
         let config = OrderedConfig {
             deliver_policy: DeliverPolicy::ByStartSequence { start_sequence: from.0 },
             ..OrderedConfig::default()
@@ -232,24 +240,24 @@ impl Reader {
         let consumer = link.stream.create_consumer(config).await?;
         let name = consumer.cached_info().name.clone();
         let mut messages = consumer.messages().await?;
-        let taken = self.take_all(link, &mut messages, short).await;
-        // The servers would keep it for another half minute; nobody waits for them to let go.
+        let stopped = self.take_all(link, &mut messages, short_checks).await;
+        // The servers would keep the consumer for another half minute. Nobody waits for the deletion.
         let stream = link.stream.clone();
         drop(tokio::spawn(async move { stream.delete_consumer(&name).await }));
-        taken
+        stopped
     }
 
-    /// Takes what a consumer gives. Returns when another one is to be opened.
+    /// Takes what a consumer delivers. Returns when another one must be opened.
     async fn take_all(
         &self,
         link: &Link,
         messages: &mut Ordered,
-        short: &mut u32,
+        short_checks: &mut u32,
     ) -> Result<(), Failed> {
         loop {
             let next = tokio::select! {
-                next = tokio::time::timeout(SILENT_AFTER, messages.next()) => next,
-                () = self.moved.notified() => {
+                next = tokio::time::timeout(IDLE_CHECK_AFTER, messages.next()) => next,
+                () = self.caller_moved.notified() => {
                     if self.lock().reopen { return Ok(()) }
                     continue;
                 }
@@ -257,9 +265,10 @@ impl Reader {
             match next {
                 Err(_silence) => {
                     let state = link.stream.get_info().await?.state;
-                    if self.look(&state, short) {
-                        let (position, last) = (self.lock().end.0, state.last_sequence);
-                        tracing::warn!(position, last, "the consumer has fallen silent");
+                    if self.must_reopen(&state, short_checks) {
+                        let position = self.lock().end.0;
+                        let last = state.last_sequence;
+                        tracing::warn!(position, last, "the consumer has stopped delivering");
                         return Ok(());
                     }
                 }
@@ -274,11 +283,11 @@ impl Reader {
                     );
                     let message = message.message;
                     let body = message.payload;
-                    self.take(link, position, &message.subject, message.headers.as_ref(), body)
+                    self.accept(link, position, &message.subject, message.headers.as_ref(), body)
                         .await?;
-                    *short = 0;
-                    self.until_room().await;
-                    if self.lock().reopen || self.lock().stuck() {
+                    *short_checks = 0;
+                    self.wait_for_room().await;
+                    if self.lock().reopen || self.lock().is_stuck() {
                         return Ok(());
                     }
                 }
@@ -286,14 +295,14 @@ impl Reader {
         }
     }
 
-    /// Nothing has come for a while: looks whether something should have. Returns whether the consumer
-    /// is to be opened again.
-    fn look(&self, state: &State, short: &mut u32) -> bool {
+    /// Decides, after nothing has arrived for a while, whether the consumer must be opened again: after a
+    /// change of leaders an ordered consumer may never deliver anything again, and reports no error.
+    fn must_reopen(&self, state: &State, short_checks: &mut u32) -> bool {
         let mut ahead = self.lock();
         let next = Position(state.last_sequence).next();
         if next < ahead.known {
-            *short += 1;
-            if *short >= SHORT_LOOKS_MAX {
+            *short_checks += 1;
+            if *short_checks >= SHORT_CHECKS_MAX {
                 let known = ahead.known;
                 drop(ahead);
                 self.fail(
@@ -305,15 +314,15 @@ impl Reader {
             }
             return true;
         }
-        *short = 0;
+        *short_checks = 0;
         ahead.first = ahead.first.max(Position(state.first_sequence));
         ahead.known = next;
-        ahead.holds(state.bytes, next);
+        ahead.set_stored_bytes(state.bytes, next);
         ahead.end < next
     }
 
-    /// Takes in one message.
-    async fn take(
+    /// Verifies one message and adds its batch to the buffer.
+    async fn accept(
         &self,
         link: &Link,
         position: Position,
@@ -326,7 +335,7 @@ impl Reader {
             return Ok(());
         }
         if position > expected {
-            return self.missing(link, expected).await;
+            return self.fetch_missing(link, expected).await;
         }
         let head = Head::read(subject, headers).map_err(Failed::Batch)?;
         let body = if head.is_object {
@@ -354,18 +363,19 @@ impl Reader {
         if is_other {
             ahead.count(batch.position, batch.body.len());
         }
-        let tell = ahead.tell.clone().filter(|_| is_other);
+        let notify = ahead.notify.clone().filter(|_| is_other);
         ahead.batches.push_back(batch);
+        // The callback may call this reader, so it must run without the lock.
         drop(ahead);
         self.changed.notify_all();
-        if let Some(tell) = tell {
-            tell();
+        if let Some(notify) = notify {
+            notify();
         }
     }
 
-    /// The consumer has left something out: it has been truncated, or this replica of the stream has
-    /// lost it. The leader is asked.
-    async fn missing(&self, link: &Link, position: Position) -> Result<(), Failed> {
+    /// Asks the stream's leader about a batch that the consumer skipped: it has been truncated, or the
+    /// replica that serves the consumer has lost it.
+    async fn fetch_missing(&self, link: &Link, position: Position) -> Result<(), Failed> {
         let state = link.stream.get_info().await?.state;
         if state.first_sequence > position.0 {
             self.truncated(Position(state.first_sequence));
@@ -377,9 +387,9 @@ impl Reader {
             Failed::Batch(format!("it is missing from the stream ({})", chain(&why)))
         })?;
         let headers = Some(&message.headers);
-        Box::pin(self.take(link, position, &message.subject, headers, message.payload.clone()))
+        Box::pin(self.accept(link, position, &message.subject, headers, message.payload.clone()))
             .await?;
-        // Opened anew behind it.
+        // The consumer is beyond this position already: open another one behind it.
         self.lock().reopen = true;
         Ok(())
     }
@@ -389,26 +399,28 @@ impl Reader {
         self.changed.notify_all();
     }
 
-    async fn until_room(&self) {
+    async fn wait_for_room(&self) {
         while self.lock().is_full() {
-            self.moved.notified().await;
+            self.caller_moved.notified().await;
         }
     }
 }
 
-impl Ahead {
-    fn holds(&mut self, bytes: u64, end: Position) {
-        (self.stored_bytes, self.counted) = (bytes, end);
+impl ReadAhead {
+    fn set_stored_bytes(&mut self, bytes: u64, end: Position) {
+        self.stored_bytes = bytes;
+        self.counted = end;
     }
 
+    /// Counts a batch, unless the leader's last report included it.
     fn count(&mut self, position: Position, bytes: usize) {
         if position >= self.counted {
             self.stored_bytes += bytes as u64 + MESSAGE_BYTES;
         }
     }
 
-    /// Makes sure that what comes stands at `from` or leads there. Returns whether the consumer has
-    /// to go elsewhere.
+    /// Prepares the buffer for a read at `from`: drops the batches before it. Returns whether the consumer
+    /// must be opened elsewhere.
     fn seek(&mut self, from: Position) -> bool {
         while let Some(front) = self.batches.front()
             && front.position < from
@@ -416,23 +428,26 @@ impl Ahead {
             self.drop_front();
         }
         let next = self.batches.front().map_or(self.end, |front| front.position);
-        // What lies a little ahead comes by itself, unless something is in the way.
+        // A position a little ahead arrives by itself, unless something is in the way.
         if self.started && (next == from || (next < from && self.trouble.is_none())) {
             return false;
         }
         self.batches.clear();
-        (self.bytes, self.end, self.trouble) = (0, from, None);
-        (self.started, self.reopen) = (true, true);
+        self.bytes = 0;
+        self.end = from;
+        self.trouble = None;
+        self.started = true;
+        self.reopen = true;
         true
     }
 
-    /// Whether there is something, and as much as is wanted or can be had.
+    /// Returns whether a read can be answered: with as much as it asked for, or all that can be had.
     fn has(&self, bytes_max: usize) -> bool {
         let all = self.end >= self.known || self.trouble.is_some() || self.is_full();
         !self.batches.is_empty() && (all || self.bytes >= bytes_max)
     }
 
-    fn take(&mut self, from: Position, bytes_max: usize) -> Vec<Batch> {
+    fn drain(&mut self, from: Position, bytes_max: usize) -> Vec<Batch> {
         let mut taken: Vec<Batch> = Vec::new();
         let mut bytes = 0_usize;
         while let Some(front) = self.batches.front() {
@@ -459,18 +474,18 @@ impl Ahead {
         self.bytes >= BUFFER_BYTES && !self.reopen
     }
 
-    /// Whether there is nothing to be done until the caller reads from elsewhere.
-    fn stuck(&self) -> bool {
+    /// Returns whether there is nothing to do until the caller reads from elsewhere.
+    fn is_stuck(&self) -> bool {
         (self.trouble.is_some() || !self.started) && !self.reopen
     }
 }
 
-/// Why a consumer is to be opened again.
+/// Why a consumer must be opened again.
 #[derive(Debug)]
 enum Failed {
-    /// The servers did not answer as they should.
+    /// The servers did not answer as they should. Repeated without a limit.
     Server(String),
-    /// The batch that is next cannot be had, or is not one.
+    /// The next batch cannot be fetched, or the message is not a batch. Repeated [`TRIES_MAX`] times.
     Batch(String),
 }
 

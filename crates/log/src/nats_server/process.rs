@@ -1,4 +1,4 @@
-//! A program that runs beside this one, for whoever tries what happens when it is killed or paused.
+//! A child process that tests and drills kill and pause.
 
 use std::io;
 use std::os::unix::process::CommandExt as _;
@@ -6,79 +6,79 @@ use std::process::{Child, Command, Stdio};
 
 use rustix::process::{Pid, Signal, WaitOptions, kill_process, waitpid};
 
-/// How many lines of a log are shown when a program does not start.
+/// How many lines of a log are shown when a program fails to start.
 const LINES_SHOWN: usize = 5;
 
-/// A process, or the place of one that has ended. Dropping it kills the process.
+/// A child process, running or ended. Dropping it kills the process.
 #[derive(Debug, Default)]
 pub struct Process(Option<Child>);
 
 impl Process {
-    /// Starts a program, unless this is running already. Returns whether it was not.
+    /// Starts a program, unless this process is running already. Returns whether it was started.
     ///
     /// # Errors
-    /// When it cannot be started: with its name.
+    /// When the program cannot be started: with its name.
     pub fn start(&mut self, command: &mut Command) -> io::Result<bool> {
         if self.0.is_some() {
             return Ok(false);
         }
-        // What is typed at a terminal is for the one who has started it.
+        // In a group of its own, so that Ctrl-C in the terminal reaches only this program.
         let child = command.stdin(Stdio::null()).process_group(0).spawn();
         let name = command.get_program().to_string_lossy();
         self.0 = Some(child.map_err(|why| io::Error::new(why.kind(), format!("{name}: {why}")))?);
         Ok(true)
     }
 
-    /// Its process id, if it is running.
+    /// Returns the process id, if the process is running.
     pub fn id(&self) -> Option<u32> {
         self.0.as_ref().map(Child::id)
     }
 
-    /// Whether it is not running, though nobody has killed it.
+    /// Returns whether the process has ended by itself.
     pub fn has_ended(&mut self) -> bool {
         self.0.as_mut().is_some_and(|child| matches!(child.try_wait(), Ok(Some(_))))
     }
 
-    /// Kills it, as a power cut does that leaves what the kernel had taken (SIGKILL).
+    /// Kills the process (SIGKILL). Unlike a power cut this keeps what the kernel has buffered.
     pub fn kill(&mut self) {
         if let Some(mut child) = self.0.take() {
-            // It may have ended by itself.
+            // The process may have ended by itself.
             drop(child.kill());
             drop(child.wait());
         }
     }
 
-    /// Asks it to stop (SIGTERM), and waits until it has.
+    /// Asks the process to stop (SIGTERM), and waits until it has ended.
     pub fn stop(&mut self) {
-        // It may have ended by itself.
+        // The process may have ended by itself.
         drop(self.signal(Signal::TERM));
         if let Some(mut child) = self.0.take() {
             drop(child.wait());
         }
     }
 
-    /// Stops it where it is (SIGSTOP), until [`Process::resume`].
+    /// Pauses the process (SIGSTOP) until [`Process::resume`].
     ///
     /// # Errors
-    /// When it is not running.
+    /// When the process is not running.
     pub fn pause(&self) -> io::Result<()> {
         let id = self.signal(Signal::STOP)?;
-        // It goes on until the kernel gets there.
+        // The process keeps running until the kernel delivers the signal.
         waitpid(Some(id), WaitOptions::UNTRACED)?;
         Ok(())
     }
 
-    /// Lets it go on (SIGCONT).
+    /// Resumes the process (SIGCONT).
     ///
     /// # Errors
-    /// When it is not running.
+    /// When the process is not running.
     pub fn resume(&self) -> io::Result<()> {
         self.signal(Signal::CONT).map(drop)
     }
 
     fn signal(&self, signal: Signal) -> io::Result<Pid> {
         let id = self.id().and_then(|id| i32::try_from(id).ok()).and_then(Pid::from_raw);
-        let id = id.ok_or_else(|| io::Error::other("it is not running"))?;
+        let id = id.ok_or_else(|| io::Error::other("the process is not running"))?;
         kill_process(id, signal)?;
         Ok(id)
     }
@@ -90,7 +90,7 @@ impl Drop for Process {
     }
 }
 
-/// The last lines of a log, to be shown.
+/// Returns the last lines of a log, for an error message.
 pub fn end_of(log: &str) -> String {
     let lines: Vec<&str> = log.lines().collect();
     let from = lines.len().saturating_sub(LINES_SHOWN);

@@ -1,4 +1,4 @@
-//! The data directory: made if it is missing, and held by one process at a time.
+//! The data directory: created if it is missing, and locked by one process at a time.
 
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, Read as _, Seek as _, Write as _};
@@ -6,22 +6,23 @@ use std::path::{Path, PathBuf};
 
 use crate::Error;
 
-/// The database.
+/// The database file.
 pub(super) const DATABASE: &str = "tidings.db";
-/// Locked as long as a process has the log open; holds its process id, for the message.
+/// The lock file: locked while a process has the log open. It holds that process's id, for the error
+/// message of the next one.
 const LOCK: &str = "tidings.lock";
 
-/// A data directory that is ours until this is dropped.
+/// A data directory, exclusively ours until this is dropped.
 #[derive(Debug)]
 pub(super) struct Directory {
     pub(super) path: PathBuf,
-    /// The operating system drops the lock with the file, however the process ends. Separate from
-    /// the database, whose own locks other programs (`sqlite3`, Litestream) may take.
+    /// The operating system releases the lock with the file, however the process ends. It is not the
+    /// database file, because other programs (`sqlite3`, Litestream) may take SQLite's own locks on that.
     lock: File,
 }
 
 impl Directory {
-    /// Makes the directory if it is missing and takes the lock.
+    /// Creates the directory if it is missing, and takes the lock.
     pub(super) fn hold(path: &Path) -> Result<Self, Error> {
         create(path).map_err(|error| {
             Error::Store(format!(
@@ -52,7 +53,8 @@ impl Directory {
         Ok(Self { path: path.to_owned(), lock: file })
     }
 
-    /// Makes the names in it durable: called once the database has been made.
+    /// Makes the file names in the directory durable. Call it once the database has been created:
+    /// syncing a file does not sync its directory entry.
     pub(super) fn sync(&self) -> Result<(), Error> {
         File::open(&self.path).and_then(|directory| directory.sync_all()).map_err(|error| {
             Error::Store(format!("{} cannot be synced: {error}", self.path.display()))
@@ -65,17 +67,17 @@ impl Directory {
 }
 
 impl Drop for Directory {
-    /// Unlocks it by name. Closing the file would not be enough: another thread may have forked a
-    /// child, which has a copy until it executes its program.
+    /// Unlocks the file explicitly. Closing it is not enough: a child that another thread has just
+    /// forked holds a copy of the descriptor until it calls exec.
     fn drop(&mut self) {
         if let Err(error) = self.lock.unlock() {
-            // It goes with the last copy of the file, then. This crate has no log to tell it to.
+            // The lock goes when the last copy of the file is closed. This crate does not log.
             debug_assert!(false, "the lock is not released: {error}");
         }
     }
 }
 
-/// Makes `path` and what is missing above it, each name durable in its parent.
+/// Creates `path` and its missing ancestors, and makes each new name durable in its parent.
 fn create(path: &Path) -> io::Result<()> {
     if path.is_dir() {
         return Ok(());
@@ -96,7 +98,7 @@ fn create(path: &Path) -> io::Result<()> {
 
 fn in_use(path: &Path, file: &mut File) -> Error {
     let mut pid = String::new();
-    // Best effort: the sentence is true without the number.
+    // Best effort: the message is true without the process id.
     let who = match file.read_to_string(&mut pid) {
         Ok(_) if !pid.trim().is_empty() => format!("process {}", pid.trim()),
         _ => "another process".to_owned(),
@@ -112,10 +114,10 @@ mod tests {
     use super::Directory;
 
     #[test]
-    fn a_directory_let_go_is_free_even_while_a_child_that_was_just_forked_has_a_copy_of_the_lock() {
+    fn a_dropped_directory_can_be_locked_while_a_forked_child_holds_a_copy_of_the_lock() {
         let folder = tempfile::tempdir().unwrap();
         let held = Directory::hold(folder.path()).unwrap();
-        // A copy shares the open file, and so the lock, just as a fork does until its exec.
+        // A copy of the descriptor shares the open file, and thus the lock, as in a fork before its exec.
         let copy = held.lock.try_clone().unwrap();
         assert!(Directory::hold(folder.path()).is_err());
         drop(held);

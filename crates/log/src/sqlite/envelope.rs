@@ -1,5 +1,5 @@
-//! What stands in front of the bytes of a batch and of a snapshot chunk: who, where, which, and
-//! one checksum over all of it, because SQLite does not checksum what it stores.
+//! The head stored with each batch and each snapshot chunk: its identity and one checksum over head
+//! and body. SQLite does not checksum what it stores.
 //!
 //! ```text
 //! batch   magic "TDB" | format u8 | position u64 | origin u64   | number u64 | crc32c u32
@@ -8,23 +8,23 @@
 //!
 //! All little-endian, 32 bytes. The checksum covers the 28 bytes before it and then the body.
 
-/// Bytes of a head.
+/// Bytes in a head.
 pub(super) const HEAD_BYTES: usize = 32;
-/// The newest format of rows that is understood here, and the one that is written.
+/// The row format that is written, and the only one that can be read.
 pub(super) const FORMAT: u8 = 1;
 
 const SEALED_BYTES: usize = HEAD_BYTES - 4;
 const BATCH_MAGIC: &[u8; 3] = b"TDB";
 const CHUNK_MAGIC: &[u8; 3] = b"TDS";
 
-/// Which of the two kinds of row a head belongs to.
+/// The kind of row that a head belongs to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Kind {
     Batch,
     Chunk,
 }
 
-/// The three numbers of a head, in the order in which they are stored.
+/// The three numbers of a head, in the order of the diagram above.
 pub(super) type Fields = [u64; 3];
 
 impl Kind {
@@ -35,7 +35,7 @@ impl Kind {
         }
     }
 
-    /// The head for a body. Does not allocate.
+    /// Returns the head for a body. Does not allocate.
     pub(super) fn seal(self, fields: Fields, body: &[u8]) -> [u8; HEAD_BYTES] {
         let [m0, m1, m2] = *self.magic();
         let mut head = [0; HEAD_BYTES];
@@ -51,10 +51,10 @@ impl Kind {
         head
     }
 
-    /// The fields of a head that belongs to `body`.
+    /// Verifies a head against `body` and returns its fields.
     ///
     /// # Errors
-    /// What is wrong with it, as the end of a sentence.
+    /// What is wrong with the head, as the end of a sentence.
     pub(super) fn open(self, head: &[u8], body: &[u8]) -> Result<Fields, String> {
         let Ok(head) = <&[u8; HEAD_BYTES]>::try_from(head) else {
             return Err(format!("its head has {} bytes instead of {HEAD_BYTES}", head.len()));
@@ -78,7 +78,7 @@ impl Kind {
     }
 }
 
-/// The checksum that a head carries.
+/// Returns the checksum in a head.
 pub(super) fn crc_of(head: &[u8; HEAD_BYTES]) -> u32 {
     head.last_chunk::<4>().map_or(0, |crc| u32::from_le_bytes(*crc))
 }
@@ -93,7 +93,7 @@ mod tests {
     use super::{HEAD_BYTES, Kind};
 
     #[test]
-    fn what_is_sealed_opens_to_the_same_fields() {
+    fn a_sealed_head_opens_to_the_same_fields() {
         let fields = [1, u64::MAX, 0x0102_0304_0506_0708];
         let head = Kind::Batch.seal(fields, b"body");
         assert_eq!(Kind::Batch.open(&head, b"body"), Ok(fields));
@@ -111,7 +111,7 @@ mod tests {
     }
 
     #[test]
-    fn any_changed_bit_is_noticed() {
+    fn any_flipped_bit_is_detected() {
         let head = Kind::Chunk.seal([7, 8, 9], b"body");
         for bit in 0..HEAD_BYTES * 8 {
             let mut head = head;
@@ -119,7 +119,7 @@ mod tests {
             assert!(Kind::Chunk.open(&head, b"body").is_err(), "bit {bit}");
         }
         assert!(Kind::Chunk.open(&head, b"bodz").is_err());
-        assert!(Kind::Batch.open(&head, b"body").is_err(), "of the other kind");
+        assert!(Kind::Batch.open(&head, b"body").is_err(), "the other kind");
         assert!(Kind::Chunk.open(&head[1..], b"body").is_err(), "too short");
     }
 }

@@ -1,40 +1,42 @@
-//! What an error of SQLite means for the log: was anything written, and can the file be trusted?
+//! Classifies an error of SQLite: was anything written, and can the file still be trusted?
 //!
 //! SQLite answers `SQLITE_FULL` when a write failed with ENOSPC (`unixWrite`) and when the bound
 //! set by `max_page_count` is reached, and `SQLITE_IOERR_SHMSIZE` when its shared memory cannot
 //! grow, which comes before any write of a transaction. In all three the transaction is rolled
-//! back and the file is as it was. A quota (EDQUOT) or a file size limit (EFBIG) comes as
-//! `SQLITE_IOERR_WRITE`, which nothing that can be asked safely tells apart from a dying disk:
-//! it counts as broken. So does everything about fsync, ENOSPC included.
+//! grow, which comes before any write of a transaction. In all three the transaction is rolled
+//! back and the file is unchanged. A quota (EDQUOT) or a file size limit (EFBIG) comes as
+//! `SQLITE_IOERR_WRITE`, which cannot be told apart from a dying disk, so it counts as broken.
+//! So does every failed fsync, even one with ENOSPC: after it the kernel may have dropped the dirty
+//! pages and marked them clean.
 
 use rusqlite::ErrorCode;
 use rusqlite::ffi::SQLITE_IOERR_SHMSIZE;
 
 use crate::{AppendError, Error};
 
-/// What to do about an error.
+/// What an error means for the caller.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Fault {
-    /// Nothing was written, there is no room.
+    /// Nothing was written: there is no room.
     Full,
-    /// Nothing was written, somebody else holds the write lock, or memory ran out.
+    /// Nothing was written: another connection holds the write lock, or memory ran out.
     Passing,
-    /// What is stored is not what was written.
+    /// The stored bytes are not those that were written.
     Damaged,
-    /// Everything else.
+    /// Every other error: the state of the file is unknown.
     Broken,
 }
 
 #[expect(
     clippy::wildcard_enum_match_arm,
-    reason = "what is not known to be harmless is not, in a later version of SQLite as well"
+    reason = "an unknown error counts as broken, also one that a later version of SQLite adds"
 )]
 pub(super) fn fault(error: &rusqlite::Error) -> Fault {
     match error.sqlite_error() {
         Some(e) if e.code == ErrorCode::DiskFull => Fault::Full,
         Some(e) if e.extended_code == SQLITE_IOERR_SHMSIZE => Fault::Full,
         Some(e) => match e.code {
-            // Too big: more than the 10^9 bytes that SQLite takes in one value.
+            // More than the 10^9 bytes that SQLite accepts in one value.
             ErrorCode::TooBig => Fault::Full,
             ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked | ErrorCode::OutOfMemory => {
                 Fault::Passing
@@ -49,13 +51,13 @@ pub(super) fn fault(error: &rusqlite::Error) -> Fault {
 pub(super) fn append_error(error: &rusqlite::Error) -> AppendError {
     match fault(error) {
         Fault::Full => AppendError::Full(error.to_string()),
-        // Nothing was written, which is known; "append the same again" is what has to be done.
+        // Nothing was written, but the caller must do the same as if that were unknown: retry.
         Fault::Passing => AppendError::Unknown(error.to_string()),
         Fault::Damaged | Fault::Broken => AppendError::Broken(error.to_string()),
     }
 }
 
-/// `doing` is a sentence's beginning: "the snapshot cannot be read".
+/// `doing` is the beginning of the sentence: "the snapshot cannot be read".
 pub(super) fn store_error(doing: &str, error: &rusqlite::Error) -> Error {
     match fault(error) {
         Fault::Full => Error::Full(format!("{doing}: {error}")),
@@ -72,7 +74,7 @@ mod tests {
     use super::{Fault, fault};
 
     #[test]
-    fn only_errors_that_come_before_a_write_are_survived() {
+    fn only_errors_that_precede_any_write_are_survived() {
         let of = |code| fault(&rusqlite::Error::SqliteFailure(ffi::Error::new(code), None));
         assert_eq!(of(ffi::SQLITE_FULL), Fault::Full);
         assert_eq!(of(ffi::SQLITE_IOERR_SHMSIZE), Fault::Full);

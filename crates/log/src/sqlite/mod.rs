@@ -1,20 +1,20 @@
-//! The log in one SQLite file, durable when an append returns.
+//! The log in one SQLite file. A batch is durable when its append returns.
 //!
-//! A directory holds `tidings.db` (with its `-wal` and `-shm` while open) and `tidings.lock`. The
-//! file stays open to others: `sqlite3` can look into it and Litestream can ship it while this
-//! runs. A second process of ours cannot open it.
+//! The directory holds `tidings.db` (with `-wal` and `-shm` while open) and `tidings.lock`. Other
+//! programs can open the file meanwhile: `sqlite3` can query it and Litestream can replicate it. A
+//! second process of this program is rejected.
 //!
-//! - WAL, `synchronous=FULL`: an append is one transaction, written to the WAL and synced.
-//! - Each row carries our own checksum (`envelope.rs`); SQLite does not checksum what it stores.
-//! - An append writes its row and nothing else: the last number follows from the last position.
-//! - Checkpoints are made here, after an append that fills the WAL to its bound, because SQLite's
-//!   automatic ones do not report a failed fsync.
+//! - WAL with `synchronous=FULL`: an append is one transaction, written to the WAL and synced.
+//! - Each row carries a checksum of ours (`envelope.rs`), because SQLite does not checksum its pages.
+//! - An append inserts one row and nothing else: the last number follows from the last position.
+//! - The log runs WAL checkpoints itself, after an append that fills the WAL to its bound: SQLite's
+//!   automatic checkpoints do not report a failed fsync.
 //!
 //! # Measurements
 //!
-//! `examples/commit_cost.rs`, release build, one of two shared cores, a virtual disk. CPU (user
-//! and system) and p99 of a commit in us, by page size and pages between checkpoints (bulk rows
-//! vary by half between runs, the others by a tenth):
+//! `examples/commit_cost.rs`, release build, one of two shared cores, a virtual disk. CPU time (user
+//! and system) and p99 of a commit, in microseconds, by page size and pages between checkpoints (bulk
+//! rows vary by half between runs, the others by a tenth):
 //!
 //! | bytes a batch | 4096/1000 | 8192/256 | 8192/512 | 8192/4096 | 16384/1000 | 8192/1000 exclusive |
 //! | --- | --- | --- | --- | --- | --- | --- |
@@ -23,17 +23,17 @@
 //! | 40,960 | 122, 4830 | 110, 1791 | 114, 3294 | 140, 325 | 117, 362 | 105, 306 |
 //! | 450,000 | 1681, 19185 | 1088, 9066 | 677, 5652 | 1413, 32005 | 1020, 50108 | 1012, 29117 |
 //!
-//! Nine tenths of a small commit are the kernel's (the sync itself). Small pages are cheaper for
-//! small batches, large ones for bulk: 8192 is within 5 % of the best of each. A long WAL costs CPU
-//! as well as time at a checkpoint. Exclusive locking saves 5 to 8 % and shuts `sqlite3` and
-//! Litestream out: not worth it. fdatasync instead of fsync (`LIBSQLITE3_FLAGS=-DHAVE_FDATASYNC`)
-//! changed nothing on this disk.
+//! The sync itself takes nine tenths of a small commit. Small pages are cheaper for small batches,
+//! large pages for bulk; 8192 is within 5 % of the best for each. A long WAL makes a checkpoint cost
+//! more CPU as well as more time. Exclusive locking would save 5 to 8 %, but shut out `sqlite3` and
+//! Litestream. fdatasync instead of fsync (`LIBSQLITE3_FLAGS=-DHAVE_FDATASYNC`) made no difference on
+//! this disk.
 
-#[cfg(feature = "jetstream")]
-pub(crate) mod beside;
 mod directory;
 mod envelope;
 mod fault;
+#[cfg(feature = "jetstream")]
+pub(crate) mod local;
 mod repair;
 mod room;
 mod scan;
@@ -45,28 +45,28 @@ use std::path::Path;
 
 use rusqlite::{Connection, TransactionBehavior, params};
 
-use crate::turn::{chunk_out_of_turn, snapshot_allowed};
+use crate::turn::{check_snapshot_position, chunk_out_of_turn};
 use crate::{AppendError, Batch, Bounds, Error, Log, Origin, Position, Snapshot};
 
 use directory::Directory;
 use envelope::Kind;
 use fault::{Fault, append_error, fault, store_error};
-pub use repair::{Report, verify};
+pub use repair::{Verification, verify};
 use room::SNAPSHOT_SHARE;
 use scan::{Expected, scan};
 use schema::{Anchor, PAGE_BYTES, int};
 use snapshot::{Complete, Writing};
 
-/// Pages written to the WAL after which it is checkpointed: 4 MiB.
+/// Pages written to the WAL after which it is checkpointed: 4 MiB. See the table above.
 const CHECKPOINT_PAGES: u64 = 512;
 /// How to open a [`Sqlite`].
 #[derive(Clone, Copy, Debug, Default)]
 #[non_exhaustive]
 pub struct Options {
-    /// The most that the database file may grow to, in bytes (a few MiB of WAL come on top);
-    /// `None` for as much as the disk has. An append beyond seven eighths of it is
-    /// [`AppendError::Full`]; the last eighth is kept for snapshots, because only behind a
-    /// snapshot can the log be truncated and go on.
+    /// The most that the database file may grow to, in bytes; the WAL adds a few MiB. `None` means as
+    /// much as the disk has. Appends may use seven eighths of it, beyond which they are
+    /// [`AppendError::Full`]. The last eighth is reserved for snapshots: a full log can be truncated
+    /// only behind a snapshot, so without that reserve it would stay full.
     pub bytes_max: Option<u64>,
 }
 
@@ -79,41 +79,41 @@ impl Options {
     }
 }
 
-/// A log in a SQLite file. Closing it (by dropping it) empties the WAL into the file.
+/// A log in a SQLite file. Dropping it checkpoints the WAL into the database file.
 #[derive(Debug)]
 pub struct Sqlite {
     conn: Connection,
-    /// After `conn`, so that the lock outlives it.
+    /// Declared after `conn`, so that the lock is released only when the database is closed.
     directory: Directory,
     origin: Origin,
     first: Position,
     next: Position,
     anchor: Anchor,
-    /// The checksum of the newest batch, to recognise a retry of it without reading it back.
+    /// The checksum of the newest batch, to recognise a retry without reading the batch back.
     last_crc: Option<u32>,
-    /// The newest complete snapshot, unless its row cannot be trusted.
+    /// The newest complete snapshot, or `None` if its row is damaged.
     snapshot: Option<Complete>,
-    /// The snapshot that is being written.
+    /// The snapshot that still lacks its last chunk.
     writing: Option<Writing>,
     snapshot_id_next: u64,
-    /// Pages that went to the WAL since the last checkpoint, or a few more.
+    /// Pages written to the WAL since the last checkpoint, rounded up.
     wal_pages: u64,
     bytes_max: Option<u64>,
-    /// The size of the append that found no room last, 0 once one has.
+    /// The size of the last append that found no room; 0 once an append has succeeded.
     refused_bytes: u64,
-    /// Why nothing is done any more.
+    /// Why the log is broken: every later call fails with this.
     broken: Option<String>,
 }
 
 impl Sqlite {
-    /// Opens the log in `directory`, and makes both if they are not there.
+    /// Opens the log in `directory`, and creates both if they are missing.
     ///
-    /// Costs a few milliseconds, however long the log is. What a crash left behind is recovered;
-    /// batches are not verified here but when they are read.
+    /// Costs a few milliseconds, independent of the length of the log. SQLite recovers from a crash
+    /// here; batches are verified when they are read.
     ///
     /// # Errors
-    /// [`Error::InUse`] when another process has it open; [`Error::Store`] when the directory or
-    /// the file cannot be made, is somebody else's or was written by a newer version;
+    /// [`Error::InUse`] when another process has the log open; [`Error::Store`] when the directory or
+    /// the file cannot be created, belongs to another program or was written by a newer version;
     /// [`Error::Full`].
     pub fn open(directory: &Path, options: Options) -> Result<Self, Error> {
         let log = Self::open_any(directory, options)?;
@@ -127,7 +127,7 @@ impl Sqlite {
         Ok(log)
     }
 
-    /// As [`Sqlite::open`], whatever the directory is for.
+    /// As [`Sqlite::open`], but also opens the local state of a node whose log is elsewhere.
     fn open_any(directory: &Path, options: Options) -> Result<Self, Error> {
         let directory = Directory::hold(directory)?;
         let path = directory.database();
@@ -138,7 +138,7 @@ impl Sqlite {
         let next = schema::next(&conn, &meta).map_err(|e| store_error(&doing, &e))?;
         let snapshot_id_next = snapshot::id_next(&conn).map_err(|e| store_error(&doing, &e))?;
         let newest = match snapshot::newest(&conn) {
-            // Said again by each `read_snapshot`; until then nothing counts as covered.
+            // Every `read_snapshot` reports it again. Until it is replaced nothing counts as covered.
             Err(Error::DamagedSnapshot { .. }) => None,
             newest => newest?,
         };
@@ -166,17 +166,17 @@ impl Sqlite {
         Expected { origin: self.origin, next: self.next, anchor: self.anchor }
     }
 
-    fn whole(&self) -> Result<(), Error> {
+    fn ensure_usable(&self) -> Result<(), Error> {
         match &self.broken {
             Some(why) => Err(Error::Store(format!("the log is broken: {why}"))),
             None => Ok(()),
         }
     }
 
-    /// An append of a number that is not the next one: a retry of the last, or a mistake.
-    fn again(&self, number: u64, body: &[u8], expected: u64) -> Result<Position, AppendError> {
+    /// Answers an append whose number is not the next one: it retries the last batch, or is a mistake.
+    fn retried(&self, number: u64, body: &[u8], expected: u64) -> Result<Position, AppendError> {
         let last = Position(self.next.0 - 1);
-        // Number 0 is never given out; a number before the anchor was cut off.
+        // Number 0 does not exist. A number before the anchor belongs to a batch that was cut off.
         if number > 0 && self.next > self.anchor.position && number + 1 == expected {
             let head = Kind::Batch.seal([last.0, self.origin.0, number], body);
             if self.last_crc == Some(envelope::crc_of(&head)) {
@@ -196,20 +196,21 @@ impl Sqlite {
         error
     }
 
-    /// Counts what went to the WAL, and moves the WAL into the database when it is long enough.
-    /// The pages of an append are a leaf, half a parent on average, and what overflows.
-    fn wrote(&mut self, bytes: usize) {
+    /// Counts the pages of a write, and checkpoints the WAL once it is long enough. An append writes a
+    /// leaf page, half a parent page on average, and the overflow pages of its body.
+    fn count_wal_pages(&mut self, bytes: usize) {
         self.wal_pages += 2 + bytes as u64 / PAGE_BYTES;
         if self.wal_pages < CHECKPOINT_PAGES {
             return;
         }
         self.wal_pages = 0;
+        // PASSIVE, because it never waits for readers of other programs.
         let checkpoint = self.conn.query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |_| Ok(()));
         if let Err(error) = checkpoint {
             match fault(&error) {
-                // The WAL grows on until there is room, or until the other program is done.
+                // The WAL keeps growing until there is room, or until the other program is done.
                 Fault::Full | Fault::Passing => {}
-                // What was appended is durable in the WAL; from here on nothing is.
+                // Appended batches are durable in the WAL, but nothing later would be.
                 Fault::Damaged | Fault::Broken => {
                     self.broken = Some(format!("a checkpoint failed: {error}"));
                 }
@@ -217,7 +218,7 @@ impl Sqlite {
         }
     }
 
-    /// A write other than an append, in a transaction.
+    /// Runs a write other than an append in a transaction.
     fn write<T>(
         &mut self,
         doing: &str,
@@ -237,7 +238,7 @@ impl Sqlite {
         })
     }
 
-    /// Writes a chunk of a snapshot of a log that ends before `next`.
+    /// Writes a chunk of a snapshot, for a log that ends before `next`.
     fn write_snapshot_before(
         &mut self,
         next: Position,
@@ -246,8 +247,8 @@ impl Sqlite {
         body: &[u8],
         last: bool,
     ) -> Result<(), Error> {
-        self.whole()?;
-        snapshot_allowed(position, self.snapshot.map(|s| s.position), next)?;
+        self.ensure_usable()?;
+        check_snapshot_position(position, self.snapshot.map(|s| s.position), next)?;
         let writing = if chunk == 0 {
             let id = self.snapshot_id_next;
             self.snapshot_id_next += 1;
@@ -261,6 +262,7 @@ impl Sqlite {
                 }
             }
         };
+        // Only a snapshot may use the reserve of the file's bound.
         let doing = "the bound of the file cannot be set";
         self.bound(SNAPSHOT_SHARE).map_err(|e| store_error(doing, &e))?;
         let done = self.write_chunk(writing, body, last);
@@ -283,7 +285,7 @@ impl Sqlite {
             self.snapshot = done;
             self.writing = None;
         }
-        self.wrote(body.len());
+        self.count_wal_pages(body.len());
         Ok(())
     }
 }
@@ -294,7 +296,7 @@ impl Log for Sqlite {
     }
 
     fn bounds(&mut self) -> Result<Bounds, Error> {
-        self.whole()?;
+        self.ensure_usable()?;
         Ok(Bounds { first: self.first, next: self.next })
     }
 
@@ -308,7 +310,7 @@ impl Log for Sqlite {
         }
         let expected = self.last_number() + 1;
         if number != expected {
-            return self.again(number, body, expected);
+            return self.retried(number, body, expected);
         }
         let position = self.next;
         let head = Kind::Batch.seal([position.0, self.origin.0, number], body);
@@ -319,12 +321,12 @@ impl Log for Sqlite {
         self.next = position.next();
         self.last_crc = Some(envelope::crc_of(&head));
         self.refused_bytes = 0;
-        self.wrote(body.len());
+        self.count_wal_pages(body.len());
         Ok(position)
     }
 
     fn read(&mut self, from: Position, bytes_max: usize) -> Result<Vec<Batch>, Error> {
-        self.whole()?;
+        self.ensure_usable()?;
         if from < self.first {
             return Err(Error::Truncated { asked: from, first: self.first });
         }
@@ -345,7 +347,7 @@ impl Log for Sqlite {
         });
         match end {
             Err(stop) if batches.is_empty() => Err(stop.into_error(&self.conn, self.next)),
-            // What is good is given out; the next read begins at what is not.
+            // Intact batches are returned; the next read starts at the damaged one and reports it.
             Ok(()) | Err(_) => Ok(batches),
         }
     }
@@ -361,7 +363,7 @@ impl Log for Sqlite {
     }
 
     fn read_snapshot(&mut self) -> Result<Option<Snapshot>, Error> {
-        self.whole()?;
+        self.ensure_usable()?;
         match snapshot::newest(&self.conn)? {
             Some(complete) => snapshot::read(&self.conn, &complete).map(Some),
             None => Ok(None),
@@ -372,17 +374,16 @@ impl Log for Sqlite {
         self.remove_slice(before)
     }
 
-    /// Asks for the write lock, for the file itself (has the directory been removed?), and for
-    /// room: on the disk and under [`Options::bytes_max`] there must be 1 MiB, or twice as much
-    /// as the last append needed if that found no room. It writes nothing, so it does not notice a
-    /// disk that fails; nor a quota. An append smaller than 1 MiB may still find room when this
-    /// says that there is none.
+    /// Takes the write lock, checks that the file still exists, and checks for room: the disk and
+    /// [`Options::bytes_max`] must leave 1 MiB, or twice the size of the last append if that found no
+    /// room. Writes nothing, so it detects neither a failing disk nor a quota. An append smaller than
+    /// 1 MiB may succeed although this reports that there is no room.
     fn check(&mut self) -> Result<(), Error> {
         self.check_room()
     }
 }
 
-/// The checksum of the newest batch, if its row is there and looks like one.
+/// Returns the checksum of the newest batch, if its row exists and has the right length.
 fn last_crc(conn: &Connection, next: Position) -> Option<u32> {
     let sql = "SELECT head FROM batch WHERE position = ?1";
     let head: [u8; envelope::HEAD_BYTES] =

@@ -1,4 +1,4 @@
-//! For a person whose log is damaged: what is wrong with it, and a way to go on without the rest.
+//! Tools for an operator whose log is damaged: find the damage, and cut the log before it.
 
 use std::ops::ControlFlow;
 use std::path::Path;
@@ -10,44 +10,44 @@ use super::schema::{Anchor, int, meta, next, open_to_read, set_meta};
 use super::{Sqlite, snapshot};
 use crate::{Error, Log as _, Origin, Position};
 
-/// What [`verify`] found.
+/// The findings of [`verify`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
-pub struct Report {
-    /// Who appends to this log.
+pub struct Verification {
+    /// The origin that appends to this log.
     pub origin: Origin,
-    /// The oldest batch that should be there.
+    /// The oldest batch that should exist.
     pub first: Position,
-    /// Where the next append will stand.
+    /// The position of the next append.
     pub next: Position,
-    /// Batches from `first` on that are as they were written.
+    /// The intact batches from `first` up to the first damaged one.
     pub batches: u64,
-    /// Bytes of their bodies.
+    /// The bytes of their bodies.
     pub bytes: u64,
-    /// The newest complete snapshot, if there is one and it reads back.
+    /// The position of the newest complete snapshot, if there is one and it is intact.
     pub snapshot: Option<Position>,
-    /// Everything that does not read back: an [`Error::Damaged`] with the first batch that cannot
-    /// be trusted, an [`Error::DamagedSnapshot`], both or none.
+    /// Every damage found: at most one [`Error::Damaged`] for the first damaged batch and one
+    /// [`Error::DamagedSnapshot`].
     pub damages: Vec<String>,
-    /// The first batch that cannot be trusted: what [`Sqlite::cut`] would be given.
+    /// The first batch that cannot be trusted: the argument for [`Sqlite::cut`].
     pub damaged: Option<Position>,
 }
 
-/// Reads the whole log in `directory` once and believes none of it. Changes nothing and takes no
-/// lock: it may run beside the process that has the log open, whose WAL cannot be emptied
-/// meanwhile. Memory: one batch.
+/// Reads the whole log in `directory` once and verifies every checksum. Changes nothing and takes no
+/// lock, so it may run while another process has the log open; that process cannot empty its WAL
+/// meanwhile. Holds one batch in memory.
 ///
 /// # Errors
 /// [`Error::Store`] when the file cannot be opened or read at all.
-pub fn verify(directory: &Path) -> Result<Report, Error> {
+pub fn verify(directory: &Path) -> Result<Verification, Error> {
     let path = directory.join(DATABASE);
     let doing = format!("{} cannot be read", path.display());
     let mut conn = open_to_read(&path)?;
-    // One transaction, so that all of it is of one moment.
+    // One transaction, so that every query sees the same state.
     let conn = conn.transaction().map_err(|e| store_error(&doing, &e))?;
     let meta = meta(&conn, &path)?;
     let next = next(&conn, &meta).map_err(|e| store_error(&doing, &e))?;
-    let mut report = Report {
+    let mut found = Verification {
         origin: meta.origin,
         first: meta.first,
         next,
@@ -59,17 +59,17 @@ pub fn verify(directory: &Path) -> Result<Report, Error> {
     };
     let expected = Expected { origin: meta.origin, next, anchor: meta.anchor };
     let end = scan(&conn, meta.first, expected, |stored| {
-        report.batches += 1;
-        report.bytes += stored.body.len() as u64;
+        found.batches += 1;
+        found.bytes += stored.body.len() as u64;
         ControlFlow::Continue(())
     });
     match end {
         Ok(()) => {}
         Err(Stop::Store(error)) => return Err(error),
         Err(Stop::Damaged(position, what)) => {
-            report.damaged = Some(position);
+            found.damaged = Some(position);
             let error = Stop::Damaged(position, what).into_error(&conn, next);
-            report.damages.push(error.to_string());
+            found.damages.push(error.to_string());
         }
     }
     let newest = snapshot::newest(&conn).and_then(|newest| match newest {
@@ -79,25 +79,25 @@ pub fn verify(directory: &Path) -> Result<Report, Error> {
         None => Ok(None),
     });
     match newest {
-        Ok(position) => report.snapshot = position,
-        Err(error @ Error::DamagedSnapshot { .. }) => report.damages.push(error.to_string()),
+        Ok(position) => found.snapshot = position,
+        Err(error @ Error::DamagedSnapshot { .. }) => found.damages.push(error.to_string()),
         Err(other) => return Err(other),
     }
-    Ok(report)
+    Ok(found)
 }
 
 impl Sqlite {
-    /// Removes the batch at `from` and all behind it, so that a log damaged there can go on
-    /// without them: what they held is lost. Returns how many rows were removed. Their positions
-    /// are given out again, their numbers are not. Costs a read of each page of theirs, in one
-    /// transaction.
+    /// Removes the batch at `from` and every batch behind it, so that a log damaged there can continue.
+    /// Their contents are lost. Returns how many rows were removed. Their positions are assigned again,
+    /// their numbers are not: a retry of a removed batch must not pass for a new one. Reads each page of
+    /// those rows, in one transaction.
     ///
     /// # Errors
-    /// [`Error::Truncated`]; [`Error::Store`] when `from` is behind the end of the log, or when a
-    /// snapshot that reads back covers it (the damage is behind nobody then: truncate instead).
-    /// A damaged snapshot that covers it is removed as well. Nothing is changed on an error.
+    /// [`Error::Truncated`]; [`Error::Store`] when `from` is behind the end of the log, or when an intact
+    /// snapshot covers it (then truncating loses nothing). A damaged snapshot that covers it is removed
+    /// as well. On an error nothing is changed.
     pub fn cut(&mut self, from: Position) -> Result<u64, Error> {
-        self.whole()?;
+        self.ensure_usable()?;
         if from < self.first {
             return Err(Error::Truncated { asked: from, first: self.first });
         }
@@ -137,7 +137,7 @@ impl Sqlite {
         if drop_snapshot {
             self.snapshot = None;
         }
-        self.wrote(0);
+        self.count_wal_pages(0);
         Ok(removed as u64)
     }
 }

@@ -1,4 +1,4 @@
-//! Room: how much there is, how it is bounded, and how truncation makes more of it.
+//! Room: how much there is, how it is bounded, and how truncation frees it.
 
 use rusqlite::{Connection, TransactionBehavior, params};
 
@@ -7,28 +7,28 @@ use super::fault::store_error;
 use super::schema::{PAGE_BYTES, int, set_meta};
 use crate::{Error, Position};
 
-/// Batches that one call of [`Log::truncate`] removes at most.
+/// The most batches that one call of [`Log::truncate`] removes, so that an append does not wait long.
 const TRUNCATE_ROWS_MAX: i64 = 1024;
-/// Bytes of bodies after which a call of [`Log::truncate`] takes no further batch.
+/// Bytes of bodies after which one call of [`Log::truncate`] removes no further batch.
 const TRUNCATE_BYTES_MAX: u64 = 4 << 20;
-/// Free bytes under which [`Log::check`] says that there is no room.
+/// With fewer free bytes than this [`Log::check`] reports that there is no room.
 const ROOM_BYTES_MIN: u64 = 1 << 20;
-/// One part in this many of [`Options::bytes_max`] is kept for snapshots.
+/// One part in this many of [`Options::bytes_max`] is reserved for snapshots.
 pub(super) const SNAPSHOT_SHARE: u64 = 8;
 
 impl Sqlite {
-    /// Lets the file grow to so many parts of its bound.
+    /// Bounds the file to `parts` of the [`SNAPSHOT_SHARE`] parts of its configured bound.
     pub(super) fn bound(&self, parts: u64) -> rusqlite::Result<()> {
         let Some(bytes_max) = self.bytes_max else {
             return Ok(());
         };
         let pages = (bytes_max / SNAPSHOT_SHARE * parts / PAGE_BYTES).max(1);
-        // Less than the file has already is taken as what it has; 2^32 - 2 is SQLite's own bound.
+        // SQLite raises a bound below the current size to that size; its own maximum is 2^32 - 2.
         self.conn.pragma_update(None, "max_page_count", int(pages.min(u64::from(u32::MAX) - 1)))
     }
 
     pub(super) fn remove_slice(&mut self, before: Position) -> Result<u64, Error> {
-        self.whole()?;
+        self.ensure_usable()?;
         let covered = self.snapshot.map_or(Position(0), |s| s.position);
         let before = before.min(covered.next()).min(self.next);
         if before <= self.first {
@@ -46,12 +46,12 @@ impl Sqlite {
         })?;
         let removed = to.0 - self.first.0;
         self.first = to;
-        self.wrote(0);
+        self.count_wal_pages(0);
         Ok(removed)
     }
 
     pub(super) fn check_room(&mut self) -> Result<(), Error> {
-        self.whole()?;
+        self.ensure_usable()?;
         let file = self.directory.database();
         if !file.exists() {
             return Err(Error::Store(format!("{} has been removed", file.display())));
@@ -71,7 +71,7 @@ impl Sqlite {
         Ok(())
     }
 
-    /// Bytes that can still be written, by the file system's word and by the file's bound.
+    /// Returns how many bytes can still be written, according to the file system and the file's bound.
     fn room(&self) -> Result<u64, Error> {
         let disk = rustix::fs::statvfs(&self.directory.path).map_err(|error| {
             Error::Store(format!(
@@ -93,14 +93,16 @@ impl Sqlite {
     }
 }
 
-/// Where a slice of `first..before` ends that is worth removing in one go: at least one batch,
-/// at most so many, and none behind the one with which they are too many bytes.
+/// Returns the end of the slice of `first..before` to remove in one call: at least one batch, at most
+/// [`TRUNCATE_ROWS_MAX`], and none behind the batch with which [`TRUNCATE_BYTES_MAX`] is reached.
 fn slice_end(conn: &Connection, first: Position, before: Position) -> rusqlite::Result<Position> {
     let sql = "SELECT position, length(body) FROM batch
                WHERE position >= ?1 AND position < ?2 ORDER BY position LIMIT ?3";
     let mut statement = conn.prepare_cached(sql)?;
     let mut rows = statement.query(params![int(first.0), int(before.0), TRUNCATE_ROWS_MAX])?;
-    let (mut end, mut count, mut bytes) = (before, 0, 0);
+    let mut end = before;
+    let mut count = 0;
+    let mut bytes = 0;
     while let Some(row) = rows.next()? {
         count += 1;
         bytes += row.get::<_, i64>(1)?.cast_unsigned();

@@ -1,4 +1,4 @@
-//! Walks over stored batches and believes none of them.
+//! Reads stored batches in order and verifies each of them.
 
 use std::ops::ControlFlow;
 
@@ -9,7 +9,7 @@ use super::fault::{Fault, fault, store_error};
 use super::schema::{Anchor, int};
 use crate::{Error, Origin, Position};
 
-/// What a walk has to know to believe a batch.
+/// What the rows of a log must agree with.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Expected {
     pub(super) origin: Origin,
@@ -17,24 +17,24 @@ pub(super) struct Expected {
     pub(super) anchor: Anchor,
 }
 
-/// A batch that was stored at `position` and is as it was written.
-pub(super) struct Stored<'a> {
+/// An intact batch. Borrows its body from SQLite.
+pub(super) struct StoredBatch<'a> {
     pub(super) position: Position,
     pub(super) number: u64,
     pub(super) body: &'a [u8],
 }
 
-/// Why a walk ended before its end.
+/// Why a scan stopped early.
 #[derive(Debug)]
 pub(super) enum Stop {
     /// The batch at this position cannot be trusted.
     Damaged(Position, String),
-    /// Something else than the batches is wrong.
+    /// The store failed, independently of any batch.
     Store(Error),
 }
 
 impl Stop {
-    /// The error to give out. Counts what stands behind the damage: O(batches behind it).
+    /// Converts to the public error. Counts the batches behind the damage, at O(n) cost.
     pub(super) fn into_error(self, conn: &Connection, next: Position) -> Error {
         match self {
             Self::Store(error) => error,
@@ -45,13 +45,13 @@ impl Stop {
     }
 }
 
-/// Hands each batch from `from` on to `visit`, in order, until it breaks off. The body is
-/// SQLite's own memory: nothing is copied here.
+/// Passes each batch from `from` on to `visit`, in order, until `visit` breaks. The body is SQLite's own
+/// memory: the scan copies nothing.
 pub(super) fn scan(
     conn: &Connection,
     from: Position,
     expected: Expected,
-    mut visit: impl FnMut(Stored<'_>) -> ControlFlow<()>,
+    mut visit: impl FnMut(StoredBatch<'_>) -> ControlFlow<()>,
 ) -> Result<(), Stop> {
     let mut position = from;
     let sql = "SELECT position, head, body FROM batch WHERE position >= ?1 ORDER BY position";
@@ -74,9 +74,9 @@ pub(super) fn scan(
         let (Ok(head), Ok(body)) = (head.as_blob(), body.as_blob()) else {
             return Err(damaged("its row does not hold bytes"));
         };
-        let number = believe(position, head, body, expected)
+        let number = verify_batch(position, head, body, expected)
             .map_err(|what| Stop::Damaged(position, what))?;
-        let stored = Stored { position, number, body };
+        let stored = StoredBatch { position, number, body };
         if visit(stored).is_break() {
             break;
         }
@@ -85,8 +85,8 @@ pub(super) fn scan(
     Ok(())
 }
 
-/// The number of the batch, or why it is not the one that was written there.
-fn believe(
+/// Returns the number of a batch, or why it is not the batch that was written at `position`.
+fn verify_batch(
     position: Position,
     head: &[u8],
     body: &[u8],
@@ -120,7 +120,7 @@ fn stop(position: Position, error: &rusqlite::Error) -> Stop {
     }
 }
 
-/// How many batches stand behind a damaged one; where not even that can be read, how many should.
+/// Counts the batches behind a damaged one. If not even that can be read, returns how many there should be.
 fn behind(conn: &Connection, position: Position, next: Position) -> u64 {
     conn.query_row("SELECT count(*) FROM batch WHERE position > ?1", [int(position.0)], |row| {
         row.get::<_, i64>(0)

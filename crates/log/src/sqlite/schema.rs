@@ -1,4 +1,4 @@
-//! The tables, the settings of the connection, and the few numbers that are not batches.
+//! The tables, the settings of the connection, and the `meta` table.
 
 use std::path::Path;
 use std::time::Duration;
@@ -9,15 +9,16 @@ use super::envelope::FORMAT;
 use super::fault::store_error;
 use crate::{Error, Origin, Position};
 
-/// Says in the file's own header whose it is: "tdng".
+/// Marks the file as ours in SQLite's header: "tdng".
 const APPLICATION_ID: i64 = 0x7464_6e67;
-/// The key of the number that says which log elsewhere a directory belongs to.
+/// The key under which the local state of a node stores which remote log it belongs to.
 pub(super) const ELSEWHERE: &str = "elsewhere";
-/// Bytes of a page. See the table of measurements in `mod.rs`.
+/// Bytes of a page. `mod.rs` has the measurements behind it.
 pub(super) const PAGE_BYTES: u64 = 8192;
-/// Bytes of pages that the connection keeps in memory.
+/// KiB of pages that the connection keeps in memory: enough for the tree's inner pages, as appends
+/// touch only its right edge.
 const CACHE_KIB: i64 = 2048;
-/// The WAL file is cut back to this when it has been emptied after growing beyond it.
+/// A WAL that has grown beyond this is cut back to it once it has been checkpointed.
 const WAL_BYTES_KEPT: i64 = 16 << 20;
 /// How long a write waits for another program (`sqlite3`, say) that holds the write lock.
 const BUSY_WAIT: Duration = Duration::from_secs(5);
@@ -37,19 +38,20 @@ const TABLES: &str = "
         ('first', 1), ('anchor_position', 1), ('anchor_number', 1), ('origin', random());
 ";
 
-/// What the meta table says.
+/// The contents of the meta table.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Meta {
     pub(super) origin: Origin,
-    /// Everything before it has been truncated.
+    /// Every batch before it has been truncated.
     pub(super) first: Position,
     pub(super) anchor: Anchor,
-    /// The checksum of the newest batch, written when truncation takes that one too.
+    /// The checksum of the newest batch. Written only when truncation removes that batch, because
+    /// otherwise its row still holds it.
     pub(super) last_crc: Option<u32>,
 }
 
-/// From `position` on, positions and numbers grow together: `number` stands at `position`. So the
-/// last number needs no writing of its own with each append. A cut moves the anchor.
+/// From `position` on, positions and numbers grow together: the batch at `position` has the number
+/// `number`. So an append need not store the last number. Cutting the log moves the anchor.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Anchor {
     pub(super) position: Position,
@@ -57,19 +59,20 @@ pub(super) struct Anchor {
 }
 
 impl Anchor {
-    /// The number that belongs at a position, unless it stands before the anchor.
+    /// Returns the number of the batch at a position, or `None` before the anchor.
     pub(super) fn number_at(self, position: Position) -> Option<u64> {
         let distance = position.0.checked_sub(self.position.0)?;
         Some(self.number + distance)
     }
 }
 
-/// Positions and numbers are far from 2^63; an origin is any 64 bits.
+/// Stores a `u64` as SQLite's signed integer. Positions and numbers stay far below 2^63; an origin may
+/// be any 64 bits, and wraps.
 pub(super) const fn int(value: u64) -> i64 {
     value.cast_signed()
 }
 
-/// Opens the database for reading and writing, and makes it if it is not there.
+/// Opens the database for reading and writing, and creates it if it is missing.
 pub(super) fn open(path: &Path) -> Result<Connection, Error> {
     let cannot = |error: rusqlite::Error| {
         store_error(&format!("{} cannot be opened", path.display()), &error)
@@ -87,7 +90,7 @@ pub(super) fn open(path: &Path) -> Result<Connection, Error> {
     Ok(conn)
 }
 
-/// Opens the database for reading only. It must be there.
+/// Opens the database read-only. It must exist.
 pub(super) fn open_to_read(path: &Path) -> Result<Connection, Error> {
     let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let conn = Connection::open_with_flags(path, flags)
@@ -99,7 +102,7 @@ pub(super) fn open_to_read(path: &Path) -> Result<Connection, Error> {
     Ok(conn)
 }
 
-/// 0 for a new file; an error for somebody else's.
+/// Returns the application id, 0 for a new file. A file of another program is an error.
 fn application(conn: &Connection, path: &Path) -> Result<i64, Error> {
     let sql = "SELECT a.application_id, (SELECT count(*) FROM sqlite_schema)
                FROM pragma_application_id AS a";
@@ -113,18 +116,22 @@ fn application(conn: &Connection, path: &Path) -> Result<i64, Error> {
 }
 
 fn configure(conn: &Connection) -> rusqlite::Result<()> {
-    // Counts only for a new file, and only before WAL is set.
+    // Has an effect only on a new file, and only before WAL is set.
     conn.pragma_update(None, "page_size", int(PAGE_BYTES))?;
+    // An append becomes one sequential write, and readers never block it.
     conn.pragma_update(None, "journal_mode", "WAL")?;
+    // NORMAL would sync the WAL only at checkpoints: a power cut would lose acknowledged batches.
     conn.pragma_update(None, "synchronous", "FULL")?;
-    // Checkpoints are made by `Sqlite`, which sees their errors; SQLite's own swallow them.
+    // `Sqlite` runs checkpoints itself, to see their errors; automatic ones swallow a failed fsync.
     conn.pragma_update(None, "wal_autocheckpoint", 0)?;
     conn.pragma_update(None, "journal_size_limit", WAL_BYTES_KEPT)?;
     conn.pragma_update(None, "cache_size", -CACHE_KIB)?;
+    // Reports a malformed page as corruption instead of reading beyond it.
     conn.pragma_update(None, "cell_size_check", true)
 }
 
-/// All or nothing: a process that dies in here leaves an empty file, which is made anew.
+/// Creates the tables in one transaction: a process that dies here leaves an empty file, which the next
+/// start initialises.
 fn create(conn: &mut Connection) -> rusqlite::Result<()> {
     let tx = conn.transaction_with_behavior(TransactionBehavior::Immediate)?;
     tx.execute_batch(TABLES)?;
@@ -133,7 +140,7 @@ fn create(conn: &mut Connection) -> rusqlite::Result<()> {
     tx.commit()
 }
 
-/// Reads what the meta table says, and refuses a file of a newer version.
+/// Reads the meta table, and rejects a file of a newer version.
 pub(super) fn meta(conn: &Connection, path: &Path) -> Result<Meta, Error> {
     let get = |key: &str| number(conn, key);
     let need = |key: &str| -> Result<u64, Error> {
@@ -160,14 +167,14 @@ pub(super) fn meta(conn: &Connection, path: &Path) -> Result<Meta, Error> {
     })
 }
 
-/// What the meta table says under a key.
+/// Returns the number stored under a key of the meta table.
 pub(super) fn number(conn: &Connection, key: &str) -> Result<Option<i64>, Error> {
     conn.query_row("SELECT value FROM meta WHERE key = ?1", [key], |row| row.get(0))
         .optional()
         .map_err(|error| store_error("the table of numbers cannot be read", &error))
 }
 
-/// Writes one number, in whatever transaction is under way.
+/// Writes one number, inside the current transaction.
 pub(super) fn set_meta(conn: &Connection, key: &str, value: i64) -> rusqlite::Result<()> {
     let sql = "INSERT INTO meta VALUES (?1, ?2)
                ON CONFLICT (key) DO UPDATE SET value = excluded.value";
@@ -175,7 +182,7 @@ pub(super) fn set_meta(conn: &Connection, key: &str, value: i64) -> rusqlite::Re
     Ok(())
 }
 
-/// Where the batch after the newest one stands.
+/// Returns the position behind the newest batch.
 pub(super) fn next(conn: &Connection, meta: &Meta) -> rusqlite::Result<Position> {
     let last: Option<i64> =
         conn.query_row("SELECT max(position) FROM batch", [], |row| row.get(0))?;

@@ -1,5 +1,5 @@
-//! Snapshots: written in chunks, each a transaction of its own so that appends can go between
-//! them; complete when, and only when, their row in `snapshot` says so.
+//! Snapshots. Each chunk is a transaction of its own, so that appends run between them. A snapshot is
+//! complete if and only if it has a row in the table `snapshot`.
 
 use rusqlite::{Connection, OptionalExtension as _, Transaction, params};
 
@@ -8,11 +8,11 @@ use super::fault::{Fault, fault, store_error};
 use super::schema::int;
 use crate::{Error, Position, Snapshot};
 
-/// Chunks of replaced and abandoned snapshots that one write clears away: more than it adds, so
-/// that they end, and few, so that it does not take long.
+/// The most chunks of replaced and abandoned snapshots that one write removes: more than the one it adds,
+/// so that old chunks run out, and few, so that the write stays short.
 const CLEARED_MAX: i64 = 2;
 
-/// A complete snapshot, as its row says.
+/// The row of a complete snapshot.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Complete {
     pub(super) id: u64,
@@ -21,7 +21,7 @@ pub(super) struct Complete {
     pub(super) bytes: u64,
 }
 
-/// A snapshot without its last chunk yet.
+/// A snapshot that still lacks its last chunk.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Writing {
     pub(super) id: u64,
@@ -38,7 +38,7 @@ impl Complete {
     }
 }
 
-/// The newest complete snapshot's row.
+/// Returns the row of the newest complete snapshot.
 pub(super) fn newest(conn: &Connection) -> Result<Option<Complete>, Error> {
     let sql = "SELECT id, position, chunks, bytes, crc FROM snapshot ORDER BY id DESC LIMIT 1";
     let found = conn
@@ -63,14 +63,14 @@ pub(super) fn newest(conn: &Connection) -> Result<Option<Complete>, Error> {
     }
 }
 
-/// An id above all that were ever used for what is still in the file.
+/// Returns an id above every id in the file, those of abandoned chunks included.
 pub(super) fn id_next(conn: &Connection) -> rusqlite::Result<u64> {
     let sql = "SELECT max(coalesce((SELECT max(id) FROM snapshot), 0),
                           coalesce((SELECT max(snapshot) FROM chunk), 0))";
     conn.query_row(sql, [], |row| row.get::<_, i64>(0)).map(|id| id.cast_unsigned() + 1)
 }
 
-/// Adds a chunk, and with `last` the row that makes the snapshot complete.
+/// Adds a chunk; with `last`, also the row that completes the snapshot.
 pub(super) fn add(
     tx: &Transaction<'_>,
     writing: Writing,
@@ -100,8 +100,8 @@ pub(super) fn add(
     Ok(Some(complete))
 }
 
-/// Clears away a few chunks that belong to neither of the two. Costs a read of each page of
-/// theirs and a write of a few.
+/// Removes a few chunks that belong to neither of the two snapshots. Reads each of their pages and writes
+/// a few.
 pub(super) fn clear(
     tx: &Transaction<'_>,
     complete: Option<Complete>,
@@ -114,14 +114,14 @@ pub(super) fn clear(
     tx.prepare_cached(sql)?.execute([complete, writing, CLEARED_MAX])
 }
 
-/// Reads all chunks back and joins them.
+/// Reads all chunks and joins them.
 pub(super) fn read(conn: &Connection, complete: &Complete) -> Result<Snapshot, Error> {
     let mut body = Vec::with_capacity(usize::try_from(complete.bytes).unwrap_or_default());
     each_chunk(conn, complete, |chunk| body.extend_from_slice(chunk))?;
     Ok(Snapshot { position: complete.position, body })
 }
 
-/// Hands all chunks to `visit`, in order, each as it was written.
+/// Passes all chunks to `visit`, in order, each as it was written.
 pub(super) fn each_chunk(
     conn: &Connection,
     complete: &Complete,
@@ -136,7 +136,8 @@ pub(super) fn each_chunk(
     let sql = "SELECT head, body FROM chunk WHERE snapshot = ?1 ORDER BY number";
     let mut statement = conn.prepare_cached(sql).map_err(|e| wrong(&e))?;
     let mut rows = statement.query([int(complete.id)]).map_err(|e| wrong(&e))?;
-    let (mut number, mut bytes) = (0, 0);
+    let mut number = 0;
+    let mut bytes = 0;
     while let Some(row) = rows.next().map_err(|e| wrong(&e))? {
         let stored =
             row.get_ref(0).and_then(|head| Ok((head, row.get_ref(1)?))).map_err(|e| wrong(&e))?;

@@ -1,4 +1,11 @@
-//! A log of one machine that is copied into a stream.
+//! Copies the log of one machine into a stream.
+//!
+//! Positions are part of what a node stores (its snapshot covers positions), so a copy that shifted one
+//! batch would make every node that starts from it compute a wrong state. And an interrupted copy looks
+//! like a short log: a node that opened it would append behind the gap, and the rest could never be
+//! copied. What holds now: each batch is conditional on its predecessor's position, a mark on the stream
+//! keeps nodes out until the copy is complete, and a stream that holds anything else is rejected
+//! untouched.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
@@ -12,7 +19,7 @@ fn machine(world: &World, name: &str) -> Sqlite {
     Sqlite::open(&world.folder.path().join(name), sqlite::Options::default()).unwrap()
 }
 
-/// Appends so many batches.
+/// Appends `count` batches.
 fn fill(log: &mut Sqlite, count: u64, bytes: usize) {
     for _ in 0..count {
         let number = log.last_number() + 1;
@@ -20,25 +27,25 @@ fn fill(log: &mut Sqlite, count: u64, bytes: usize) {
     }
 }
 
-/// Truncates behind a snapshot at this position.
+/// Truncates behind a snapshot at `position`.
 fn snapshot(log: &mut Sqlite, position: u64) {
     log.write_snapshot(Position(position), 0, b"state", true).unwrap();
     while log.truncate(Position(position).next()).unwrap() > 0 {}
 }
 
-fn copied(source: &mut Sqlite, options: &Options) -> Copied {
+fn copy_all(source: &mut Sqlite, options: &Options) -> Copied {
     copy(source, options, |_| {}).unwrap()
 }
 
-fn refused(source: &mut impl Log, options: &Options) -> String {
+fn rejection(source: &mut impl Log, options: &Options) -> String {
     copy(source, options, |_| panic!("something was copied")).unwrap_err().to_string()
 }
 
 #[test]
-fn an_empty_log_makes_a_stream_that_begins_at_1() {
+fn an_empty_log_creates_a_stream_that_begins_at_1() {
     let Some(world) = World::start(1) else { return };
     let mut source = machine(&world, "one");
-    let done = copied(&mut source, &world.options("unused"));
+    let done = copy_all(&mut source, &world.options("unused"));
     assert_eq!((done.batches, done.found, done.snapshot), (0, 0, None));
     assert!(!world.folder.path().join("unused").exists());
     let mut node = world.open("a");
@@ -47,26 +54,26 @@ fn an_empty_log_makes_a_stream_that_begins_at_1() {
 }
 
 #[test]
-fn positions_origins_numbers_and_bodies_of_any_size_stay() {
+fn positions_origins_numbers_and_bodies_of_any_size_are_kept() {
     let Some(world) = World::start(3) else { return };
     let mut source = machine(&world, "one");
     fill(&mut source, 300, 200);
     fill(&mut source, 1, 3 << 20);
     fill(&mut source, 5, 0);
-    let done = copied(&mut source, &world.options("unused"));
+    let done = copy_all(&mut source, &world.options("unused"));
     assert_eq!((done.batches, done.bytes), (306, 300 * 200 + (3 << 20)));
     let mut node = world.open("a");
     assert_eq!(all(&mut node), all(&mut source));
-    assert_eq!(node.append(1, b"on").unwrap(), Position(307));
+    assert_eq!(node.append(1, b"next").unwrap(), Position(307));
 }
 
 #[test]
-fn a_log_with_a_truncated_front_begins_where_it_did_and_its_snapshot_is_found() {
+fn a_truncated_log_keeps_its_first_position_and_its_snapshot() {
     let Some(world) = World::start(1) else { return };
     let mut source = machine(&world, "one");
     fill(&mut source, 10, 100);
     snapshot(&mut source, 7);
-    let done = copied(&mut source, &world.options("unused"));
+    let done = copy_all(&mut source, &world.options("unused"));
     assert_eq!(done.bounds, Bounds { first: Position(8), next: Position(11) });
     assert_eq!(done.snapshot, Some(Position(7)));
     for name in ["a", "b"] {
@@ -80,19 +87,19 @@ fn a_log_with_a_truncated_front_begins_where_it_did_and_its_snapshot_is_found() 
 }
 
 #[test]
-fn a_log_of_which_only_the_snapshot_is_left_goes_on_at_its_position() {
+fn a_log_with_nothing_but_a_snapshot_continues_at_its_position() {
     let Some(world) = World::start(1) else { return };
     let mut source = machine(&world, "one");
     fill(&mut source, 10, 100);
     snapshot(&mut source, 10);
-    assert_eq!(copied(&mut source, &world.options("unused")).batches, 0);
+    assert_eq!(copy_all(&mut source, &world.options("unused")).batches, 0);
     let mut node = world.open("a");
     assert_eq!(node.read_snapshot().unwrap().unwrap().position, Position(10));
-    assert_eq!(node.append(1, b"on").unwrap(), Position(11));
+    assert_eq!(node.append(1, b"next").unwrap(), Position(11));
 }
 
 #[test]
-fn a_copy_that_was_interrupted_goes_on_where_it_ended_and_no_node_opens_it_before() {
+fn an_interrupted_copy_continues_where_it_ended_and_no_node_opens_it_before() {
     let Some(world) = World::start(1) else { return };
     let mut source = machine(&world, "one");
     fill(&mut source, 120, 100_000);
@@ -102,19 +109,19 @@ fn a_copy_that_was_interrupted_goes_on_where_it_ended_and_no_node_opens_it_befor
     assert!(died.is_err());
     let Err(why) = JetStream::open(world.options("a")) else { panic!("it was opened") };
     assert!(why.to_string().contains("tidings log copy"), "{why}");
-    let mut told = Vec::new();
-    let done = copy(&mut source, &options, |copied| told.push(copied.batches)).unwrap();
+    let mut reported = Vec::new();
+    let done = copy(&mut source, &options, |copied| reported.push(copied.batches)).unwrap();
     assert!(done.found > 0 && done.batches > 0, "{done:?}");
     assert_eq!(done.found + done.batches, 110);
-    assert_eq!(told.last(), Some(&done.batches));
-    assert!(told.len() > 1, "it is told of more than once: {told:?}");
+    assert_eq!(reported.last(), Some(&done.batches));
+    assert!(reported.len() > 1, "progress is reported more than once: {reported:?}");
     assert_eq!(all(&mut world.open("a")), all(&mut source));
-    let again = copied(&mut source, &options);
-    assert_eq!((again.found, again.batches), (110, 0), "once more it changes nothing");
+    let again = copy_all(&mut source, &options);
+    assert_eq!((again.found, again.batches), (110, 0), "another copy changes nothing");
 }
 
 #[test]
-fn a_copy_goes_on_when_a_server_dies() {
+fn a_copy_continues_when_a_server_dies() {
     let Some(mut world) = World::start(3) else { return };
     let mut source = machine(&world, "one");
     fill(&mut source, 150, 100_000);
@@ -133,7 +140,7 @@ fn a_copy_goes_on_when_a_server_dies() {
 }
 
 #[test]
-fn a_stream_that_holds_something_else_is_refused_and_left_as_it_is() {
+fn a_stream_that_holds_something_else_is_rejected_and_not_changed() {
     let Some(world) = World::start(1) else { return };
     let options = world.options("unused");
     let mut source = machine(&world, "one");
@@ -142,61 +149,61 @@ fn a_stream_that_holds_something_else_is_refused_and_left_as_it_is() {
     for number in 1..=3 {
         node.append(number, b"of a cluster").unwrap();
     }
-    let why = refused(&mut source, &options);
+    let why = rejection(&mut source, &options);
     assert!(why.contains("is not empty, and holds another batch at position 3"), "{why}");
     for number in 4..=6 {
         node.append(number, b"of a cluster").unwrap();
     }
-    assert!(refused(&mut source, &options).contains("ends before position 7"));
+    assert!(rejection(&mut source, &options).contains("ends before position 7"));
     fill(&mut source, 5, 100);
     snapshot(&mut source, 4);
-    let why = refused(&mut source, &options);
+    let why = rejection(&mut source, &options);
     assert!(why.contains("holds another batch at position 6"), "{why}");
     snapshot(&mut source, 8);
-    assert!(refused(&mut source, &options).contains("does not hold what is to be copied"));
-    assert_eq!(node.append(7, b"on").unwrap(), Position(7));
+    assert!(rejection(&mut source, &options).contains("does not hold what is to be copied"));
+    assert_eq!(node.append(7, b"next").unwrap(), Position(7));
     drop(node);
     assert_eq!(all(&mut world.open("a")).len(), 7, "a node still opens it");
 }
 
 #[test]
-fn a_copy_that_a_node_has_gone_on_from_is_not_copied_to_again() {
+fn a_copy_that_a_node_has_appended_to_is_not_copied_to_again() {
     let Some(world) = World::start(1) else { return };
     let options = world.options("unused");
     let mut source = machine(&world, "one");
     fill(&mut source, 5, 100);
-    copied(&mut source, &options);
+    copy_all(&mut source, &options);
     let mut node = world.open("a");
     node.append(1, b"of the cluster").unwrap();
-    assert!(refused(&mut source, &options).contains("ends before position 7"));
+    assert!(rejection(&mut source, &options).contains("ends before position 7"));
     fill(&mut source, 5, 100);
-    assert!(refused(&mut source, &options).contains("holds another batch at position 6"));
+    assert!(rejection(&mut source, &options).contains("holds another batch at position 6"));
     assert_eq!(all(&mut node).len(), 6);
 }
 
 #[test]
-fn an_empty_stream_that_begins_elsewhere_is_refused() {
+fn an_empty_stream_that_begins_elsewhere_is_rejected() {
     let Some(world) = World::start(1) else { return };
     let mut source = machine(&world, "one");
     fill(&mut source, 5, 100);
     snapshot(&mut source, 2);
     drop(world.open("a"));
-    let why = refused(&mut source, &world.options("unused"));
+    let why = rejection(&mut source, &world.options("unused"));
     assert!(why.contains("goes on at position 1, and what is to be copied begins at 3"), "{why}");
 }
 
 #[test]
-fn an_empty_stream_that_a_node_has_made_is_taken() {
+fn an_empty_stream_that_a_node_has_created_is_accepted() {
     let Some(world) = World::start(1) else { return };
     let mut source = machine(&world, "one");
     fill(&mut source, 5, 100);
     drop(world.open("a"));
-    assert_eq!(copied(&mut source, &world.options("unused")).batches, 5);
+    assert_eq!(copy_all(&mut source, &world.options("unused")).batches, 5);
     assert_eq!(all(&mut world.open("a")), all(&mut source));
 }
 
 #[test]
-fn a_snapshot_that_others_have_left_beside_the_stream_is_refused() {
+fn a_snapshot_of_another_log_is_rejected() {
     let Some(world) = World::start(1) else { return };
     let mut node = world.open("a");
     for number in 1..=9 {
@@ -210,12 +217,12 @@ fn a_snapshot_that_others_have_left_beside_the_stream_is_refused() {
     });
     let mut source = machine(&world, "one");
     fill(&mut source, 5, 100);
-    let why = refused(&mut source, &world.options("unused"));
+    let why = rejection(&mut source, &world.options("unused"));
     assert!(why.contains("a snapshot at position 9 that is not of what is to be copied"), "{why}");
 }
 
 #[test]
-fn a_stream_that_is_full_says_so_and_what_is_in_it_stays() {
+fn a_copy_into_a_full_stream_reports_that_it_is_full() {
     let Some(world) = World::start(1) else { return };
     let mut source = machine(&world, "one");
     fill(&mut source, 10, 30_000);
@@ -226,7 +233,7 @@ fn a_stream_that_is_full_says_so_and_what_is_in_it_stays() {
 }
 
 #[test]
-fn a_log_with_a_truncated_front_and_no_snapshot_is_refused_before_anything_is_made() {
+fn a_truncated_log_without_a_snapshot_is_rejected_before_anything_is_created() {
     let Some(world) = World::start(1) else { return };
     let mut source = machine(&world, "one");
     fill(&mut source, 5, 100);
@@ -234,7 +241,7 @@ fn a_log_with_a_truncated_front_and_no_snapshot_is_refused_before_anything_is_ma
     drop(source);
     let file = world.folder.path().join("one/tidings.db");
     rusqlite::Connection::open(file).unwrap().execute("DELETE FROM snapshot", []).unwrap();
-    let why = refused(&mut machine(&world, "one"), &world.options("unused"));
+    let why = rejection(&mut machine(&world, "one"), &world.options("unused"));
     assert!(why.contains("begins at position 3, and no snapshot covers"), "{why}");
     world.by_hand(async |context| assert!(context.get_stream("tidings").await.is_err()));
 }

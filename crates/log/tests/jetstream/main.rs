@@ -1,15 +1,15 @@
-//! The log in JetStream, against real servers: the law, several nodes on one stream, servers that
-//! die, streams that do not fit, and what is damaged.
+//! The log in JetStream, against real servers: the contract, several nodes on one stream, servers that
+//! die, unsuitable streams, and damage.
 //!
-//! Needs a `nats-server` (`crates/log/nats-server` fetches it). Without one these tests say so and
-//! prove nothing, except in CI, where they fail.
+//! Needs a `nats-server`, which `crates/log/nats-server` fetches. Without one each test prints that it is
+//! skipped; in CI it fails instead.
 #![expect(clippy::unwrap_used, reason = "helpers of tests fail as tests do")]
 
 mod copy;
 mod damage;
 mod faults;
 mod nodes;
-mod refusals;
+mod rejections;
 
 use std::time::{Duration, Instant};
 
@@ -25,7 +25,7 @@ struct World {
 }
 
 impl World {
-    /// `None` where there is no `nats-server`.
+    /// Starts `count` servers, or returns `None` if there is no `nats-server`.
     fn start(count: usize) -> Option<Self> {
         let Some(binary) = find(VERSION) else {
             assert!(std::env::var_os("CI").is_none(), "no nats-server: run crates/log/nats-server");
@@ -33,7 +33,7 @@ impl World {
             return None;
         };
         let folder = tempfile::tempdir().unwrap();
-        // Power is not cut here, and the default makes a run of one server ten times as quick.
+        // No test cuts the power, and the default sync interval makes a single server ten times faster.
         let servers = Servers::start(&binary, folder.path(), count, "2m").unwrap();
         Some(Self { folder, servers })
     }
@@ -46,7 +46,7 @@ impl World {
         JetStream::open(self.options(node)).unwrap()
     }
 
-    /// Something with which to do what a log would not.
+    /// Runs `work` on a plain connection, to do what a log would not do.
     fn by_hand(&self, work: impl AsyncFnOnce(async_nats::jetstream::Context)) {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         runtime.block_on(async {
@@ -57,7 +57,7 @@ impl World {
 }
 
 #[test]
-fn the_law_holds() {
+fn jetstream_keeps_the_contract() {
     let Some(world) = World::start(1) else { return };
     let mut stores = 0;
     conformance::all(|| {
@@ -69,13 +69,13 @@ fn the_law_holds() {
     });
 }
 
-/// Everything that a log knows of.
+/// Reads every batch that a log knows of.
 fn all(log: &mut impl Log) -> Vec<Batch> {
     let next = log.bounds().unwrap().next;
     all_before(log, next)
 }
 
-/// Everything in front of a position, however long it takes to come.
+/// Reads every batch before a position, however long it takes to arrive.
 fn all_before(log: &mut impl Log, next: Position) -> Vec<Batch> {
     let mut from = log.bounds().unwrap().first;
     let mut all: Vec<Batch> = Vec::new();

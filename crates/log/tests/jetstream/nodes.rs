@@ -1,4 +1,10 @@
-//! Several nodes on one stream.
+//! Several nodes append to one stream.
+//!
+//! Replicas agree only if every node reads the same batches in the same order, its own included. And a
+//! node that was away while the others truncated must neither start from its old snapshot, whose
+//! continuation is gone, nor reuse a number. What holds now: the stream's sequence is the only order,
+//! truncation never passes a published snapshot, and a node whose own snapshot is too old starts from
+//! the published one.
 
 use std::sync::mpsc;
 use std::time::Duration;
@@ -8,19 +14,20 @@ use tidings_log::{Error, Log, Position};
 use crate::{World, all_before, body};
 
 #[test]
-fn all_nodes_read_the_batches_of_all_in_the_same_order() {
+fn all_nodes_read_all_batches_in_the_same_order() {
     let Some(world) = World::start(1) else { return };
-    let (mut a, mut b) = (world.open("a"), world.open("b"));
+    let mut a = world.open("a");
+    let mut b = world.open("b");
     assert_ne!(a.origin(), b.origin());
     for number in 1..=20 {
         let first = a.append(number, &body(number, 100)).unwrap();
         let second = b.append(number, &body(number, 3000)).unwrap();
-        assert!(first < second, "what is appended later stands behind");
+        assert!(first < second, "a later append has a higher position");
     }
     let mut late = world.open("c");
     let read = all_before(&mut late, Position(41));
     assert_eq!(read.len(), 40);
-    // What b was acknowledged last is behind everything: it knows of all that was before.
+    // The last acknowledged append of b has the highest position, so b knows of all before it.
     assert_eq!(all_before(&mut b, Position(41)), read);
     while a.bounds().unwrap().next < Position(41) {
         drop(a.read(Position(1), 1).unwrap());
@@ -29,9 +36,10 @@ fn all_nodes_read_the_batches_of_all_in_the_same_order() {
 }
 
 #[test]
-fn a_node_is_told_of_what_others_append_and_not_of_its_own() {
+fn a_node_is_notified_of_other_nodes_appends_but_not_of_its_own() {
     let Some(world) = World::start(1) else { return };
-    let (mut a, mut b) = (world.open("a"), world.open("b"));
+    let mut a = world.open("a");
+    let mut b = world.open("b");
     let (sender, news) = mpsc::sync_channel(8);
     b.on_news(Box::new(move || sender.send(()).unwrap()));
     assert!(b.read(Position(1), 1).unwrap().is_empty());
@@ -42,14 +50,15 @@ fn a_node_is_told_of_what_others_append_and_not_of_its_own() {
 }
 
 #[test]
-fn a_body_larger_than_a_message_is_read_by_all_and_goes_with_its_batch() {
+fn a_body_larger_than_a_message_is_readable_by_all_and_is_removed_with_its_batch() {
     let Some(world) = World::start(1) else { return };
-    let (mut a, mut b) = (world.open("a"), world.open("b"));
+    let mut a = world.open("a");
+    let mut b = world.open("b");
     assert!(a.batch_bytes() < 1 << 20);
     a.append(1, &body(1, 3 << 20)).unwrap();
     a.append(2, b"small").unwrap();
     let read = b.read(Position(1), usize::MAX);
-    // It may not know of it yet: nobody has told it.
+    // b may not know of them yet: then its own append makes it known.
     let read = if let Ok(read) = &read
         && read.len() == 2
     {
@@ -67,13 +76,14 @@ fn a_body_larger_than_a_message_is_read_by_all_and_goes_with_its_batch() {
         let mut list = bucket.list().await.unwrap();
         assert!(futures_util::StreamExt::next(&mut list).await.is_none());
     });
-    assert_eq!(a.append(3, b"on").unwrap(), Position(4));
+    assert_eq!(a.append(3, b"next").unwrap(), Position(4));
 }
 
 #[test]
-fn a_new_node_gets_the_snapshot_that_was_shared_and_one_that_was_away_too() {
+fn a_new_node_and_one_that_was_away_start_from_the_shared_snapshot() {
     let Some(world) = World::start(1) else { return };
-    let (mut a, mut away) = (world.open("a"), world.open("away"));
+    let mut a = world.open("a");
+    let mut away = world.open("away");
     away.append(1, b"one").unwrap();
     away.write_snapshot(Position(1), 0, b"old", true).unwrap();
     drop(away);
@@ -82,7 +92,7 @@ fn a_new_node_gets_the_snapshot_that_was_shared_and_one_that_was_away_too() {
     }
     a.write_snapshot(Position(4), 0, b"up to ", false).unwrap();
     a.write_snapshot(Position(4), 1, b"four", true).unwrap();
-    assert_eq!(a.truncate(Position(5)).unwrap(), 0, "it is not shared yet");
+    assert_eq!(a.truncate(Position(5)).unwrap(), 0, "the snapshot is not shared yet");
     a.share_snapshot().unwrap();
     assert_eq!(a.truncate(Position(99)).unwrap(), 4);
     for node in ["new", "away"] {
@@ -93,7 +103,7 @@ fn a_new_node_gets_the_snapshot_that_was_shared_and_one_that_was_away_too() {
         let lost = log.read(Position(4), 1);
         assert!(matches!(lost, Err(Error::Truncated { .. })), "{lost:?}");
     }
-    // Its last batch has gone: it goes on behind the number that its caller knows.
+    // The last batch of that node is truncated: it accepts the next number that its caller knows.
     let mut away = world.open("away");
     assert_eq!(away.append(2, b"two").unwrap(), Position(7));
 }
@@ -115,7 +125,7 @@ fn only_the_newest_two_snapshots_are_kept() {
 }
 
 #[test]
-fn snapshots_that_are_forgotten_are_not_read_again() {
+fn forgotten_snapshots_are_not_read_again() {
     let Some(world) = World::start(1) else { return };
     let mut a = world.open("a");
     a.append(1, b"x").unwrap();

@@ -53,7 +53,7 @@ fn servers_the_leader_among_them_are_killed_and_started_again_ten_times() {
             sleep(Duration::from_millis(1500));
             server.start_again().unwrap();
             // A second one may go when this one is back: two of three hold what is acknowledged.
-            cluster.servers.until_whole("tidings").unwrap();
+            cluster.servers.wait_until_in_sync("tidings").unwrap();
         }
     });
     world.agrees();

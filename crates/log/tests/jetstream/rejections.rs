@@ -1,4 +1,4 @@
-//! What is not opened, and why.
+//! What a node does not open or append, and the reason it gives.
 
 use std::ops::RangeInclusive;
 use std::time::{Duration, Instant};
@@ -9,7 +9,7 @@ use tidings_log::{AppendError, Error, JetStream, Log as _, Sqlite, sqlite};
 
 use crate::{World, body};
 
-fn refused(options: Options) -> String {
+fn rejection(options: Options) -> String {
     match JetStream::open(options) {
         Ok(_) => panic!("it was opened"),
         Err(why) => why.to_string(),
@@ -21,17 +21,17 @@ fn servers_that_do_not_answer_are_named() {
     let folder = tempfile::tempdir().unwrap();
     let mut options = Options::new(["nats://127.0.0.1:1"], folder.path());
     options.connect_within = Duration::from_millis(300);
-    let why = refused(options.clone());
+    let why = rejection(options.clone());
     assert!(why.contains("no NATS server can be reached at nats://127.0.0.1:1"), "{why}");
     options.servers = vec!["http://127.0.0.1:1".to_owned()];
-    let why = refused(options.clone());
+    let why = rejection(options.clone());
     assert!(why.contains("http://127.0.0.1:1"), "{why}");
     options.stream = "a.b".to_owned();
-    assert!(refused(options).contains("\"a.b\" cannot be the name of a stream"));
+    assert!(rejection(options).contains("\"a.b\" cannot be the name of a stream"));
 }
 
 #[test]
-fn a_stream_that_would_lose_data_is_refused_and_left_as_it_is() {
+fn a_stream_that_would_lose_data_is_rejected_and_not_changed() {
     let Some(world) = World::start(1) else { return };
     world.by_hand(async |context| {
         let config = Config {
@@ -42,7 +42,7 @@ fn a_stream_that_would_lose_data_is_refused_and_left_as_it_is() {
         };
         context.create_stream(config).await.unwrap();
     });
-    let why = refused(world.options("a"));
+    let why = rejection(world.options("a"));
     assert!(why.contains("its storage is memory, needed is file"), "{why}");
 }
 
@@ -55,19 +55,19 @@ fn a_directory_belongs_to_one_log() {
     assert!(why.contains("node of a cluster"), "{why}");
     let mut other = options.clone();
     other.stream = "other".to_owned();
-    assert!(refused(other).contains("belongs to another log than the stream other"));
+    assert!(rejection(other).contains("belongs to another log than the stream other"));
     let own = world.options("own");
     let mut single = Sqlite::open(&own.directory, sqlite::Options::default()).unwrap();
     single.append(1, b"x").unwrap();
     drop(single);
-    assert!(refused(own).contains("tidings log copy"));
+    assert!(rejection(own).contains("tidings log copy"));
     let held = JetStream::open(options.clone()).unwrap();
     assert!(matches!(JetStream::open(options), Err(Error::InUse(_))));
     drop(held);
 }
 
-/// What is stored, and that others have truncated, is known a little later.
-fn comes_to(log: &mut JetStream, percents: RangeInclusive<u8>) {
+/// Waits for a fill level: appends and truncations of other nodes are counted with a delay.
+fn wait_for_fill(log: &mut JetStream, percents: RangeInclusive<u8>) {
     let until = Instant::now() + Duration::from_secs(10);
     while !percents.contains(&log.filled_percent()) {
         assert!(Instant::now() < until, "{} %, and not {percents:?}", log.filled_percent());
@@ -76,13 +76,13 @@ fn comes_to(log: &mut JetStream, percents: RangeInclusive<u8>) {
 }
 
 #[test]
-fn a_stream_that_is_full_refuses_and_takes_the_same_batch_when_there_is_room() {
+fn a_full_stream_rejects_a_batch_and_accepts_it_when_there_is_room() {
     let Some(world) = World::start(1) else { return };
     let mut options = world.options("a");
     options.bytes_max = Some(200_000);
     let mut log = JetStream::open(options).unwrap();
     let mut other = JetStream::open(world.options("b")).unwrap();
-    // What others append is known to those who read.
+    // A node learns of other nodes' appends only while it reads.
     assert!(other.read(tidings_log::Position(1), 1).unwrap().is_empty());
     let mut number = 0;
     let why = loop {
@@ -94,13 +94,13 @@ fn a_stream_that_is_full_refuses_and_takes_the_same_batch_when_there_is_room() {
         }
     };
     assert!(why.contains("maximum bytes"), "{why}");
-    comes_to(&mut log, 75..=100);
-    comes_to(&mut other, 75..=100);
+    wait_for_fill(&mut log, 75..=100);
+    wait_for_fill(&mut other, 75..=100);
     let end = log.bounds().unwrap().next;
     log.write_snapshot(tidings_log::Position(end.0 - 1), 0, b"", true).unwrap();
     log.share_snapshot().unwrap();
     assert!(log.truncate(end).unwrap() > 0);
-    comes_to(&mut log, 0..=0);
-    comes_to(&mut other, 0..=0);
+    wait_for_fill(&mut log, 0..=0);
+    wait_for_fill(&mut other, 0..=0);
     assert_eq!(log.append(number, &body(number, 30_000)).unwrap(), end);
 }

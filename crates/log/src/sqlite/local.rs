@@ -1,5 +1,7 @@
-//! What a log that keeps its batches elsewhere keeps in a directory here: who appends, which log it
-//! is, this node's own snapshots, and the last batch that it knows of.
+//! The local state of a node whose log is elsewhere (in JetStream): the node's origin, which log the
+//! directory belongs to, the node's own snapshots, and the last batch that the node appended.
+//!
+//! It is the same SQLite file as a log of its own, with an empty `batch` table.
 
 use std::path::Path;
 
@@ -7,7 +9,7 @@ use super::schema::{self, ELSEWHERE};
 use super::{Options, Sqlite};
 use crate::{Error, Origin, Position, Snapshot};
 
-/// The last batch of an origin.
+/// The last batch of an origin: enough to recognise a retry of it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Last {
     pub(crate) number: u64,
@@ -15,60 +17,62 @@ pub(crate) struct Last {
     pub(crate) crc: u32,
 }
 
-/// A directory beside a log that is elsewhere.
+/// The data directory of a node whose log is elsewhere.
 #[derive(Debug)]
-pub(crate) struct Beside {
+pub(crate) struct LocalState {
     file: Sqlite,
+    /// A copy of what the meta table holds, so that an unchanged value costs no write.
     last: Last,
 }
 
-impl Beside {
-    /// Opens the directory, or makes it. `identity` is what tells one log elsewhere from another, and
-    /// `name` what people call it.
+impl LocalState {
+    /// Opens the directory, or creates it. `identity` distinguishes the remote log from every other one;
+    /// `name` is what error messages call it.
     ///
     /// # Errors
-    /// [`Error::Store`] when it belongs to another log, or is one itself; as [`Sqlite::open`].
+    /// [`Error::Store`] when the directory belongs to another log, or holds a log of its own; otherwise
+    /// as [`Sqlite::open`].
     pub(crate) fn open(directory: &Path, identity: i64, name: &str) -> Result<Self, Error> {
         let file = Sqlite::open_any(directory, Options::default())?;
-        let refused = |why: String| Err(Error::Store(format!("{} {why}", directory.display())));
+        let reject = |why: String| Err(Error::Store(format!("{} {why}", directory.display())));
         match schema::number(&file.conn, ELSEWHERE)? {
             Some(known) if known == identity => {}
             Some(_) => {
-                return refused(format!(
+                return reject(format!(
                     "belongs to another log than {name} (or that one has been made anew): choose \
                      another data directory, or remove this one"
                 ));
             }
             None if file.next != Position(1) => {
-                return refused(format!(
+                return reject(format!(
                     "holds a log of its own: copy it to {name} first (tidings log copy), or choose \
                      another data directory"
                 ));
             }
             None => {}
         }
-        let mut beside = Self { file, last: Last::default() };
-        beside.set(&[(ELSEWHERE, identity)])?;
+        let mut local = Self { file, last: Last::default() };
+        local.set(&[(ELSEWHERE, identity)])?;
         let number =
-            |key| Ok::<_, Error>(schema::number(&beside.file.conn, key)?.unwrap_or_default());
-        beside.last = Last {
+            |key| Ok::<_, Error>(schema::number(&local.file.conn, key)?.unwrap_or_default());
+        local.last = Last {
             number: number("last_number")?.cast_unsigned(),
             position: Position(number("last_position")?.cast_unsigned()),
             crc: u32::try_from(number("last_crc")?).unwrap_or_default(),
         };
-        Ok(beside)
+        Ok(local)
     }
 
     pub(crate) const fn origin(&self) -> Origin {
         self.file.origin
     }
 
-    /// The last batch of this origin that was told to [`Beside::keep_last`].
+    /// Returns the batch that was last given to [`LocalState::keep_last`], also before a restart.
     pub(crate) const fn last(&self) -> Last {
         self.last
     }
 
-    /// Keeps it for the time when the log has let go of the batch.
+    /// Stores the last batch, because a truncation of the remote log may remove it there.
     pub(crate) fn keep_last(&mut self, last: Last) -> Result<(), Error> {
         if self.last == last {
             return Ok(());
@@ -82,7 +86,7 @@ impl Beside {
         Ok(())
     }
 
-    /// As [`crate::Log::write_snapshot`] of a log that ends before `next`.
+    /// As [`crate::Log::write_snapshot`], for a log that ends before `next`.
     pub(crate) fn write_snapshot(
         &mut self,
         next: Position,
@@ -94,7 +98,7 @@ impl Beside {
         self.file.write_snapshot_before(next, position, chunk, body, last)
     }
 
-    /// What the newest complete snapshot covers.
+    /// Returns the last position that the newest complete snapshot covers.
     pub(crate) fn snapshot_position(&self) -> Option<Position> {
         self.file.snapshot.map(|snapshot| snapshot.position)
     }
@@ -104,13 +108,14 @@ impl Beside {
         crate::Log::read_snapshot(&mut self.file)
     }
 
-    /// Throws all snapshots away.
+    /// Deletes all snapshots, the partial one included.
     pub(crate) fn forget_snapshots(&mut self) -> Result<(), Error> {
         self.file.write("the snapshots cannot be removed", |tx| {
             tx.execute("DELETE FROM snapshot", [])?;
             tx.execute("DELETE FROM chunk", [])
         })?;
-        (self.file.snapshot, self.file.writing) = (None, None);
+        self.file.snapshot = None;
+        self.file.writing = None;
         Ok(())
     }
 
