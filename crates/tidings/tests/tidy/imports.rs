@@ -16,7 +16,19 @@ use super::files;
 /// above everything.
 const FLOORS: &[(&str, &[&str])] = &[
     ("core", &["structure", "machine", "conformance"]),
-    ("log", &["batch", "memory", "faulty", "sqlite", "jetstream", "nats_server", "conformance"]),
+    (
+        "log",
+        &[
+            "contract",
+            "turn",
+            "memory",
+            "faulty",
+            "sqlite",
+            "jetstream",
+            "nats_server",
+            "conformance",
+        ],
+    ),
     (
         "drill",
         &[
