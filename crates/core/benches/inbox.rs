@@ -5,7 +5,7 @@ use std::cell::RefCell;
 use std::hint::black_box;
 
 use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
-use tidings_core::machine::chat::{Chat, Command, Limits, Nowhere};
+use tidings_core::machine::chat::{Chat, Command, Discard, Limits};
 use tidings_core::machine::{Machine, Timestamp};
 
 const NOW: Timestamp = Timestamp(1_700_000_000_000);
@@ -43,7 +43,7 @@ fn chat(unread: u64) -> (Chat, Draw) {
     let (mut chat, mut draw) = (Chat::new(Limits::default()), Draw(1));
     for number in 0..unread {
         let command = draw.post(number % (unread / 10), 86_400, None);
-        chat.apply_to(NOW, command, &mut Nowhere);
+        chat.apply_to(NOW, command, &mut Discard);
     }
     (chat, draw)
 }
@@ -52,7 +52,7 @@ fn chat(unread: u64) -> (Chat, Draw) {
 fn apply_all(chat: &RefCell<Chat>, commands: Vec<Command>) {
     let mut chat = chat.borrow_mut();
     for command in commands {
-        black_box(chat.apply_to(NOW, command, &mut Nowhere));
+        black_box(chat.apply_to(NOW, command, &mut Discard));
     }
 }
 
@@ -140,13 +140,13 @@ fn whole_inboxes(criterion: &mut Criterion) {
                     || {
                         // Those leased in the round before have come back.
                         let back = Timestamp(NOW.0 + round);
-                        chat.borrow_mut().apply_to(back, take(user, None), &mut Nowhere);
+                        chat.borrow_mut().apply_to(back, take(user, None), &mut Discard);
                         round += 1;
                         let posts = (0..INBOX).map(|_| draw.post(user, 86_400, None));
                         apply_all(&chat, posts.collect());
                         take(user, lease_ms)
                     },
-                    |command| chat.borrow_mut().apply_to(NOW, command, &mut Nowhere),
+                    |command| chat.borrow_mut().apply_to(NOW, command, &mut Discard),
                     BatchSize::PerIteration,
                 );
             });
@@ -168,13 +168,13 @@ fn expiry(criterion: &mut Criterion) {
                     let (user, timeout_s) = (draw.next() % 10_000, draw.next() % 3600);
                     let timeout_s = u32::try_from(timeout_s).unwrap_or(0);
                     let command = draw.post(user, timeout_s, None);
-                    chat.apply_to(NOW, command, &mut Nowhere);
+                    chat.apply_to(NOW, command, &mut Discard);
                 }
                 chat
             },
             |mut chat| {
                 while let Some(due) = chat.next_deadline() {
-                    chat.tick_to(due, &mut Nowhere);
+                    chat.tick_to(due, &mut Discard);
                 }
                 assert!(chat.inboxes().is_empty());
                 chat

@@ -6,7 +6,7 @@ use std::hint::black_box;
 use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
 use tidings_core::machine::Timestamp;
 use tidings_core::machine::maze::parse::{Read, line};
-use tidings_core::machine::maze::{Command, Maze, Nowhere};
+use tidings_core::machine::maze::{Command, Discard, Maze};
 use tidings_core::structure::graph::{Followed, Graph};
 
 const EVENTS: u64 = 100_000;
@@ -87,7 +87,7 @@ fn parser(criterion: &mut Criterion) {
             |commands| {
                 let mut maze = Maze::default();
                 for command in commands {
-                    maze.apply_to(Timestamp(1), command, &mut Nowhere);
+                    maze.apply_to(Timestamp(1), command, &mut Discard);
                 }
                 maze.next()
             },

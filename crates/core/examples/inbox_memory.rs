@@ -16,7 +16,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use rustix::time::{ClockId, clock_gettime};
-use tidings_core::machine::chat::{Chat, Command, Limits, Nowhere};
+use tidings_core::machine::chat::{Chat, Command, Discard, Limits};
 use tidings_core::machine::{Machine, Timestamp};
 
 /// The system's allocator, counting what is asked of it.
@@ -91,7 +91,7 @@ fn main() {
         let user = format!("user {}", number % users).into();
         let text = "x".repeat(100).into();
         let post = Command::Post { id, user, text, timeout_s: 3600, key: None };
-        longest.time(|| chat.apply_to(Timestamp(now + number / 1000), post, &mut Nowhere));
+        longest.time(|| chat.apply_to(Timestamp(now + number / 1000), post, &mut Discard));
     }
     say("posted", &chat);
     println!("  longest post {:?}", longest.0);
@@ -109,7 +109,7 @@ fn main() {
     while u64::from(chat.inboxes().len()) > messages / 10
         && let Some(due) = chat.next_deadline()
     {
-        longest.time(|| chat.tick_to(due, &mut Nowhere));
+        longest.time(|| chat.tick_to(due, &mut Discard));
         ticks += 1;
     }
     say("nine in ten have expired", &chat);
@@ -119,7 +119,7 @@ fn main() {
     for number in 0..users {
         let user = format!("user {number}").into();
         let take = Command::Take { user, limit: u32::MAX, bytes_max: u64::MAX, lease_ms: None };
-        longest.time(|| chat.apply_to(Timestamp(now), take, &mut Nowhere));
+        longest.time(|| chat.apply_to(Timestamp(now), take, &mut Discard));
     }
     say("the rest was taken", &chat);
     println!("  longest take {:?}", longest.0);

@@ -30,7 +30,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{Machine, Malformed, Timestamp, decode, encode};
 use crate::structure::inbox::{
-    Ended, HandedOut, Id, Inboxes, Message, Parts, Pushed, StoredMessage, Wanted,
+    Ended, HandedOut, Id, InboxMessage, Inboxes, Parts, Pushed, StoredMessage, Wanted,
 };
 use crate::structure::wheel::Position;
 
@@ -40,7 +40,7 @@ mod sink;
 
 pub use command::{Command, Counters, Limits, Receipt, Reply, Taken};
 use keys::{Keys, Known, StoredKey};
-pub use sink::{Event, Nowhere, Sink};
+pub use sink::{Discard, Event, Sink};
 
 /// How many steps a tick takes at most: each ends a lease, frees a message or a key, or moves one
 /// closer. The rest is due a millisecond later. As a million messages expire, a step takes up to
@@ -122,7 +122,7 @@ impl Chat {
     /// [`Machine::apply`] with a sink for the events. O(1) for each message that comes, goes or is
     /// passed over; allocates only to hold more than before, and for the reply.
     pub fn apply_to(&mut self, at: Timestamp, command: Command, sink: &mut impl Sink) -> Reply {
-        let now = self.see(at);
+        let now = self.advance_clock(at);
         match command {
             Command::Configure(limits) => {
                 self.limits = limits;
@@ -167,14 +167,14 @@ impl Chat {
 
     /// [`Machine::tick`] with a sink for the events. Takes a bounded number of steps; the rest is due right after.
     pub fn tick_to(&mut self, at: Timestamp, sink: &mut impl Sink) {
-        let now = self.see(at);
+        let now = self.advance_clock(at);
         let left = self.inboxes.work(now, TICK_STEPS_MAX, &mut |user| sink.arrived(user));
         let left = self.keys.work(now, left);
         self.tick_again_at = if left == 0 { now.saturating_add(1) } else { 0 };
         self.forget_receipts(now);
     }
 
-    fn see(&mut self, at: Timestamp) -> u64 {
+    fn advance_clock(&mut self, at: Timestamp) -> u64 {
         self.now = self.now.max(at.0);
         self.now
     }
@@ -231,7 +231,7 @@ impl Chat {
         wanted_ms.min(self.limits.lease_ms_max).max(1)
     }
 
-    fn taken(&mut self, now: u64, messages: Vec<Message>, more: bool, leased: bool) -> Taken {
+    fn taken(&mut self, now: u64, messages: Vec<InboxMessage>, more: bool, leased: bool) -> Taken {
         let count = messages.len() as u64;
         if leased {
             self.counters.leased += count;
@@ -246,7 +246,13 @@ impl Chat {
     }
 
     /// Returns how many messages are back.
-    fn put_back(&mut self, now: u64, user: &str, receipt: Receipt, messages: Vec<Message>) -> u32 {
+    fn put_back(
+        &mut self,
+        now: u64,
+        user: &str,
+        receipt: Receipt,
+        messages: Vec<InboxMessage>,
+    ) -> u32 {
         self.forget_receipts(now);
         let Receipt { take, at } = receipt;
         if take == 0 || take > self.takes || at > now || self.put_back.contains_key(&take) {
@@ -313,7 +319,7 @@ impl Machine for Chat {
 
     fn snapshot(&self, out: &mut Vec<u8>) {
         encode(
-            &Stored::V1(Head {
+            &ChatSnapshot::V1(Head {
                 limits: self.limits,
                 counters: self.counters,
                 now: self.now,
@@ -335,7 +341,7 @@ impl Machine for Chat {
     fn restore(mut bytes: &[u8]) -> Result<Self, Malformed> {
         const WHAT: &str = "a snapshot of the chat";
         let wrong = || Malformed { what: WHAT };
-        let Stored::V1(head) = decode(WHAT, &mut bytes)?;
+        let ChatSnapshot::V1(head) = decode(WHAT, &mut bytes)?;
         let mut inboxes = Inboxes::restore(head.inboxes, head.limits.bounds()).ok_or_else(wrong)?;
         while inboxes.missing() > 0 {
             let message: StoredMessage<'_> = decode(WHAT, &mut bytes)?;
@@ -345,7 +351,7 @@ impl Machine for Chat {
         let mut keys = Keys::at(head.keys_position).ok_or_else(wrong)?;
         for _ in 0..head.keys {
             let (key, emptying): (StoredKey, bool) = decode(WHAT, &mut bytes)?;
-            keys.put_again(key, emptying).ok_or_else(wrong)?;
+            keys.restore(key, emptying).ok_or_else(wrong)?;
         }
         let mut put_back = BTreeMap::new();
         for _ in 0..head.put_back {
@@ -377,7 +383,7 @@ impl Machine for Chat {
 /// What a snapshot begins with; the messages, the keys and the used receipts follow. A published
 /// variant never changes.
 #[derive(Serialize, Deserialize)]
-enum Stored {
+enum ChatSnapshot {
     V1(Head),
 }
 

@@ -26,10 +26,10 @@ mod held;
 pub mod parse;
 mod sink;
 
-pub use command::{Command, Counters, HOLD_MS, HOLDS_MAX, Limits, Reply, SourceId};
+pub use command::{Command, Counters, Limits, PAUSE_MS, PAUSES_MAX, Reply, SourceId};
 use held::Held;
 use parse::{Event, Read};
-pub use sink::{Audience, Notification, Nowhere, Sink, To};
+pub use sink::{Audience, Discard, Notification, Sink, To};
 
 /// Slots of the sequencer that are always there: events displaced by less are held without any
 /// allocation. The known test program displaces by up to 100.
@@ -49,7 +49,7 @@ pub struct Maze {
     gap_since: Option<Timestamp>,
     graph: Graph,
     /// The nodes that hold the source, each with the time until which it does.
-    holds: Vec<(u64, u64)>,
+    pauses: Vec<(u64, u64)>,
     counters: Counters,
 }
 
@@ -86,7 +86,7 @@ impl Maze {
             sequencer: Sequencer::with_window(limits.held_max, WINDOW),
             gap_since: None,
             graph: Graph::new(limits.users_max, limits.follows_max),
-            holds: Vec::new(),
+            pauses: Vec::new(),
             counters: Counters::default(),
         }
     }
@@ -121,9 +121,9 @@ impl Maze {
         self.source.filter(|source| source.stage == Stage::Connected).map(|source| source.id)
     }
 
-    /// Until when some node holds the source, if any does. O(nodes).
-    pub fn held_until(&self) -> Option<Timestamp> {
-        self.holds.iter().map(|(_, until)| Timestamp(*until)).max()
+    /// Until when some node pauses the source, if any does. O(nodes).
+    pub fn paused_until(&self) -> Option<Timestamp> {
+        self.pauses.iter().map(|(_, until)| Timestamp(*until)).max()
     }
 
     /// Who follows whom.
@@ -162,14 +162,14 @@ impl Maze {
             Command::Close { source } => self.close(source, sink),
             Command::Release { bytes_max } => self.release(bytes_max as usize, sink),
             Command::Abandon { source } => self.abandon(at, source),
-            Command::HeldUp { source, ms } => self.held_up(at, source, ms),
-            Command::Hold { by } => self.hold(at, by),
+            Command::Paused { source, ms } => self.paused(at, source, ms),
+            Command::Pause { by } => self.pause(at, by),
             Command::Resume { by } => {
-                self.holds.retain(|(node, _)| *node != by);
+                self.pauses.retain(|(node, _)| *node != by);
                 Reply::Done
             }
         };
-        self.look_at_gap(at, next);
+        self.restart_gap_wait(at, next);
         reply
     }
 
@@ -189,7 +189,7 @@ impl Maze {
             }
         }
         self.release(RELEASE_BYTES, sink);
-        self.look_at_gap(at, next);
+        self.restart_gap_wait(at, next);
     }
 
     fn reply(&self) -> Reply {
@@ -237,7 +237,7 @@ impl Maze {
             rest = behind;
             match read {
                 Read::Event { number, event } => {
-                    self.take(number, event, line, &mut budget, sink);
+                    self.accept(number, event, line, &mut budget, sink);
                 }
                 Read::Malformed => self.counters.malformed += 1,
                 Read::Overlong => {
@@ -252,7 +252,7 @@ impl Maze {
     }
 
     #[inline]
-    fn take(
+    fn accept(
         &mut self,
         number: u64,
         event: Event,
@@ -328,13 +328,13 @@ impl Maze {
         }
         let new = self.graph.ids().get(users..).unwrap_or_default();
         for (place, id) in (users..).zip(new) {
-            sink.placed(graph::Place::try_from(place).unwrap_or(graph::Place::MAX), *id);
+            sink.placed(graph::UserIndex::try_from(place).unwrap_or(graph::UserIndex::MAX), *id);
         }
     }
 
     /// Skips the oldest gap. Returns whether there was one: not so when what is held is ready.
     fn skip_gap(&mut self) -> bool {
-        let Some(gap) = self.sequencer.give_up_gap() else {
+        let Some(gap) = self.sequencer.drop_gap() else {
             return false;
         };
         self.counters.gaps += 1;
@@ -379,7 +379,7 @@ impl Maze {
         }
     }
 
-    fn held_up(&mut self, at: Timestamp, id: SourceId, ms: u64) -> Reply {
+    fn paused(&mut self, at: Timestamp, id: SourceId, ms: u64) -> Reply {
         if self.source.is_none_or(|source| source.id != id) {
             return Reply::NotTheSource;
         }
@@ -389,16 +389,16 @@ impl Maze {
         self.reply()
     }
 
-    fn hold(&mut self, at: Timestamp, by: u64) -> Reply {
-        self.holds.retain(|(node, until)| *node != by && at.0 < *until);
-        if self.holds.len() < HOLDS_MAX {
-            self.holds.push((by, at.0.saturating_add(HOLD_MS)));
+    fn pause(&mut self, at: Timestamp, by: u64) -> Reply {
+        self.pauses.retain(|(node, until)| *node != by && at.0 < *until);
+        if self.pauses.len() < PAUSES_MAX {
+            self.pauses.push((by, at.0.saturating_add(PAUSE_MS)));
         }
         Reply::Done
     }
 
     /// After every change: a gap that has become the oldest is waited for from now on.
-    fn look_at_gap(&mut self, at: Timestamp, next_before: u64) {
+    fn restart_gap_wait(&mut self, at: Timestamp, next_before: u64) {
         if self.sequencer.held() == 0 || self.has_more() {
             self.gap_since = None;
         } else if self.gap_since.is_none() || self.sequencer.next() != next_before {
@@ -444,15 +444,15 @@ impl Machine for Maze {
     fn snapshot(&self, out: &mut Vec<u8>) {
         let gap_since = self.gap_since.map(|since| since.0);
         let (limits, source, counters) = (self.limits, self.source, self.counters);
-        let stored = if self.holds.is_empty() {
-            Stored::V1(limits, source, gap_since, counters)
+        let stored = if self.pauses.is_empty() {
+            MazeSnapshot::V1(limits, source, gap_since, counters)
         } else {
-            Stored::V2(limits, source, gap_since, counters, self.holds.clone())
+            MazeSnapshot::V2(limits, source, gap_since, counters, self.pauses.clone())
         };
         encode(&stored, out);
         encode(&self.graph.to_parts(), out);
-        let Parts { next, lost, given_up, last, held } = self.sequencer.to_parts();
-        encode(&(next, lost, given_up, last, held.len() as u64), out);
+        let Parts { next, lost, dropped, last, held } = self.sequencer.to_parts();
+        encode(&(next, lost, dropped, last, held.len() as u64), out);
         for (number, held) in held {
             encode(&(number, held.line()), out);
         }
@@ -461,40 +461,40 @@ impl Machine for Maze {
     fn restore(mut bytes: &[u8]) -> Result<Self, Malformed> {
         const WHAT: &str = "a snapshot of the maze";
         let wrong = || Malformed { what: WHAT };
-        let (limits, source, gap_since, counters, holds) = match decode(WHAT, &mut bytes)? {
-            Stored::V1(limits, source, gap_since, counters) => {
+        let (limits, source, gap_since, counters, pauses) = match decode(WHAT, &mut bytes)? {
+            MazeSnapshot::V1(limits, source, gap_since, counters) => {
                 (limits, source, gap_since, counters, Vec::new())
             }
-            Stored::V2(limits, source, gap_since, counters, holds) => {
-                (limits, source, gap_since, counters, holds)
+            MazeSnapshot::V2(limits, source, gap_since, counters, pauses) => {
+                (limits, source, gap_since, counters, pauses)
             }
         };
         let parts: graph::Parts = decode(WHAT, &mut bytes)?;
         let graph = Graph::from_parts(parts, limits.users_max, limits.follows_max);
-        let (next, lost, given_up, last, count): (_, _, _, _, u64) = decode(WHAT, &mut bytes)?;
+        let (next, lost, dropped, last, count): (_, _, _, _, u64) = decode(WHAT, &mut bytes)?;
         let mut held = Vec::new();
         for _ in 0..count {
             let (number, line): (u64, Vec<u8>) = decode(WHAT, &mut bytes)?;
             held.push((number, Held::of_line(number, &line).ok_or_else(wrong)?));
         }
-        if !bytes.is_empty() || holds.len() > HOLDS_MAX {
+        if !bytes.is_empty() || pauses.len() > PAUSES_MAX {
             return Err(wrong());
         }
-        let parts = Parts { next, lost, given_up, last, held };
+        let parts = Parts { next, lost, dropped, last, held };
         let sequencer = Sequencer::from_parts(parts, limits.held_max);
         let mut sequencer = sequencer.ok_or_else(wrong)?;
         sequencer.keep_window(WINDOW);
         let gap_since = gap_since.map(Timestamp);
         let graph = graph.ok_or_else(wrong)?;
-        Ok(Self { limits, source, sequencer, gap_since, graph, holds, counters })
+        Ok(Self { limits, source, sequencer, gap_since, graph, pauses, counters })
     }
 }
 
 /// What a snapshot begins with; the graph, the sequence and the held lines follow. A published
 /// variant never changes.
 #[derive(Serialize, Deserialize)]
-enum Stored {
-    /// Of a machine whose source nobody holds.
+enum MazeSnapshot {
+    /// Of a machine whose source nobody pauses.
     V1(Limits, Option<Source>, Option<u64>, Counters),
     /// With the nodes that do.
     V2(Limits, Option<Source>, Option<u64>, Counters, Vec<(u64, u64)>),

@@ -18,7 +18,7 @@ mod fold;
 mod message;
 
 pub use fold::{Anomaly, Sequence, State, View};
-pub use message::{Channel, Content, Message, MessageTime, NUMBER_MAX};
+pub use message::{Channel, Content, MessageTime, NUMBER_MAX, RocketMessage};
 
 /// The bounds of this machine. They decide what apply does, so they are set by a command.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -56,7 +56,7 @@ pub struct Delivery {
     /// Its place within the channel, 1 to [`NUMBER_MAX`].
     pub number: u64,
     /// What it says.
-    pub message: Message,
+    pub message: RocketMessage,
 }
 
 /// What became of a message.
@@ -137,7 +137,7 @@ pub struct Rocket {
     channel: Channel,
     /// The value of [`Rockets::version`] when this one last changed.
     version: u64,
-    sequencer: Sequencer<Message>,
+    sequencer: Sequencer<RocketMessage>,
     /// The fold of what has passed the sequencer.
     folded: State,
     /// The fold of that and of what is held, while something is held.
@@ -275,7 +275,7 @@ impl Rocket {
     fn deliver(
         &mut self,
         number: u64,
-        message: Message,
+        message: RocketMessage,
         held_max: u32,
         total_left: u64,
         counters: &mut Counters,
@@ -290,7 +290,7 @@ impl Rocket {
             Offered::Held => {
                 let over_total = u64::from(self.sequencer.held()) > total_left;
                 self.sequencer.set_held_max(held_max);
-                self.give_up_gaps(number, over_total, counters)
+                self.drop_gaps(number, over_total, counters)
             }
             Offered::DuplicateOfHeld(message) => {
                 let first = self.sequencer.get(number);
@@ -312,7 +312,7 @@ impl Rocket {
         outcome
     }
 
-    fn fold(&mut self, message: &Message, counters: &mut Counters) -> Outcome {
+    fn fold(&mut self, message: &RocketMessage, counters: &mut Counters) -> Outcome {
         match self.folded.apply(message) {
             Ok(()) => {
                 counters.applied += 1;
@@ -332,14 +332,14 @@ impl Rocket {
     }
 
     /// Gives up the oldest gap while there are too many held; says what that did to `number`.
-    fn give_up_gaps(&mut self, number: u64, over_total: bool, counters: &mut Counters) -> Outcome {
+    fn drop_gaps(&mut self, number: u64, over_total: bool, counters: &mut Counters) -> Outcome {
         let mut outcome = Outcome::Held;
         let mut over_total = over_total;
         while self.sequencer.is_overfull() || over_total {
             *if over_total { &mut counters.held_total_max } else { &mut counters.held_max } += 1;
             over_total = false;
             let lost_before = self.sequencer.lost();
-            if self.sequencer.give_up_gap().is_none() {
+            if self.sequencer.drop_gap().is_none() {
                 break;
             }
             counters.lost += self.sequencer.lost() - lost_before;
@@ -399,7 +399,7 @@ impl Machine for Rockets {
 
     fn snapshot(&self, out: &mut Vec<u8>) {
         let count = self.all.len() as u64;
-        encode(&Stored::V1(self.limits, self.version, self.counters, count), out);
+        encode(&RocketsSnapshot::V1(self.limits, self.version, self.counters, count), out);
         for rocket in &self.all {
             encode(
                 &(rocket.channel, rocket.version, &rocket.folded, rocket.sequencer.to_parts()),
@@ -411,10 +411,10 @@ impl Machine for Rockets {
     fn restore(bytes: &[u8]) -> Result<Self, Malformed> {
         const WHAT: &str = "a snapshot of rockets";
         let mut bytes = bytes;
-        let Stored::V1(limits, version, counters, count) = decode(WHAT, &mut bytes)?;
+        let RocketsSnapshot::V1(limits, version, counters, count) = decode(WHAT, &mut bytes)?;
         let mut machine = Self { limits, version, counters, ..Self::default() };
         for _ in 0..count {
-            let (channel, version, folded, parts): (_, _, _, Parts<Message>) =
+            let (channel, version, folded, parts): (_, _, _, Parts<RocketMessage>) =
                 decode(WHAT, &mut bytes)?;
             let sequencer =
                 Sequencer::from_parts(parts, limits.held_max).ok_or(Malformed { what: WHAT })?;
@@ -430,7 +430,7 @@ impl Machine for Rockets {
 /// What a snapshot begins with; as many rockets as it says follow. A published variant never
 /// changes.
 #[derive(Serialize, Deserialize)]
-enum Stored {
+enum RocketsSnapshot {
     V1(Limits, u64, Counters, u64),
 }
 

@@ -27,7 +27,7 @@ pub use command::{Command, Counters, Event, Limits, Reply};
 
 /// A message as it came first.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Message {
+pub struct TrackedMessage {
     /// What tells it from others.
     pub id: Box<str>,
     /// Who relayed it first.
@@ -39,13 +39,13 @@ pub struct Message {
     pub arrival: u64,
 }
 
-impl Message {
+impl TrackedMessage {
     fn bytes(&self) -> u64 {
         (self.id.len() + self.peer_id.len() + self.data.len()) as u64
     }
 }
 
-impl Tracked for Message {
+impl Tracked for TrackedMessage {
     type Id = str;
 
     fn id(&self) -> &str {
@@ -57,7 +57,7 @@ impl Tracked for Message {
 #[derive(Debug)]
 pub struct Tracker {
     limits: Limits,
-    messages: tracker::Tracker<Message>,
+    messages: tracker::Tracker<TrackedMessage>,
     /// Made when the first message comes: it takes 24 bytes for each that there could be, and each of
     /// its peers.
     relays: Option<Relays<Box<str>>>,
@@ -76,7 +76,7 @@ impl Default for Tracker {
 
 /// An empty structure. Its seed is drawn the way hash tables draw theirs; it shows in no reply and no
 /// snapshot.
-fn empty(limits: Limits) -> tracker::Tracker<Message> {
+fn empty(limits: Limits) -> tracker::Tracker<TrackedMessage> {
     let seed = hashbrown::DefaultHashBuilder::default().hash_one(limits.capacity);
     tracker::Tracker::new(NonZeroU32::new(limits.capacity).unwrap_or(NonZeroU32::MIN), seed)
 }
@@ -115,7 +115,7 @@ impl Tracker {
     }
 
     /// The message with this id, if it is tracked. O(1).
-    pub fn get(&self, id: &str) -> Option<&Message> {
+    pub fn get(&self, id: &str) -> Option<&TrackedMessage> {
         self.messages.get(id).ok()
     }
 
@@ -131,7 +131,10 @@ impl Tracker {
 
     /// The messages in order of arrival: all, or those that arrived after a number, which was that of
     /// the message with this id. O(1) to begin, or O(gone before it) when that message has gone.
-    pub fn messages<'a>(&'a self, after: Option<(u64, &str)>) -> impl Iterator<Item = &'a Message> {
+    pub fn messages<'a>(
+        &'a self,
+        after: Option<(u64, &str)>,
+    ) -> impl Iterator<Item = &'a TrackedMessage> {
         let arrival = after.map_or(0, |(arrival, _)| arrival);
         let stands = after.filter(|(_, id)| self.get(id).is_some_and(|m| m.arrival == arrival));
         let behind = stands.and_then(|(_, id)| self.messages.iter_after(id).ok());
@@ -170,7 +173,7 @@ impl Tracker {
     }
 
     /// Puts a message behind all others, with its counts. There is room for it.
-    fn put_back(&mut self, message: Message, peers: Vec<(Box<str>, u32)>, others: u32) {
+    fn put_back(&mut self, message: TrackedMessage, peers: Vec<(Box<str>, u32)>, others: u32) {
         let (inserted, place) = self.messages.insert_placed(message);
         debug_assert!(matches!(inserted, Inserted::New), "there was room, and its id is its own");
         if let Some(relays) = relays_for(&mut self.relays, self.limits) {
@@ -181,7 +184,7 @@ impl Tracker {
     fn add(&mut self, id: Box<str>, peer_id: Box<str>, data: Vec<u8>) -> Reply {
         let relaying = (self.limits.peers_max > 0).then(|| peer_id.clone());
         let arrival = self.arrivals + 1;
-        let message = Message { id, peer_id, data, arrival };
+        let message = TrackedMessage { id, peer_id, data, arrival };
         let bytes = message.bytes();
         let (inserted, place) = self.messages.insert_placed(message);
         if let Some(peer) = relaying {
@@ -265,7 +268,7 @@ impl Machine for Tracker {
 
     fn snapshot(&self, out: &mut Vec<u8>) {
         let Self { limits, arrivals, counters, .. } = self;
-        encode(&Stored::V1(*limits, *arrivals, *counters, self.messages.len()), out);
+        encode(&TrackerSnapshot::V1(*limits, *arrivals, *counters, self.messages.len()), out);
         for message in &self.messages {
             encode(message, out);
             let peers = self.peers(&message.id);
@@ -279,14 +282,14 @@ impl Machine for Tracker {
     fn restore(mut bytes: &[u8]) -> Result<Self, Malformed> {
         const WHAT: &str = "a snapshot of the tracker";
         let wrong = || Malformed { what: WHAT };
-        let Stored::V1(limits, arrivals, counters, count) = decode(WHAT, &mut bytes)?;
+        let TrackerSnapshot::V1(limits, arrivals, counters, count) = decode(WHAT, &mut bytes)?;
         let mut machine = Self::new(limits);
         if count > machine.messages.capacity() {
             return Err(wrong());
         }
         let mut last = 0;
         for _ in 0..count {
-            let message: Message = decode(WHAT, &mut bytes)?;
+            let message: TrackedMessage = decode(WHAT, &mut bytes)?;
             let (peers, others): (Vec<(Box<str>, u32)>, u32) = decode(WHAT, &mut bytes)?;
             let in_order = (last + 1..=arrivals).contains(&message.arrival);
             if !in_order || machine.get(&message.id).is_some() {
@@ -305,7 +308,7 @@ impl Machine for Tracker {
 /// What a snapshot begins with: so many messages follow, each with its counts. A published variant
 /// never changes.
 #[derive(Serialize, Deserialize)]
-enum Stored {
+enum TrackerSnapshot {
     V1(Limits, u64, Counters, u32),
 }
 

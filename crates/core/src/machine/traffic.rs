@@ -30,7 +30,7 @@ use record::Record;
 
 /// A window that has closed.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Report {
+pub struct WindowReport {
     /// Its first millisecond.
     pub start: u64,
     /// The first millisecond behind it.
@@ -53,7 +53,7 @@ pub struct Traffic {
     /// Where the last window ended: none begins before that.
     last_end: u64,
     /// Closed windows, oldest first.
-    reports: VecDeque<Report>,
+    reports: VecDeque<WindowReport>,
     /// The window whose report was claimed last, and the token of who claimed it.
     claimed: Option<(u64, u64)>,
     counters: Counters,
@@ -100,12 +100,12 @@ impl Traffic {
     }
 
     /// The windows that have closed, oldest first.
-    pub fn reports(&self) -> impl DoubleEndedIterator<Item = &Report> + ExactSizeIterator {
+    pub fn reports(&self) -> impl DoubleEndedIterator<Item = &WindowReport> + ExactSizeIterator {
         self.reports.iter()
     }
 
     /// The oldest report that is still to be sent. O(reports).
-    pub fn unsent(&self) -> Option<&Report> {
+    pub fn unsent(&self) -> Option<&WindowReport> {
         self.reports.iter().find(|report| !report.sent)
     }
 
@@ -134,7 +134,7 @@ impl Traffic {
         // There is nothing to send of it.
         let sent = rows.is_empty() && !self.limits.empty;
         self.counters.windows += 1;
-        self.reports.push_back(Report { start, end, rows, unresolved, sent });
+        self.reports.push_back(WindowReport { start, end, rows, unresolved, sent });
         self.forget_reports();
         emit(Event::Closed { start });
     }
@@ -151,7 +151,7 @@ impl Traffic {
         }
     }
 
-    fn unsent_of(&mut self, start: u64) -> Option<&mut Report> {
+    fn unsent_of(&mut self, start: u64) -> Option<&mut WindowReport> {
         self.reports.iter_mut().find(|report| report.start == start && !report.sent)
     }
 
@@ -167,7 +167,7 @@ impl Traffic {
         {
             report.sent = true;
             if claimed == start {
-                return Reply::GivenUp;
+                return Reply::ClaimedBefore;
             }
         }
         if self.unsent_of(start).is_some() { Reply::Done } else { Reply::NotUnsent }
@@ -261,8 +261,8 @@ impl Machine for Traffic {
         let Self { limits, window, last_end, counters, .. } = self;
         let (limits, window, last_end, counters) = (*limits, *window, *last_end, *counters);
         let stored = match self.claimed {
-            None => Stored::V1(limits, window, last_end, counters),
-            Some(claimed) => Stored::V2(limits, window, last_end, counters, claimed),
+            None => TrafficSnapshot::V1(limits, window, last_end, counters),
+            Some(claimed) => TrafficSnapshot::V2(limits, window, last_end, counters, claimed),
         };
         encode(&stored, out);
         encode(&self.tally.to_parts(), out);
@@ -274,10 +274,10 @@ impl Machine for Traffic {
         const WHAT: &str = "a snapshot of the traffic";
         let wrong = || Malformed { what: WHAT };
         let (limits, window, last_end, counters, claimed) = match decode(WHAT, &mut bytes)? {
-            Stored::V1(limits, window, last_end, counters) => {
+            TrafficSnapshot::V1(limits, window, last_end, counters) => {
                 (limits, window, last_end, counters, None)
             }
-            Stored::V2(limits, window, last_end, counters, claimed) => {
+            TrafficSnapshot::V2(limits, window, last_end, counters, claimed) => {
                 (limits, window, last_end, counters, Some(claimed))
             }
         };
@@ -287,7 +287,7 @@ impl Machine for Traffic {
         let count: u64 = decode(WHAT, &mut bytes)?;
         let mut reports = VecDeque::new();
         for _ in 0..count {
-            let report: Report = decode(WHAT, &mut bytes)?;
+            let report: WindowReport = decode(WHAT, &mut bytes)?;
             let known = |row: &Row| (row.from.max(row.to) as usize) < parents;
             if !report.rows.iter().all(known) {
                 return Err(wrong());
@@ -304,7 +304,7 @@ impl Machine for Traffic {
 
 /// What a snapshot begins with; the tally and the reports follow. A published variant never changes.
 #[derive(Serialize, Deserialize)]
-enum Stored {
+enum TrafficSnapshot {
     /// Of a machine of which no report was ever claimed.
     V1(Limits, Option<(u64, u64)>, u64, Counters),
     /// With what was claimed last.

@@ -16,7 +16,7 @@ use hashbrown::{DefaultHashBuilder, HashTable};
 use serde::{Deserialize, Serialize};
 
 /// Where a user stands: dense, from 0, in the order in which users were first named.
-pub type Place = u32;
+pub type UserIndex = u32;
 
 /// With more followers than this a user gets an index over them.
 const SEARCHED_MAX: usize = 128;
@@ -49,7 +49,7 @@ pub struct Graph {
     /// The followers of the user at each place.
     followers: Vec<Followers>,
     /// Finds a place by id. Seeded per instance: ids come from strangers.
-    places: HashTable<Place>,
+    places: HashTable<UserIndex>,
     hasher: DefaultHashBuilder,
 }
 
@@ -57,13 +57,13 @@ pub struct Graph {
 #[derive(Clone, Debug, Default)]
 struct Followers {
     /// In no order that means anything, but the same on every machine.
-    list: Vec<Place>,
+    list: Vec<UserIndex>,
     /// For a large set: finds where in `list` a place stands.
     index: Option<Box<HashTable<u32>>>,
 }
 
 impl Followers {
-    fn find(&self, place: Place, hasher: &DefaultHashBuilder) -> Option<usize> {
+    fn find(&self, place: UserIndex, hasher: &DefaultHashBuilder) -> Option<usize> {
         match &self.index {
             None => self.list.iter().position(|other| *other == place),
             Some(index) => {
@@ -73,7 +73,7 @@ impl Followers {
         }
     }
 
-    fn insert(&mut self, place: Place, hasher: &DefaultHashBuilder) -> bool {
+    fn insert(&mut self, place: UserIndex, hasher: &DefaultHashBuilder) -> bool {
         if self.find(place, hasher).is_some() {
             return false;
         }
@@ -104,7 +104,7 @@ impl Followers {
         self.index = Some(Box::new(index));
     }
 
-    fn remove(&mut self, place: Place, hasher: &DefaultHashBuilder) -> bool {
+    fn remove(&mut self, place: UserIndex, hasher: &DefaultHashBuilder) -> bool {
         let Some(at) = self.find(place, hasher) else {
             return false;
         };
@@ -164,13 +164,13 @@ impl Graph {
     }
 
     /// Where a user stands, if he ever took part in a follow. O(1).
-    pub fn place(&self, id: u64) -> Option<Place> {
-        let is_it = |place: &Place| self.ids.get(*place as usize) == Some(&id);
+    pub fn place(&self, id: u64) -> Option<UserIndex> {
+        let is_it = |place: &UserIndex| self.ids.get(*place as usize) == Some(&id);
         self.places.find(self.hasher.hash_one(id), is_it).copied()
     }
 
     /// Those who follow a user now, in no order that means anything. O(1).
-    pub fn followers(&self, id: u64) -> &[Place] {
+    pub fn followers(&self, id: u64) -> &[UserIndex] {
         let followers = self.place(id).and_then(|place| self.followers.get(place as usize));
         followers.map_or(&[], |followers| &followers.list)
     }
@@ -215,13 +215,15 @@ impl Graph {
         *self = Self::new(self.users_max, self.follows_max);
     }
 
-    fn place_or_new(&mut self, id: u64) -> Option<Place> {
+    fn place_or_new(&mut self, id: u64) -> Option<UserIndex> {
         if let Some(place) = self.place(id) {
             return Some(place);
         }
-        let place = Place::try_from(self.ids.len()).ok().filter(|place| *place < self.users_max)?;
+        let place =
+            UserIndex::try_from(self.ids.len()).ok().filter(|place| *place < self.users_max)?;
         let (hasher, ids) = (&self.hasher, &self.ids);
-        let rehash = |place: &Place| ids.get(*place as usize).map_or(0, |id| hasher.hash_one(id));
+        let rehash =
+            |place: &UserIndex| ids.get(*place as usize).map_or(0, |id| hasher.hash_one(id));
         self.places.insert_unique(hasher.hash_one(id), place, rehash);
         self.ids.push(id);
         self.followers.push(Followers::default());
@@ -235,7 +237,7 @@ pub struct Parts {
     /// The id at each place.
     pub ids: Vec<u64>,
     /// The followers of the user at each place, in the order in which they are walked.
-    pub followers: Vec<Vec<Place>>,
+    pub followers: Vec<Vec<UserIndex>>,
 }
 
 impl Graph {

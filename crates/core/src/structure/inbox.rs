@@ -57,7 +57,7 @@ pub struct Bounds {
 
 /// A message that was handed out.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Message {
+pub struct InboxMessage {
     /// Its place in the order of arrival: lower numbers come first.
     pub seq: u64,
     /// Its name.
@@ -99,7 +99,7 @@ pub struct Wanted {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct HandedOut {
     /// Oldest first.
-    pub messages: Vec<Message>,
+    pub messages: Vec<InboxMessage>,
     /// Whether there is more to hand out.
     pub more: bool,
     /// Whether messages whose lease had ended came back meanwhile.
@@ -122,12 +122,12 @@ pub struct Inboxes {
     users: Slab<User>,
     /// Finds a user by name.
     users_by_name: Index,
-    messages: Slab<Stored>,
+    messages: Slab<InboxEntry>,
     /// Finds a message by id.
     messages_by_id: Index,
-    /// Messages that are not leased, by [`Stored::gone_at`].
+    /// Messages that are not leased, by [`InboxEntry::gone_at`].
     expiry: Wheel,
-    /// Leased messages, by [`Stored::until`].
+    /// Leased messages, by [`InboxEntry::until`].
     leases: Wheel,
     /// The number of the next message.
     next_seq: u64,
@@ -154,7 +154,7 @@ struct User {
 
 /// A message that is there.
 #[derive(Clone, Debug)]
-struct Stored {
+struct InboxEntry {
     seq: u64,
     id: Id,
     text: Box<str>,
@@ -168,7 +168,7 @@ struct Stored {
     timer: Link,
 }
 
-impl Stored {
+impl InboxEntry {
     const fn is_leased(&self, now: u64) -> bool {
         self.until > now
     }
@@ -253,7 +253,7 @@ impl Inboxes {
         if self.bytes.saturating_add(size(user, &text)) > bytes_max {
             return Pushed::BytesFull;
         }
-        let message = Message { seq: self.next_seq, id, text, gone_at };
+        let message = InboxMessage { seq: self.next_seq, id, text, gone_at };
         self.next_seq += 1;
         let place = place.unwrap_or_else(|| self.add_user(user));
         self.insert(now, place, message, NOWHERE);
@@ -268,12 +268,12 @@ impl Inboxes {
         };
         let returned = self.end_leases(now, user);
         let (messages, more) = self.hand_out_of(now, user, wanted);
-        self.let_go(user);
+        self.remove_if_empty(user);
         self.tidy();
         HandedOut { messages, more, returned }
     }
 
-    fn hand_out_of(&mut self, now: u64, user: u32, wanted: Wanted) -> (Vec<Message>, bool) {
+    fn hand_out_of(&mut self, now: u64, user: u32, wanted: Wanted) -> (Vec<InboxMessage>, bool) {
         let (mut out, mut bytes) = (Vec::new(), 0u64);
         let mut next = self.users.get(user).map_or(NOWHERE, |user| user.unleased);
         let mut more = false;
@@ -315,7 +315,7 @@ impl Inboxes {
             let ended = user.leased > 0 && now >= user.lease_ends;
             if ended { user.first } else { user.unleased }
         });
-        let behind = |message: &&Stored| self.messages.get(message.behind);
+        let behind = |message: &&InboxEntry| self.messages.get(message.behind);
         core::iter::successors(self.messages.get(first), behind)
             .filter(move |message| !message.is_leased(now) && !message.is_gone(now))
             .map(|message| (&message.id, &*message.text))
@@ -335,7 +335,7 @@ impl Inboxes {
             return false;
         }
         drop(self.remove(place));
-        self.let_go(owner);
+        self.remove_if_empty(owner);
         self.tidy();
         true
     }
@@ -345,7 +345,7 @@ impl Inboxes {
     /// are back, and how many were dropped for want of room. O(unread + messages).
     ///
     /// Whether they have been put back before, and taken again, only the caller can know.
-    pub fn put_back(&mut self, now: u64, user: &str, messages: Vec<Message>) -> (u32, u32) {
+    pub fn put_back(&mut self, now: u64, user: &str, messages: Vec<InboxMessage>) -> (u32, u32) {
         let mut messages = messages;
         messages.sort_unstable_by_key(|message| message.seq);
         let (mut back, mut dropped) = (0, 0);
@@ -384,7 +384,7 @@ impl Inboxes {
         (back, dropped)
     }
 
-    fn has_room_to_put_back(&self, user: &str, message: &Message) -> bool {
+    fn has_room_to_put_back(&self, user: &str, message: &InboxMessage) -> bool {
         let Bounds { per_user_max, messages_max, bytes_max } = self.bounds;
         let more = |max: u32| max.saturating_add(max / PUT_BACK_PART);
         let bytes_max = bytes_max.saturating_add(bytes_max / u64::from(PUT_BACK_PART));

@@ -19,7 +19,7 @@ pub const NUMBER_MAX: u64 = u64::MAX - 1;
 
 /// How many given-up ranges are remembered, to tell late numbers from duplicates. The oldest is
 /// forgotten first; a number in a forgotten range is told as a duplicate.
-pub const GIVEN_UP_RANGES_MAX: usize = 64;
+pub const DROPPED_RANGES_MAX: usize = 64;
 
 /// A ring has at most this many slots for each item held, so that a lone number far away cannot
 /// make it large.
@@ -90,13 +90,13 @@ struct Beyond<T> {
     far: BTreeMap<u64, T>,
     /// The highest number ever held.
     last: u64,
-    /// Ascending, not adjacent, at most [`GIVEN_UP_RANGES_MAX`].
-    given_up: Vec<Gap>,
+    /// Ascending, not adjacent, at most [`DROPPED_RANGES_MAX`].
+    dropped: Vec<Gap>,
 }
 
 impl<T> Beyond<T> {
     const fn new() -> Self {
-        Self { ring: Vec::new(), window: 0, far: BTreeMap::new(), last: 0, given_up: Vec::new() }
+        Self { ring: Vec::new(), window: 0, far: BTreeMap::new(), last: 0, dropped: Vec::new() }
     }
 
     #[expect(clippy::cast_possible_truncation, reason = "masked by the length of the ring")]
@@ -148,7 +148,7 @@ impl<T> Beyond<T> {
         }
     }
 
-    fn take(&mut self, number: u64) -> Option<T> {
+    fn remove(&mut self, number: u64) -> Option<T> {
         let slot = self.slot(number);
         let near = self.ring.get_mut(slot).and_then(Option::take);
         if near.is_none() && !self.far.is_empty() {
@@ -157,21 +157,21 @@ impl<T> Beyond<T> {
         near
     }
 
-    fn give_up(&mut self, gap: Gap) {
-        match self.given_up.last_mut() {
+    fn drop_range(&mut self, gap: Gap) {
+        match self.dropped.last_mut() {
             Some(last) if last.to + 1 == gap.from => last.to = gap.to,
             Some(_) | None => {
-                if self.given_up.len() == GIVEN_UP_RANGES_MAX {
-                    self.given_up.remove(0);
+                if self.dropped.len() == DROPPED_RANGES_MAX {
+                    self.dropped.remove(0);
                 }
-                self.given_up.push(gap);
+                self.dropped.push(gap);
             }
         }
     }
 
-    fn was_given_up(&self, number: u64) -> bool {
-        let behind = self.given_up.partition_point(|gap| gap.to < number);
-        self.given_up.get(behind).is_some_and(|gap| gap.from <= number)
+    fn was_dropped(&self, number: u64) -> bool {
+        let behind = self.dropped.partition_point(|gap| gap.to < number);
+        self.dropped.get(behind).is_some_and(|gap| gap.from <= number)
     }
 }
 
@@ -230,7 +230,7 @@ impl<T> Sequencer<T> {
         self.held_max = held_max;
     }
 
-    /// Whether more is held than may be. The caller then calls [`Sequencer::give_up_gap`], and
+    /// Whether more is held than may be. The caller then calls [`Sequencer::drop_gap`], and
     /// takes what becomes ready, until it is not. (Not done by `offer`, because an item that came
     /// last may be the one next to the gap, and then only what is before it needs to be given up.)
     pub const fn is_overfull(&self) -> bool {
@@ -241,7 +241,7 @@ impl<T> Sequencer<T> {
     /// is not stored and allocates nothing.
     pub fn offer(&mut self, number: u64, item: T) -> Offered<T> {
         if number < self.next || number > NUMBER_MAX {
-            let late = self.beyond.as_ref().is_some_and(|beyond| beyond.was_given_up(number));
+            let late = self.beyond.as_ref().is_some_and(|beyond| beyond.was_dropped(number));
             return if late { Offered::Late(item) } else { Offered::Duplicate(item) };
         }
         if self.held == 0 {
@@ -274,11 +274,11 @@ impl<T> Sequencer<T> {
         }
         let beyond = self.beyond.as_mut()?;
         let number = self.next;
-        let item = beyond.take(number)?;
+        let item = beyond.remove(number)?;
         self.next += 1;
         self.held -= 1;
         if self.held == 0 {
-            self.let_go();
+            self.shrink();
         }
         Some((number, item))
     }
@@ -286,7 +286,7 @@ impl<T> Sequencer<T> {
     /// Gives up the oldest gap: what is held behind it becomes ready ([`Sequencer::pop_ready`]),
     /// its numbers count as lost, and whichever of them comes later is [`Offered::Late`]. `None`
     /// when nothing is held. O(length of the gap, at most the slots of the ring).
-    pub fn give_up_gap(&mut self) -> Option<Gap> {
+    pub fn drop_gap(&mut self) -> Option<Gap> {
         let first = self.held_items().next()?.0;
         let gap = Gap { from: self.next, to: first - 1 };
         if gap.from > gap.to {
@@ -295,7 +295,7 @@ impl<T> Sequencer<T> {
         self.lost = self.lost.saturating_add(gap.len());
         self.next = first;
         if let Some(beyond) = &mut self.beyond {
-            beyond.give_up(gap);
+            beyond.drop_range(gap);
         }
         Some(gap)
     }
@@ -329,7 +329,7 @@ impl<T> Sequencer<T> {
         })
     }
 
-    fn let_go(&mut self) {
+    fn shrink(&mut self) {
         let Some(beyond) = &mut self.beyond else {
             return;
         };
@@ -339,7 +339,7 @@ impl<T> Sequencer<T> {
                 beyond.ring.truncate(beyond.window);
                 beyond.ring.shrink_to_fit();
             }
-        } else if beyond.given_up.is_empty() {
+        } else if beyond.dropped.is_empty() {
             self.beyond = None;
         } else {
             beyond.ring = Vec::new();
@@ -406,7 +406,7 @@ pub struct Parts<T> {
     /// How many numbers were given up.
     pub lost: u64,
     /// The remembered given-up ranges, ascending.
-    pub given_up: Vec<Gap>,
+    pub dropped: Vec<Gap>,
     /// The highest number ever held.
     pub last: u64,
     /// What is held, ascending.
@@ -419,11 +419,7 @@ impl<T> Sequencer<T> {
         Parts {
             next: self.next,
             lost: self.lost,
-            given_up: self
-                .beyond
-                .as_ref()
-                .map(|beyond| beyond.given_up.clone())
-                .unwrap_or_default(),
+            dropped: self.beyond.as_ref().map(|beyond| beyond.dropped.clone()).unwrap_or_default(),
             last: self.last(),
             held: self.held_items().collect(),
         }
@@ -432,15 +428,15 @@ impl<T> Sequencer<T> {
     /// Puts one together again that behaves as the one taken apart did. `None` when the parts
     /// contradict each other: they were not made by [`Sequencer::to_parts`].
     pub fn from_parts(parts: Parts<T>, held_max: u32) -> Option<Self> {
-        let Parts { next, lost, given_up, last, held } = parts;
-        let ranges_ascend = given_up.iter().all(|gap| gap.from <= gap.to && gap.to < next)
-            && given_up.is_sorted_by(|a, b| a.to < b.from);
-        if next == 0 || given_up.len() > GIVEN_UP_RANGES_MAX || !ranges_ascend {
+        let Parts { next, lost, dropped, last, held } = parts;
+        let ranges_ascend = dropped.iter().all(|gap| gap.from <= gap.to && gap.to < next)
+            && dropped.is_sorted_by(|a, b| a.to < b.from);
+        if next == 0 || dropped.len() > DROPPED_RANGES_MAX || !ranges_ascend {
             return None;
         }
         let mut sequencer = Self { next, lost, ..Self::new(held_max) };
-        if !given_up.is_empty() {
-            sequencer.beyond = Some(Box::new(Beyond { last, given_up, ..Beyond::new() }));
+        if !dropped.is_empty() {
+            sequencer.beyond = Some(Box::new(Beyond { last, dropped, ..Beyond::new() }));
         }
         for (number, item) in held {
             let known = number < next || number > NUMBER_MAX || sequencer.get(number).is_some();

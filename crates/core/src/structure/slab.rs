@@ -17,7 +17,7 @@ pub(crate) const CHUNK: usize = if cfg!(test) { 8 } else { 1024 };
 #[derive(Clone, Debug)]
 pub(crate) struct Slab<T> {
     /// All full but the last one; none is empty.
-    chunks: Vec<Vec<Place<T>>>,
+    chunks: Vec<Vec<Cell<T>>>,
     items: u32,
     holes: u32,
     /// The hole that is filled next; each leads to the one behind it and before it.
@@ -25,7 +25,7 @@ pub(crate) struct Slab<T> {
 }
 
 #[derive(Clone, Debug)]
-enum Place<T> {
+enum Cell<T> {
     Item(T),
     Hole { before: u32, behind: u32 },
 }
@@ -48,13 +48,13 @@ impl<T> Slab<T> {
     }
 
     #[inline]
-    fn place(&self, at: u32) -> Option<&Place<T>> {
+    fn place(&self, at: u32) -> Option<&Cell<T>> {
         let at = at as usize;
         self.chunks.get(at / CHUNK)?.get(at % CHUNK)
     }
 
     #[inline]
-    fn place_mut(&mut self, at: u32) -> Option<&mut Place<T>> {
+    fn place_mut(&mut self, at: u32) -> Option<&mut Cell<T>> {
         let at = at as usize;
         self.chunks.get_mut(at / CHUNK)?.get_mut(at % CHUNK)
     }
@@ -62,16 +62,16 @@ impl<T> Slab<T> {
     #[inline]
     pub(crate) fn get(&self, at: u32) -> Option<&T> {
         match self.place(at) {
-            Some(Place::Item(item)) => Some(item),
-            Some(Place::Hole { .. }) | None => None,
+            Some(Cell::Item(item)) => Some(item),
+            Some(Cell::Hole { .. }) | None => None,
         }
     }
 
     #[inline]
     pub(crate) fn get_mut(&mut self, at: u32) -> Option<&mut T> {
         match self.place_mut(at) {
-            Some(Place::Item(item)) => Some(item),
-            Some(Place::Hole { .. }) | None => None,
+            Some(Cell::Item(item)) => Some(item),
+            Some(Cell::Hole { .. }) | None => None,
         }
     }
 
@@ -87,17 +87,17 @@ impl<T> Slab<T> {
             let at = self.hole;
             self.unlink_hole(at);
             if let Some(place) = self.place_mut(at) {
-                *place = Place::Item(item);
+                *place = Cell::Item(item);
             }
             self.items += 1;
             return at;
         }
         let at = self.items;
         match self.chunks.last_mut() {
-            Some(chunk) if chunk.len() < CHUNK => chunk.push(Place::Item(item)),
+            Some(chunk) if chunk.len() < CHUNK => chunk.push(Cell::Item(item)),
             Some(_) | None => {
                 let mut chunk = Vec::with_capacity(CHUNK);
-                chunk.push(Place::Item(item));
+                chunk.push(Cell::Item(item));
                 self.chunks.push(chunk);
             }
         }
@@ -109,33 +109,33 @@ impl<T> Slab<T> {
     pub(crate) fn remove(&mut self, at: u32) -> Option<T> {
         let hole = self.hole;
         let place = self.place_mut(at)?;
-        if matches!(place, Place::Hole { .. }) {
+        if matches!(place, Cell::Hole { .. }) {
             return None;
         }
-        let was = core::mem::replace(place, Place::Hole { before: NOWHERE, behind: hole });
-        if let Some(Place::Hole { before, .. }) = self.place_mut(hole) {
+        let was = core::mem::replace(place, Cell::Hole { before: NOWHERE, behind: hole });
+        if let Some(Cell::Hole { before, .. }) = self.place_mut(hole) {
             *before = at;
         }
         self.hole = at;
         self.holes += 1;
         self.items -= 1;
         match was {
-            Place::Item(item) => Some(item),
-            Place::Hole { .. } => None,
+            Cell::Item(item) => Some(item),
+            Cell::Hole { .. } => None,
         }
     }
 
     fn unlink_hole(&mut self, at: u32) {
-        let Some(Place::Hole { before, behind }) = self.place(at) else {
+        let Some(Cell::Hole { before, behind }) = self.place(at) else {
             debug_assert!(false, "a hole is where a hole was linked");
             return;
         };
         let (before, behind) = (*before, *behind);
         match self.place_mut(before) {
-            Some(Place::Hole { behind: next, .. }) => *next = behind,
-            Some(Place::Item(_)) | None => self.hole = behind,
+            Some(Cell::Hole { behind: next, .. }) => *next = behind,
+            Some(Cell::Item(_)) | None => self.hole = behind,
         }
-        if let Some(Place::Hole { before: next, .. }) = self.place_mut(behind) {
+        if let Some(Cell::Hole { before: next, .. }) = self.place_mut(behind) {
             *next = before;
         }
         self.holes -= 1;
@@ -163,7 +163,7 @@ impl<T> Slab<T> {
         None
     }
 
-    fn drop_last(&mut self) -> Option<Place<T>> {
+    fn drop_last(&mut self) -> Option<Cell<T>> {
         let chunk = self.chunks.last_mut()?;
         let last = chunk.pop();
         if chunk.is_empty() {
@@ -184,7 +184,7 @@ mod tests {
     #[test]
     fn a_place_costs_no_more_than_an_item_that_has_a_spare_bit_pattern() {
         use alloc::boxed::Box;
-        assert_eq!(size_of::<Place<(Box<str>, u64)>>(), size_of::<(Box<str>, u64)>());
+        assert_eq!(size_of::<Cell<(Box<str>, u64)>>(), size_of::<(Box<str>, u64)>());
     }
 
     #[test]

@@ -25,7 +25,7 @@ use ids::Ids;
 pub type Id = [u8; 16];
 
 /// Where a child or a parent stands: dense, from 0, in the order in which they first came.
-pub type Place = u32;
+pub type IdIndex = u32;
 
 /// How much is known and counted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -83,9 +83,9 @@ impl Counts {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Row {
     /// Who called.
-    pub from: Place,
+    pub from: IdIndex,
     /// Who was called.
-    pub to: Place,
+    pub to: IdIndex,
     /// How often.
     pub counts: Counts,
 }
@@ -143,7 +143,7 @@ pub struct Tally {
     parents: Ids,
     children: Ids,
     /// The parent of the child at each place.
-    parent_of: Vec<Place>,
+    parent_of: Vec<IdIndex>,
     rows: Vec<Row>,
     /// Finds a row by its pair.
     row_of: HashTable<u32>,
@@ -189,7 +189,7 @@ impl Tally {
     }
 
     /// The children in the order in which they first came, each with the place of its parent.
-    pub fn children(&self) -> impl ExactSizeIterator<Item = (&Id, Place)> {
+    pub fn children(&self) -> impl ExactSizeIterator<Item = (&Id, IdIndex)> {
         self.children.all().iter().zip(self.parent_of.iter().copied())
     }
 
@@ -261,13 +261,13 @@ impl Tally {
     }
 
     #[inline]
-    fn parent(&self, child: &Id) -> Option<Place> {
+    fn parent(&self, child: &Id) -> Option<IdIndex> {
         let place = self.children.find(&self.hasher, child)?;
         self.parent_of.get(place as usize).copied()
     }
 
     #[inline]
-    fn add(&mut self, from: Place, to: Place, counts: Counts) -> Counted {
+    fn add(&mut self, from: IdIndex, to: IdIndex, counts: Counts) -> Counted {
         let (hasher, rows) = (&self.hasher, &mut self.rows);
         let hash = hasher.hash_one((from, to));
         let is_it =
@@ -370,7 +370,7 @@ impl Tally {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Parts {
     parents: Vec<Id>,
-    children: Vec<(Id, Place)>,
+    children: Vec<(Id, IdIndex)>,
     rows: Vec<Row>,
     held: Vec<Held>,
     held_used: u32,

@@ -342,7 +342,7 @@ impl<T: Tracked, S: BuildHasher> Tracker<T, S> {
     /// [`NotFound`] when none is tracked; nothing has changed.
     pub fn remove(&mut self, id: &T::Id) -> Result<T, NotFound> {
         let slot = self.find(self.hash(id), id).ok_or(NotFound)?;
-        self.take(slot).ok_or(NotFound)
+        self.remove_slot(slot).ok_or(NotFound)
     }
 
     /// What arrived after the thing with this id, in order of arrival: the next page of a list that
@@ -410,7 +410,7 @@ impl<T, S> Tracker<T, S> {
 
     /// Takes out the one that arrived first. O(1).
     pub fn pop_oldest(&mut self) -> Option<T> {
-        self.take(self.ring.oldest())
+        self.remove_slot(self.ring.oldest())
     }
 
     /// Drops the oldest for as long as it is such a one (too old, say, or while all together are
@@ -432,7 +432,7 @@ impl<T, S> Tracker<T, S> {
             };
             let next = links.next;
             if !is_such(value) {
-                drop(self.take(at));
+                drop(self.remove_slot(at));
             }
             at = next;
         }
@@ -444,8 +444,8 @@ impl<T, S> Tracker<T, S> {
     }
 
     /// Out of the ring, and not found any more.
-    fn take(&mut self, slot: u32) -> Option<T> {
-        let (hashed, value) = self.ring.take(slot)?;
+    fn remove_slot(&mut self, slot: u32) -> Option<T> {
+        let (hashed, value) = self.ring.remove(slot)?;
         let was_there = self.index.remove(hashed, slot);
         debug_assert!(was_there, "what is tracked can be found");
         Some(value)

@@ -347,7 +347,7 @@ impl Wheel {
 
     /// Adds an item to a wheel that is put together again, in the order of [`Wheel::iter`]. Returns
     /// whether it can have stood there.
-    pub fn put_again(&mut self, items: &mut impl Items, place: u32, emptying: bool) -> bool {
+    pub fn restore_item(&mut self, items: &mut impl Items, place: u32, emptying: bool) -> bool {
         let list = if emptying {
             self.position.emptying.map(usize::from)
         } else {

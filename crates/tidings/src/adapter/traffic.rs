@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use axum::extract::State;
 use axum::http::{HeaderMap, HeaderValue, Uri, header};
 use axum::response::{IntoResponse, Response};
-use tidings_core::machine::traffic::{Command, Counters, Event, Report, Traffic};
+use tidings_core::machine::traffic::{Command, Counters, Event, Traffic, WindowReport};
 use tidings_core::structure::tally::{Id, Row};
 use tidings_node::{Builder, Handle, Lease, Refused};
 use tokio::net::TcpListener;
@@ -171,8 +171,8 @@ struct Window {
 }
 
 impl Window {
-    fn of(report: &Report, rows_max: usize) -> Self {
-        let Report { start, end, rows, unresolved, sent } = report;
+    fn of(report: &WindowReport, rows_max: usize) -> Self {
+        let WindowReport { start, end, rows, unresolved, sent } = report;
         let shown = rows.get(..rows.len().min(rows_max)).unwrap_or_default().to_vec();
         let (start, end, unresolved) = (*start, *end, *unresolved);
         Self { start, end, rows: shown, pairs: rows.len(), unresolved, sent: Some(*sent) }

@@ -5,7 +5,7 @@ use alloc::vec::Vec;
 
 use serde::{Deserialize, Serialize};
 
-use crate::structure::inbox::{Bounds, Id, Message};
+use crate::structure::inbox::{Bounds, Id, InboxMessage};
 
 /// The bounds of this machine. They decide what apply does, so they are set by a command. What is
 /// over a new bound already stays.
@@ -96,7 +96,7 @@ pub enum Command {
         /// The receipt of the take. It is good for one command.
         receipt: Receipt,
         /// All of its messages, or some.
-        messages: Vec<Message>,
+        messages: Vec<InboxMessage>,
     },
 }
 
@@ -113,7 +113,7 @@ pub struct Receipt {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Taken {
     /// Oldest first.
-    pub messages: Vec<Message>,
+    pub messages: Vec<InboxMessage>,
     /// Whether there is more to take at once.
     pub more: bool,
     /// What it takes to put the messages back; `None` with a lease, and when there are none.

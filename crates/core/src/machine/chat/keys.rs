@@ -200,12 +200,12 @@ impl Keys {
 
     /// Adds the next key that was stored. `None` when it contradicts what is there.
     #[must_use = "what cannot be right is not to be used"]
-    pub(super) fn put_again(&mut self, key: StoredKey, emptying: bool) -> Option<()> {
+    pub(super) fn restore(&mut self, key: StoredKey, emptying: bool) -> Option<()> {
         if self.place(key.key).is_some() || !self.entries.has_room() {
             return None;
         }
         let place = self.add(key);
-        let stands = self.wheel.put_again(&mut Timed(&mut self.entries), place, emptying);
+        let stands = self.wheel.restore_item(&mut Timed(&mut self.entries), place, emptying);
         stands.then_some(())
     }
 }

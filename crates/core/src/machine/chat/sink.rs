@@ -33,8 +33,8 @@ impl<F: FnMut(Event)> Sink for Owning<'_, F> {
 
 /// For a replay, when nobody is to be told anything.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Nowhere;
+pub struct Discard;
 
-impl Sink for Nowhere {
+impl Sink for Discard {
     fn arrived(&mut self, _user: &str) {}
 }

@@ -254,7 +254,7 @@ fn a_receipt_is_good_for_a_while_and_is_not_revived_by_a_new_bound() {
 #[test]
 fn receipts_that_were_never_given_and_too_many_at_once_are_refused() {
     let mut driver = Driver::with(Limits { put_backs_max: 1, ..Limits::default() });
-    let message = |seq| Message { seq, id: id(seq), text: "".into(), gone_at: 1000 };
+    let message = |seq| InboxMessage { seq, id: id(seq), text: "".into(), gone_at: 1000 };
     let mut back = |take, at, seq| {
         let receipt = Receipt { take, at };
         let messages = vec![message(seq)];
@@ -364,7 +364,7 @@ proptest! {
         for act in acts {
             match act {
                 Act::Post { user, again, timeout_s, key } => {
-                    model.look(now);
+                    model.expire(now);
                     // One that came before, if it is still there to be recognised.
                     let again = again.and_then(|pick| pick.checked_rem(outside.posts.len()));
                     let again = again.filter(|number| model.knows(id(*number as u64)));
@@ -499,7 +499,7 @@ fn command() -> impl Strategy<Value = Command> {
         },
     );
     let key = prop::option::weighted(0.3, prop::sample::select(vec!["a", "b", ""]));
-    let message = (number(), 0u64..99_999).prop_map(|(seq, gone_at)| Message {
+    let message = (number(), 0u64..99_999).prop_map(|(seq, gone_at)| InboxMessage {
         seq,
         id: id(seq),
         text: "back".into(),

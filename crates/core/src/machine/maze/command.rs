@@ -76,16 +76,16 @@ pub enum Command {
     },
     /// The source was held up, by a client without room or a log that is slow: what it had to send
     /// could not be read. The oldest gap is waited for as much longer.
-    HeldUp {
+    Paused {
         /// The connection.
         source: SourceId,
         /// For how long.
         ms: u64,
     },
     /// A node without the source has a client whose queue is full: the node with the source is to read
-    /// nothing more, for [`HOLD_MS`] or until [`Command::Resume`]. Of more than [`HOLDS_MAX`] nodes the
+    /// nothing more, for [`PAUSE_MS`] or until [`Command::Resume`]. Of more than [`PAUSES_MAX`] nodes the
     /// others are not heeded.
-    Hold {
+    Pause {
         /// The node: drawn at random when it started.
         by: u64,
     },
@@ -96,10 +96,10 @@ pub enum Command {
     },
 }
 
-/// How long a [`Command::Hold`] stands if it is not renewed.
-pub const HOLD_MS: u64 = 5_000;
+/// How long a [`Command::Pause`] stands if it is not renewed.
+pub const PAUSE_MS: u64 = 5_000;
 /// How many nodes can hold the source at once.
-pub const HOLDS_MAX: usize = 64;
+pub const PAUSES_MAX: usize = 64;
 
 /// What the one who asked gets back.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -98,7 +98,7 @@ impl Cursor<'_> {
             return None;
         }
         self.expect(b'|')?;
-        let event = match self.take()? {
+        let event = match self.next_byte()? {
             b'S' => Event::Status { from: self.field()? },
             b'F' => Event::Follow { from: self.field()?, to: self.field()? },
             b'U' => Event::Unfollow { from: self.field()?, to: self.field()? },
@@ -109,7 +109,7 @@ impl Cursor<'_> {
             b'B' => Event::Broadcast,
             _ => return None,
         };
-        match self.take()? {
+        match self.next_byte()? {
             b'\n' => {}
             b'\r' => self.expect(b'\n')?,
             _ => return None,
@@ -118,7 +118,7 @@ impl Cursor<'_> {
     }
 
     #[inline]
-    fn take(&mut self) -> Option<u8> {
+    fn next_byte(&mut self) -> Option<u8> {
         let byte = *self.bytes.get(self.at)?;
         self.at += 1;
         Some(byte)
@@ -126,7 +126,7 @@ impl Cursor<'_> {
 
     #[inline]
     fn expect(&mut self, byte: u8) -> Option<()> {
-        (self.take()? == byte).then_some(())
+        (self.next_byte()? == byte).then_some(())
     }
 
     #[inline]

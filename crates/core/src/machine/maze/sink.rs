@@ -5,7 +5,7 @@ use alloc::vec::Vec;
 
 use serde::{Deserialize, Serialize};
 
-use crate::structure::graph::Place;
+use crate::structure::graph::UserIndex;
 
 /// Takes notifications, in order, while the machine stands as it was when each was due.
 pub trait Sink {
@@ -14,7 +14,7 @@ pub trait Sink {
 
     /// A user takes part in a follow for the first time and stands at this place from now on:
     /// [`To::Followers`] speaks of places.
-    fn placed(&mut self, place: Place, user: u64) {
+    fn placed(&mut self, place: UserIndex, user: u64) {
         let (_, _) = (place, user);
     }
 
@@ -32,7 +32,7 @@ pub enum To<'a> {
     /// The followers that someone has at this moment.
     Followers {
         /// Where each of them stands. In no order that means anything.
-        places: &'a [Place],
+        places: &'a [UserIndex],
         /// The ids of all users, by place.
         ids: &'a [u64],
     },
@@ -66,7 +66,7 @@ impl<F: FnMut(Notification)> Sink for Owning<'_, F> {
             To::Everybody => Audience::Everybody,
             To::User(id) => Audience::Users([id].into()),
             To::Followers { places, ids } => {
-                let id = |place: &Place| ids.get(*place as usize).copied();
+                let id = |place: &UserIndex| ids.get(*place as usize).copied();
                 Audience::Users(places.iter().filter_map(id).collect())
             }
         };
@@ -76,8 +76,8 @@ impl<F: FnMut(Notification)> Sink for Owning<'_, F> {
 
 /// For a replay, when nobody is to be told anything.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Nowhere;
+pub struct Discard;
 
-impl Sink for Nowhere {
+impl Sink for Discard {
     fn deliver(&mut self, _line: &[u8], _to: To<'_>) {}
 }

@@ -182,11 +182,11 @@ fn a_source_that_closes_has_what_is_held_delivered_in_order() {
 fn a_gap_is_waited_for_as_much_longer_as_the_source_was_held_up() {
     let mut driver = Driver::new(Limits::default());
     driver.feed_at(1000, "2|B\n");
-    driver.apply(5500, Command::HeldUp { source: 8, ms: 4000 });
+    driver.apply(5500, Command::Paused { source: 8, ms: 4000 });
     assert_eq!(driver.maze.next_deadline(), Some(Timestamp(6000)), "not of another source");
-    driver.apply(5500, Command::HeldUp { source: SOURCE, ms: 4000 });
+    driver.apply(5500, Command::Paused { source: SOURCE, ms: 4000 });
     assert_eq!(driver.maze.next_deadline(), Some(Timestamp(10_000)));
-    driver.apply(6000, Command::HeldUp { source: SOURCE, ms: u64::MAX });
+    driver.apply(6000, Command::Paused { source: SOURCE, ms: u64::MAX });
     assert_eq!(driver.maze.next_deadline(), Some(Timestamp(11_000)), "it began by now");
     driver.feed_at(10_999, "1|B\n");
     assert_eq!(driver.told(), ["1|B>all", "2|B>all"]);
@@ -389,11 +389,11 @@ fn command() -> impl Strategy<Value = Command> {
             bytes: lines.concat().into_bytes(),
         }),
         1 => source().prop_map(|source| Command::Close { source }),
-        1 => (0u64..4).prop_map(|by| Command::Hold { by }),
+        1 => (0u64..4).prop_map(|by| Command::Pause { by }),
         1 => (0u64..4).prop_map(|by| Command::Resume { by }),
         1 => (0u32..500).prop_map(|bytes_max| Command::Release { bytes_max }),
         1 => source().prop_map(|source| Command::Abandon { source }),
-        1 => (source(), 0u64..9000).prop_map(|(source, ms)| Command::HeldUp { source, ms }),
+        1 => (source(), 0u64..9000).prop_map(|(source, ms)| Command::Paused { source, ms }),
     ]
 }
 
@@ -417,7 +417,7 @@ fn golden_commands() -> Vec<Command> {
         Command::Close { source: 1 },
         Command::Release { bytes_max: 100 },
         Command::Abandon { source: u64::MAX },
-        Command::HeldUp { source: u64::MAX, ms: 70 },
+        Command::Paused { source: u64::MAX, ms: 70 },
     ]
 }
 
@@ -443,7 +443,7 @@ fn stored_commands_and_snapshots_of_every_version_can_be_read() {
     Maze::restore(&stored).unwrap().snapshot(&mut again);
     assert_eq!(again, stored);
     let later =
-        [Command::Hold { by: 3 }, Command::Hold { by: u64::MAX }, Command::Resume { by: 3 }];
+        [Command::Pause { by: 3 }, Command::Pause { by: u64::MAX }, Command::Resume { by: 3 }];
     let mut commands = Vec::new();
     for command in later.clone() {
         encode(&command, &mut commands);
@@ -467,17 +467,17 @@ fn stored_commands_and_snapshots_of_every_version_can_be_read() {
 #[test]
 fn a_node_holds_the_source_until_it_resumes_or_its_hold_has_run_out() {
     let mut driver = Driver::new(Limits::default());
-    assert_eq!(driver.maze.held_until(), None);
-    driver.apply(10, Command::Hold { by: 1 });
-    driver.apply(20, Command::Hold { by: 2 });
-    driver.apply(30, Command::Hold { by: 1 });
-    assert_eq!(driver.maze.held_until(), Some(Timestamp(30 + HOLD_MS)));
+    assert_eq!(driver.maze.paused_until(), None);
+    driver.apply(10, Command::Pause { by: 1 });
+    driver.apply(20, Command::Pause { by: 2 });
+    driver.apply(30, Command::Pause { by: 1 });
+    assert_eq!(driver.maze.paused_until(), Some(Timestamp(30 + PAUSE_MS)));
     driver.apply(40, Command::Resume { by: 1 });
-    assert_eq!(driver.maze.held_until(), Some(Timestamp(20 + HOLD_MS)));
-    driver.apply(20 + HOLD_MS, Command::Hold { by: 1 });
-    assert_eq!(driver.maze.holds.len(), 1, "the other one has run out");
+    assert_eq!(driver.maze.paused_until(), Some(Timestamp(20 + PAUSE_MS)));
+    driver.apply(20 + PAUSE_MS, Command::Pause { by: 1 });
+    assert_eq!(driver.maze.pauses.len(), 1, "the other one has run out");
     for by in 2..1000 {
-        driver.apply(20 + HOLD_MS, Command::Hold { by });
+        driver.apply(20 + PAUSE_MS, Command::Pause { by });
     }
-    assert_eq!(driver.maze.holds.len(), HOLDS_MAX);
+    assert_eq!(driver.maze.pauses.len(), PAUSES_MAX);
 }

@@ -5,7 +5,7 @@ use alloc::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use super::message::{Channel, Content, Message, MessageTime};
+use super::message::{Channel, Content, MessageTime, RocketMessage};
 use crate::structure::sequencer::{Gap, Sequencer};
 
 /// A rocket, after some messages.
@@ -62,7 +62,7 @@ impl State {
     }
 
     /// Folds in the next message in order.
-    pub(super) fn apply(&mut self, message: &Message) -> Result<(), Anomaly> {
+    pub(super) fn apply(&mut self, message: &RocketMessage) -> Result<(), Anomaly> {
         if !self.begun {
             self.begun = true;
             self.created = message.time;
@@ -95,7 +95,7 @@ impl State {
     }
 
     /// Folds in a held message, for showing: it is counted when it is applied for good.
-    pub(super) fn show(&mut self, message: &Message) {
+    pub(super) fn show(&mut self, message: &RocketMessage) {
         let _counted_when_it_is_applied = self.apply(message);
     }
 }

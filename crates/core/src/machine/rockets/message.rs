@@ -36,7 +36,7 @@ pub struct MessageTime {
 
 /// One message of a channel, without its number.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Message {
+pub struct RocketMessage {
     /// When it claims to have been sent.
     pub time: MessageTime,
     /// What it says.

@@ -20,8 +20,8 @@ fn time(seconds: i64) -> MessageTime {
     MessageTime { seconds, nanoseconds: 0 }
 }
 
-fn message(n: i64, content: Content) -> Message {
-    Message { time: time(n), content }
+fn message(n: i64, content: Content) -> RocketMessage {
+    RocketMessage { time: time(n), content }
 }
 
 fn launched(speed: i64) -> Content {
@@ -275,7 +275,7 @@ fn golden_commands() -> Vec<Command> {
     ];
     let deliveries = (1..).zip(contents).map(|(number, content)| {
         let time = MessageTime { seconds: 1_643_827_145, nanoseconds: 863_370_000 };
-        let message = Message { time, content };
+        let message = RocketMessage { time, content };
         Command::Deliver(Delivery { channel: channel(7), number, message })
     });
     let far = Delivery {

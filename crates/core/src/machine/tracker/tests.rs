@@ -131,7 +131,7 @@ type Peers = Vec<(Box<str>, u32)>;
 /// The dumbest tracker: a list, with the counts of each and those of others.
 #[derive(Default)]
 struct Model {
-    messages: Vec<(Message, Peers, u32)>,
+    messages: Vec<(TrackedMessage, Peers, u32)>,
     arrivals: u64,
 }
 
@@ -217,7 +217,7 @@ proptest! {
                         continue;
                     }
                     model.arrivals += 1;
-                    let message = Message { id: id.clone(), peer_id: peer_id.clone(), data, arrival: model.arrivals };
+                    let message = TrackedMessage { id: id.clone(), peer_id: peer_id.clone(), data, arrival: model.arrivals };
                     model.messages.push((message, Vec::new(), 0));
                     model.relay(&id, &peer_id, bounds);
                     prop_assert_eq!(reply, Reply::New { evicted: model.keep_to(bounds) });
@@ -304,6 +304,6 @@ fn a_snapshot_that_cannot_be_is_refused() {
     let twice = snapshot.iter().map(|byte| if *byte == b'b' { b'a' } else { *byte });
     assert!(Tracker::restore(&twice.collect::<Vec<_>>()).is_err(), "an id twice");
     let mut small = Vec::new();
-    encode(&Stored::V1(limits(1, 2), 2, Counters::default(), 2), &mut small);
+    encode(&TrackerSnapshot::V1(limits(1, 2), 2, Counters::default(), 2), &mut small);
     assert!(Tracker::restore(&small).is_err(), "more than there is room for");
 }

@@ -91,7 +91,7 @@ pub enum Reply {
     NotUnsent,
     /// Somebody with a lower token had claimed this report, and may have sent it: it counts as sent from
     /// here on, and is not sent again.
-    GivenUp,
+    ClaimedBefore,
 }
 
 /// What watchers are told.

@@ -67,7 +67,7 @@ fn calls(machine: &Traffic, rows: &[Row]) -> BTreeMap<(u8, u8), u64> {
     rows.iter().map(|row| ((parent(row.from), parent(row.to)), row.counts.calls)).collect()
 }
 
-fn only_report(machine: &Traffic) -> &Report {
+fn only_report(machine: &Traffic) -> &WindowReport {
     let mut reports = machine.reports();
     assert_eq!(reports.len(), 1);
     reports.next().unwrap()
@@ -171,7 +171,7 @@ fn a_report_is_claimed_again_and_again_by_whoever_claimed_it_until_it_is_deliver
 fn what_another_had_claimed_is_given_up_and_a_deposed_one_claims_nothing() {
     let mut machine = with_reports(3);
     assert_eq!(claim(&mut machine, 0, 3), Reply::Done);
-    assert_eq!(claim(&mut machine, 0, 4), Reply::GivenUp);
+    assert_eq!(claim(&mut machine, 0, 4), Reply::ClaimedBefore);
     assert_eq!(machine.unsent().map(|report| report.start), Some(MINUTE));
     assert_eq!(claim(&mut machine, MINUTE, 3), Reply::NotUnsent, "it is deposed");
     assert_eq!(claim(&mut machine, MINUTE, 4), Reply::Done);

@@ -75,7 +75,7 @@ fn beyond_its_bounds_a_follow_does_not_stand() {
 
 #[test]
 fn parts_that_contradict_each_other_make_no_graph() {
-    let parts = |ids: &[u64], followers: &[&[Place]]| Parts {
+    let parts = |ids: &[u64], followers: &[&[UserIndex]]| Parts {
         ids: ids.to_vec(),
         followers: followers.iter().map(|list| list.to_vec()).collect(),
     };

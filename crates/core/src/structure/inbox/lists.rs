@@ -5,13 +5,13 @@ use alloc::boxed::Box;
 
 use super::super::slab::{NOWHERE, Slab};
 use super::super::wheel::{Items, Link};
-use super::{Id, Inboxes, Message, Stored, User, size};
+use super::{Id, InboxEntry, InboxMessage, Inboxes, User, size};
 
 /// The messages as the wheel of expiry sees them.
-pub(super) struct Unleased<'a>(pub(super) &'a mut Slab<Stored>);
+pub(super) struct Unleased<'a>(pub(super) &'a mut Slab<InboxEntry>);
 
 /// The messages as the wheel of leases sees them.
-pub(super) struct Leased<'a>(pub(super) &'a mut Slab<Stored>);
+pub(super) struct Leased<'a>(pub(super) &'a mut Slab<InboxEntry>);
 
 impl Items for Unleased<'_> {
     fn link(&self, place: u32) -> Option<&Link> {
@@ -75,7 +75,7 @@ impl Inboxes {
     }
 
     /// Lets go of a user who has no message left.
-    pub(super) fn let_go(&mut self, place: u32) {
+    pub(super) fn remove_if_empty(&mut self, place: u32) {
         let Some(user) = self.users.get(place).filter(|user| user.messages == 0) else {
             return;
         };
@@ -86,8 +86,8 @@ impl Inboxes {
     }
 
     /// Adds a message that is not leased to the list of its user, before another one or at the end.
-    pub(super) fn insert(&mut self, now: u64, owner: u32, message: Message, behind: u32) {
-        let Message { seq, id, text, gone_at } = message;
+    pub(super) fn insert(&mut self, now: u64, owner: u32, message: InboxMessage, behind: u32) {
+        let InboxMessage { seq, id, text, gone_at } = message;
         let Some(user) = self.users.get_mut(owner) else {
             debug_assert!(false, "the caller has found the user");
             return;
@@ -99,7 +99,7 @@ impl Inboxes {
         };
         let timer = Link::default();
         let stored =
-            Stored { seq, id, text, gone_at, until: 0, user: owner, before, behind, timer };
+            InboxEntry { seq, id, text, gone_at, until: 0, user: owner, before, behind, timer };
         let place = self.messages.insert(stored);
         match self.messages.get_mut(before) {
             Some(before) => before.behind = place,
@@ -122,7 +122,7 @@ impl Inboxes {
     }
 
     /// Removes a message. The caller lets go of the user.
-    pub(super) fn remove(&mut self, place: u32) -> Option<Message> {
+    pub(super) fn remove(&mut self, place: u32) -> Option<InboxMessage> {
         if self.messages.get(place)?.until == 0 {
             self.expiry.remove(&mut Unleased(&mut self.messages), place);
         } else {
@@ -132,8 +132,8 @@ impl Inboxes {
     }
 
     /// Removes a message that is on no wheel.
-    fn unlink(&mut self, place: u32) -> Option<Message> {
-        let Stored { seq, id, text, gone_at, until, user, before, behind, .. } =
+    fn unlink(&mut self, place: u32) -> Option<InboxMessage> {
+        let InboxEntry { seq, id, text, gone_at, until, user, before, behind, .. } =
             self.messages.remove(place)?;
         let hash = self.messages_by_id.hash(u128::from_ne_bytes(id));
         let messages = &self.messages;
@@ -154,7 +154,7 @@ impl Inboxes {
             user.leased -= u32::from(until != 0);
             self.bytes -= size(&user.name, &text);
         }
-        Some(Message { seq, id, text, gone_at })
+        Some(InboxMessage { seq, id, text, gone_at })
     }
 
     /// Frees a message that has expired. The caller lets go of the user.
@@ -169,17 +169,17 @@ impl Inboxes {
         self.ended.messages += 1;
         drop(self.unlink(place));
         if let Some(user) = user {
-            self.let_go(user);
+            self.remove_if_empty(user);
         }
     }
 
-    fn copy(&self, place: u32) -> Option<Message> {
-        let Stored { seq, id, text, gone_at, .. } = self.messages.get(place)?;
-        Some(Message { seq: *seq, id: *id, text: Box::clone(text), gone_at: *gone_at })
+    fn copy(&self, place: u32) -> Option<InboxMessage> {
+        let InboxEntry { seq, id, text, gone_at, .. } = self.messages.get(place)?;
+        Some(InboxMessage { seq: *seq, id: *id, text: Box::clone(text), gone_at: *gone_at })
     }
 
     /// Leases a message that is not leased: it keeps its place.
-    pub(super) fn lease(&mut self, now: u64, place: u32, until: u64) -> Option<Message> {
+    pub(super) fn lease(&mut self, now: u64, place: u32, until: u64) -> Option<InboxMessage> {
         self.expiry.remove(&mut Unleased(&mut self.messages), place);
         let message = self.messages.get_mut(place)?;
         message.until = until;
@@ -229,7 +229,7 @@ impl Inboxes {
             return;
         };
         if !self.unlease(now, place) {
-            self.let_go(owner);
+            self.remove_if_empty(owner);
         } else if let Some(user) = self.users.get(owner) {
             returned(&user.name);
         }
@@ -279,7 +279,7 @@ impl Inboxes {
         if let Some(user) = self.users.get_mut(owner) {
             user.gone_at = gone_at;
         }
-        self.let_go(owner);
+        self.remove_if_empty(owner);
     }
 
     /// Gives memory back, and tells everybody who points to what moved.
@@ -337,7 +337,7 @@ impl Inboxes {
 
 pub(super) fn hash_message(
     hasher: &impl core::hash::BuildHasher,
-    messages: &Slab<Stored>,
+    messages: &Slab<InboxEntry>,
     place: u32,
 ) -> u64 {
     messages.get(place).map_or(0, |message| hasher.hash_one(u128::from_ne_bytes(message.id)))

@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 use super::super::slab::NOWHERE;
 use super::super::wheel::{Link, Position, Wheel};
 use super::lists::{Leased, Unleased, hash_message};
-use super::{Bounds, EXPIRY_SHIFT, Ended, Id, Inboxes, LEASE_SHIFT, Stored, size};
+use super::{Bounds, EXPIRY_SHIFT, Ended, Id, InboxEntry, Inboxes, LEASE_SHIFT, size};
 
 /// All of the inboxes but the messages.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -84,12 +84,13 @@ impl Inboxes {
 
     /// All messages, as they are to be stored. O(messages), allocates 4 bytes a user.
     pub fn stored(&self) -> impl Iterator<Item = StoredMessage<'_>> {
-        let link = |place| self.messages.get(place).map(|message: &Stored| message.timer);
+        let link = |place| self.messages.get(place).map(|message: &InboxEntry| message.timer);
         let mut numbers = vec![NOWHERE; self.users.places() as usize];
         let mut known = 0;
         let on_wheels = self.expiry.iter(link).chain(self.leases.iter(link));
         on_wheels.filter_map(move |(place, emptying)| {
-            let Stored { seq, id, text, gone_at, until, user, .. } = self.messages.get(place)?;
+            let InboxEntry { seq, id, text, gone_at, until, user, .. } =
+                self.messages.get(place)?;
             let number = numbers.get_mut(*user as usize)?;
             let user = if *number == NOWHERE {
                 *number = known;
@@ -157,7 +158,7 @@ impl Restoring {
         let text = text.into_owned().into_boxed_str();
         inboxes.bytes += size(&inboxes.users.get(user)?.name, &text);
         let (timer, nowhere) = (Link::default(), NOWHERE);
-        let place = inboxes.messages.insert(Stored {
+        let place = inboxes.messages.insert(InboxEntry {
             seq,
             id,
             text,
@@ -173,9 +174,9 @@ impl Restoring {
         inboxes.messages_by_id.insert(hash, place, |hasher, at| hash_message(hasher, messages, at));
         self.order.push((seq, place));
         let stands = if until == 0 {
-            inboxes.expiry.put_again(&mut Unleased(&mut inboxes.messages), place, emptying)
+            inboxes.expiry.restore_item(&mut Unleased(&mut inboxes.messages), place, emptying)
         } else {
-            inboxes.leases.put_again(&mut Leased(&mut inboxes.messages), place, emptying)
+            inboxes.leases.restore_item(&mut Leased(&mut inboxes.messages), place, emptying)
         };
         stands.then_some(())
     }

@@ -28,7 +28,7 @@ fn push(inboxes: &mut Inboxes, now: u64, user: &str, number: u64, gone_at: u64) 
     assert_eq!(inboxes.push(now, user, id(number), text, gone_at), Pushed::Stored);
 }
 
-fn texts(messages: &[Message]) -> Vec<&str> {
+fn texts(messages: &[InboxMessage]) -> Vec<&str> {
     messages.iter().map(|message| &*message.text).collect()
 }
 
@@ -220,9 +220,9 @@ fn what_is_put_back_is_in_its_place_unless_it_is_there_or_has_expired() {
     let shuffled: Vec<_> = taken.iter().rev().cloned().collect();
     assert_eq!(inboxes.put_back(150, "ann", shuffled), (2, 0));
     assert_eq!(inboxes.put_back(150, "ann", taken), (0, 0));
-    let foreign = Message { seq: 99, id: id(99), text: "".into(), gone_at: 1000 };
+    let foreign = InboxMessage { seq: 99, id: id(99), text: "".into(), gone_at: 1000 };
     assert_eq!(inboxes.put_back(150, "ann", vec![foreign]), (0, 0));
-    let forged = Message { seq: 1, id: id(98), text: "".into(), gone_at: 1000 };
+    let forged = InboxMessage { seq: 1, id: id(98), text: "".into(), gone_at: 1000 };
     assert_eq!(inboxes.put_back(150, "ann", vec![forged]), (0, 0), "the number of another");
     inboxes.assert_sound();
     assert_eq!(take(&mut inboxes, 150, "ann"), ["m2", "m3", "m4", "m5"]);
@@ -232,7 +232,7 @@ fn what_is_put_back_is_in_its_place_unless_it_is_there_or_has_expired() {
 fn what_is_put_back_to_somebody_else_harms_nobody() {
     let mut inboxes = Inboxes::new(ROOMY);
     push(&mut inboxes, 0, "ann", 1, 100);
-    let strange = Message { seq: 0, id: id(99), text: "".into(), gone_at: 1000 };
+    let strange = InboxMessage { seq: 0, id: id(99), text: "".into(), gone_at: 1000 };
     assert_eq!(inboxes.put_back(0, "bob", vec![strange]), (1, 0));
     let mut inboxes = stored_again(&inboxes);
     inboxes.assert_sound();
@@ -349,9 +349,9 @@ fn act() -> impl Strategy<Value = Act> {
 }
 
 /// What was handed out, and to whom.
-type Out = Vec<(usize, Message)>;
+type Out = Vec<(usize, InboxMessage)>;
 
-fn some_of(out: &Out, pick: usize, count: usize) -> (usize, Vec<Message>) {
+fn some_of(out: &Out, pick: usize, count: usize) -> (usize, Vec<InboxMessage>) {
     let Some(first) = pick.checked_rem(out.len()) else { return (0, Vec::new()) };
     let user = out[first].0;
     let his = out[first..].iter().filter(|(other, _)| *other == user);
@@ -381,7 +381,7 @@ proptest! {
                     next_id += 1;
                     gone_ats.push(now + life_ms + 1);
                     let (text, gone_at) = ("x".repeat(bytes), now + life_ms + 1);
-                    model.look(now);
+                    model.expire(now);
                     prop_assume!(number + 1 == next_id || model.knows(id(number)));
                     let expected =
                         model.push(now, USERS[user], id(number), &text, gone_at, per_user_max);
@@ -421,7 +421,7 @@ proptest! {
                     }
                     if left > 0 {
                         prop_assert!(inboxes.next_deadline().is_none_or(|deadline| deadline > now));
-                        model.look(now);
+                        model.expire(now);
                         let lately = |ends: &[u64], ms: u64| {
                             ends.iter().filter(|end| (now - ms..=now).contains(end)).count()
                         };

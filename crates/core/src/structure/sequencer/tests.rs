@@ -34,7 +34,7 @@ fn a_number_far_away_takes_no_ring() {
     assert_eq!(sequencer.offer(1_000_000_000_000, 7), Offered::Held);
     assert_eq!(sequencer.beyond.as_ref().unwrap().ring.len(), 0);
     assert_eq!(sequencer.missing().collect::<Vec<_>>(), [Gap { from: 1, to: 999_999_999_999 }]);
-    assert_eq!(sequencer.give_up_gap(), Some(Gap { from: 1, to: 999_999_999_999 }));
+    assert_eq!(sequencer.drop_gap(), Some(Gap { from: 1, to: 999_999_999_999 }));
     assert_eq!(sequencer.pop_ready(), Some((1_000_000_000_000, 7)));
     assert_eq!(sequencer.lost(), 999_999_999_999);
     assert_eq!(sequencer.offer(5, 8), Offered::Late(8));
@@ -46,7 +46,7 @@ fn zero_and_numbers_above_the_highest_are_no_part_of_a_sequence() {
     assert_eq!(sequencer.offer(0, ()), Offered::Duplicate(()));
     assert_eq!(sequencer.offer(u64::MAX, ()), Offered::Duplicate(()));
     assert_eq!(sequencer.offer(NUMBER_MAX, ()), Offered::Held);
-    assert!(sequencer.give_up_gap().is_some());
+    assert!(sequencer.drop_gap().is_some());
     assert_eq!(sequencer.pop_ready(), Some((NUMBER_MAX, ())));
     assert_eq!(sequencer.next(), u64::MAX);
     assert_eq!(sequencer.offer(u64::MAX, ()), Offered::Duplicate(()));
@@ -55,9 +55,9 @@ fn zero_and_numbers_above_the_highest_are_no_part_of_a_sequence() {
 #[test]
 fn a_forgotten_range_is_told_as_duplicates() {
     let mut sequencer = Sequencer::new(10);
-    for i in 1..=(GIVEN_UP_RANGES_MAX as u64 + 1) {
+    for i in 1..=(DROPPED_RANGES_MAX as u64 + 1) {
         assert_eq!(sequencer.offer(i * 2, ()), Offered::Held);
-        assert!(sequencer.give_up_gap().is_some());
+        assert!(sequencer.drop_gap().is_some());
         assert!(sequencer.pop_ready().is_some());
     }
     assert_eq!(sequencer.offer(1, ()), Offered::Duplicate(()));
@@ -89,7 +89,7 @@ fn a_window_holds_without_moving() {
 #[derive(Default)]
 struct Model {
     passed: BTreeSet<u64>,
-    given_up: BTreeSet<u64>,
+    dropped: BTreeSet<u64>,
     held: BTreeMap<u64, u32>,
     next: u64,
 }
@@ -106,7 +106,7 @@ impl Model {
     }
 
     fn offer(&mut self, number: u64, item: u32) -> (Offered<u32>, Vec<(u64, u32)>) {
-        if self.given_up.contains(&number) {
+        if self.dropped.contains(&number) {
             (Offered::Late(item), Vec::new())
         } else if number == 0 || self.passed.contains(&number) {
             (Offered::Duplicate(item), Vec::new())
@@ -122,11 +122,11 @@ impl Model {
         }
     }
 
-    fn give_up(&mut self) -> Vec<(u64, u32)> {
+    fn drop_range(&mut self) -> Vec<(u64, u32)> {
         let Some(first) = self.held.keys().next().copied() else {
             return Vec::new();
         };
-        self.given_up.extend(self.next..first);
+        self.dropped.extend(self.next..first);
         self.next = first;
         self.drain()
     }
@@ -139,7 +139,7 @@ fn drain(sequencer: &mut Sequencer<u32>) -> Vec<(u64, u32)> {
 fn compare(sequencer: &Sequencer<u32>, model: &Model) {
     assert_eq!(sequencer.next(), model.next);
     assert_eq!(sequencer.held() as usize, model.held.len());
-    assert_eq!(sequencer.lost(), model.given_up.len() as u64);
+    assert_eq!(sequencer.lost(), model.dropped.len() as u64);
     let held: Vec<_> = sequencer.held_items().map(|(number, item)| (number, *item)).collect();
     let expected: Vec<_> = model.held.iter().map(|(number, item)| (*number, *item)).collect();
     assert_eq!(held, expected);
@@ -181,14 +181,14 @@ proptest! {
                 prop_assert_eq!(sequencer.offer(number, item), expected);
                 prop_assert_eq!(drain(&mut sequencer), released);
             } else {
-                let released = model.give_up();
-                let gap = sequencer.give_up_gap();
+                let released = model.drop_range();
+                let gap = sequencer.drop_gap();
                 prop_assert_eq!(gap.is_some(), !released.is_empty());
                 prop_assert_eq!(drain(&mut sequencer), released);
             }
             while sequencer.is_overfull() {
-                prop_assert!(sequencer.give_up_gap().is_some());
-                prop_assert_eq!(drain(&mut sequencer), model.give_up());
+                prop_assert!(sequencer.drop_gap().is_some());
+                prop_assert_eq!(drain(&mut sequencer), model.drop_range());
             }
             prop_assert!(sequencer.held() <= held_max);
             compare(&sequencer, &model);
@@ -197,7 +197,7 @@ proptest! {
                 let owned = Parts {
                     next: parts.next,
                     lost: parts.lost,
-                    given_up: parts.given_up,
+                    dropped: parts.dropped,
                     last: parts.last,
                     held: parts.held.into_iter().map(|(number, item)| (number, *item)).collect(),
                 };

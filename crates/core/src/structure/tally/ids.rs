@@ -5,14 +5,14 @@ use core::hash::BuildHasher;
 
 use hashbrown::{DefaultHashBuilder, HashTable};
 
-use super::{Id, Place};
+use super::{Id, IdIndex};
 
 /// Ids in the order in which they first came. None ever goes.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Ids {
     all: Vec<Id>,
     /// Finds a place by id.
-    places: HashTable<Place>,
+    places: HashTable<IdIndex>,
 }
 
 impl Ids {
@@ -26,8 +26,8 @@ impl Ids {
 
     /// Where an id stands.
     #[inline]
-    pub(super) fn find(&self, hasher: &DefaultHashBuilder, id: &Id) -> Option<Place> {
-        let is_it = |place: &Place| self.all.get(*place as usize) == Some(id);
+    pub(super) fn find(&self, hasher: &DefaultHashBuilder, id: &Id) -> Option<IdIndex> {
+        let is_it = |place: &IdIndex| self.all.get(*place as usize) == Some(id);
         self.places.find(hasher.hash_one(id), is_it).copied()
     }
 
@@ -37,13 +37,13 @@ impl Ids {
         hasher: &DefaultHashBuilder,
         id: Id,
         count_max: u32,
-    ) -> Option<Place> {
+    ) -> Option<IdIndex> {
         if let Some(place) = self.find(hasher, &id) {
             return Some(place);
         }
         let place = Some(self.len()).filter(|place| *place < count_max)?;
         let all = &self.all;
-        let rehash = |place: &Place| all.get(*place as usize).map_or(0, |id| hasher.hash_one(id));
+        let rehash = |place: &IdIndex| all.get(*place as usize).map_or(0, |id| hasher.hash_one(id));
         self.places.insert_unique(hasher.hash_one(id), place, rehash);
         self.all.push(id);
         Some(place)

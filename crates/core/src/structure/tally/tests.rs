@@ -15,7 +15,7 @@ fn id(number: u8) -> Id {
 
 /// What is counted by pair of parents, by their ids.
 fn by_pair(tally: &Tally, rows: &[Row]) -> BTreeMap<(u8, u8), (u64, u32, u32)> {
-    let parent = |place: Place| tally.parents()[place as usize][0];
+    let parent = |place: IdIndex| tally.parents()[place as usize][0];
     let rows = rows.iter().map(|row| {
         let Counts { calls, rejected, failed } = row.counts;
         ((parent(row.from), parent(row.to)), (calls, rejected, failed))

@@ -105,7 +105,7 @@ impl Bucket {
 
     /// Takes a slot out, if it is here.
     #[inline]
-    fn take(&mut self, tag: u8, slot: u32) -> bool {
+    fn remove(&mut self, tag: u8, slot: u32) -> bool {
         let Some(place) = self.places(tag).find(|place| self.slots.get(*place) == Some(&slot))
         else {
             return false;
@@ -214,7 +214,7 @@ impl Index {
             let Some(bucket) = self.buckets.get_mut(at) else {
                 return false;
             };
-            if bucket.take(tag, slot) {
+            if bucket.remove(tag, slot) {
                 return true;
             }
             debug_assert!(bucket.past() > 0, "what is further on went past here");

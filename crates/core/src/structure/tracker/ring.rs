@@ -155,7 +155,7 @@ impl<T> Ring<T> {
     }
 
     /// Empties a slot: unlinked, free.
-    pub(super) fn take(&mut self, slot: u32) -> Option<(Hashed, T)> {
+    pub(super) fn remove(&mut self, slot: u32) -> Option<(Hashed, T)> {
         let free = self.free;
         let value = self.values.get_mut(slot as usize)?.take()?;
         let links = self.links_mut(slot)?;

@@ -173,7 +173,7 @@ proptest! {
                 let mut other = Wheel::at(SHIFT, wheel.position()).unwrap();
                 let stored: Vec<_> = wheel.iter(|place| items.link(place).copied()).collect();
                 for (place, emptying) in stored {
-                    prop_assert!(other.put_again(&mut other_items, place, emptying));
+                    prop_assert!(other.restore_item(&mut other_items, place, emptying));
                 }
                 prop_assert_eq!(other.next_deadline(), wheel.next_deadline());
                 // From here to the end both tell the same in the same order.

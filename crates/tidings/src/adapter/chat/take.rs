@@ -14,7 +14,7 @@ use axum::http::{HeaderName, HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 use futures_util::stream;
 use tidings_core::machine::chat::{Command, Reply, Taken};
-use tidings_core::structure::inbox::{Id, Message};
+use tidings_core::structure::inbox::{Id, InboxMessage};
 use tidings_node::Refused;
 use tidings_node::clock::{Clock, System};
 use tokio::time::Instant;
@@ -216,7 +216,7 @@ fn nothing() -> Response {
 fn answer(taken: Taken) -> Response {
     let bytes = taken.messages.iter().map(|message| message.text.len()).sum();
     let messages = taken.messages.into_iter();
-    let messages = messages.map(|Message { id, text, .. }| (id, text)).collect();
+    let messages = messages.map(|InboxMessage { id, text, .. }| (id, text)).collect();
     respond(messages, bytes, taken.more)
 }
 

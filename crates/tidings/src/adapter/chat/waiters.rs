@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tidings_core::machine::Timestamp;
-use tidings_core::machine::chat::{Chat, Command, Nowhere, Reply, Sink};
+use tidings_core::machine::chat::{Chat, Command, Discard, Reply, Sink};
 use tidings_node::{Tap, When};
 use tokio::sync::Notify;
 
@@ -102,14 +102,14 @@ impl Tap<Chat> for Outlet {
     fn apply(&mut self, machine: &mut Chat, at: Timestamp, command: Command, when: When) -> Reply {
         match when {
             When::Now => machine.apply_to(at, command, &mut &*self.0),
-            When::Again => machine.apply_to(at, command, &mut Nowhere),
+            When::Again => machine.apply_to(at, command, &mut Discard),
         }
     }
 
     fn tick(&mut self, machine: &mut Chat, at: Timestamp, when: When) {
         match when {
             When::Now => machine.tick_to(at, &mut &*self.0),
-            When::Again => machine.tick_to(at, &mut Nowhere),
+            When::Again => machine.tick_to(at, &mut Discard),
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use tidings_core::machine::maze::{Command, HOLD_MS, Maze, Reply};
+use tidings_core::machine::maze::{Command, Maze, PAUSE_MS, Reply};
 use tidings_node::Refused;
 use tidings_node::clock::{Clock, System};
 use tokio::time::timeout;
@@ -50,9 +50,9 @@ pub(super) async fn wait_for_holds(adapter: &Adapter) {
     while adapter.leases.is_shared() {
         let mut said = std::pin::pin!(adapter.outside.said.notified());
         said.as_mut().enable();
-        let Some(until) = adapter.machine.read(Maze::held_until) else { return };
+        let Some(until) = adapter.machine.read(Maze::paused_until) else { return };
         // Whatever the clocks say, no hold stands for longer.
-        let left_ms = until.0.saturating_sub(System.now().0).min(HOLD_MS);
+        let left_ms = until.0.saturating_sub(System.now().0).min(PAUSE_MS);
         if left_ms == 0 {
             return;
         }

@@ -111,7 +111,7 @@ pub(super) async fn hold_back(adapter: &Adapter) -> Result<(), Refused> {
         loop {
             if held.is_none_or(|at| at.elapsed() >= HOLD_AGAIN) {
                 held = Some(Instant::now());
-                feed::propose(adapter, Command::Hold { by }).await?;
+                feed::propose(adapter, Command::Pause { by }).await?;
             }
             if adapter.registry.wait_a_while(HOLD_AGAIN).await {
                 break;

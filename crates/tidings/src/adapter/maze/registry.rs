@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use hashbrown::HashMap;
 use tidings_core::machine::maze::{Sink, To};
-use tidings_core::structure::graph::Place;
+use tidings_core::structure::graph::UserIndex;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
@@ -207,7 +207,7 @@ impl Inner {
         }
     }
 
-    fn set_first(&mut self, user: u64, place: Option<Place>, first: u32) {
+    fn set_first(&mut self, user: u64, place: Option<UserIndex>, first: u32) {
         if first == NOBODY {
             self.by_user.remove(&user);
         } else {
@@ -218,7 +218,7 @@ impl Inner {
         }
     }
 
-    fn set_place(&mut self, place: Place, first: u32) {
+    fn set_place(&mut self, place: UserIndex, first: u32) {
         let place = place as usize;
         if first != NOBODY && self.by_place.len() <= place {
             self.by_place.resize(place + 1, NOBODY);
@@ -250,7 +250,7 @@ impl Sink for Inner {
         }
     }
 
-    fn placed(&mut self, place: Place, user: u64) {
+    fn placed(&mut self, place: UserIndex, user: u64) {
         let first = self.first_of(user);
         self.set_place(place, first);
     }
@@ -294,7 +294,7 @@ impl Registry {
 
     /// A client has said who it is. Called while the machine stands still, so that the place is
     /// right.
-    pub(super) fn add(&self, user: u64, place: Option<Place>, link: Arc<Link>) -> u32 {
+    pub(super) fn add(&self, user: u64, place: Option<UserIndex>, link: Arc<Link>) -> u32 {
         let mut inner = self.lock();
         let which = inner.free.pop().unwrap_or_else(|| {
             inner.clients.push(Client::default());
@@ -312,7 +312,7 @@ impl Registry {
     }
 
     /// A client has gone. Called while the machine stands still.
-    pub(super) fn remove(&self, which: u32, place: impl FnOnce(u64) -> Option<Place>) {
+    pub(super) fn remove(&self, which: u32, place: impl FnOnce(u64) -> Option<UserIndex>) {
         let mut inner = self.lock();
         let Some(client) = inner.clients.get_mut(which as usize) else { return };
         let client = std::mem::take(client);

@@ -244,7 +244,7 @@ impl Source {
         let gap = || adapter.machine.read(Maze::next_deadline);
         if begun.elapsed() >= HOLD_UP && gap().is_some() {
             let ms = u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX);
-            feed::propose(adapter, Command::HeldUp { source: self.id, ms }).await?;
+            feed::propose(adapter, Command::Paused { source: self.id, ms }).await?;
         }
         let intake = &adapter.outside.intake;
         let due = gap().filter(|due| *due <= System.now());

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use tidings_core::machine::Timestamp;
-use tidings_core::machine::maze::{Command, Counters, Maze, Nowhere, Reply};
+use tidings_core::machine::maze::{Command, Counters, Discard, Maze, Reply};
 use tidings_node::{Tap, When};
 use tokio::sync::Notify;
 
@@ -92,7 +92,7 @@ impl Tap<Maze> for Outlet {
             When::Now => {
                 let said = matches!(
                     command,
-                    Command::Hold { .. } | Command::Resume { .. } | Command::Abandon { .. }
+                    Command::Pause { .. } | Command::Resume { .. } | Command::Abandon { .. }
                 );
                 let reply = self.deliver(machine, |machine, to| machine.apply_to(at, command, to));
                 if said {
@@ -100,7 +100,7 @@ impl Tap<Maze> for Outlet {
                 }
                 reply
             }
-            When::Again => machine.apply_to(at, command, &mut Nowhere),
+            When::Again => machine.apply_to(at, command, &mut Discard),
         }
     }
 
@@ -113,7 +113,7 @@ impl Tap<Maze> for Outlet {
                     self.outside.more.notify_one();
                 }
             }
-            When::Again => machine.tick_to(at, &mut Nowhere),
+            When::Again => machine.tick_to(at, &mut Discard),
         }
     }
 

@@ -4,7 +4,7 @@
 
 use std::sync::Arc;
 
-use tidings_core::machine::rockets::{Channel, Content, Delivery, Message, NUMBER_MAX};
+use tidings_core::machine::rockets::{Channel, Content, Delivery, NUMBER_MAX, RocketMessage};
 
 use super::parse;
 
@@ -47,7 +47,7 @@ pub(super) fn delivery(json: &[u8], text_bytes_max: usize) -> Option<Delivery> {
     at.token(b"}")?;
     at.blanks();
     let whole = at.left.is_empty() && (1..=NUMBER_MAX).contains(&number);
-    whole.then_some(Delivery { channel, number, message: Message { time, content } })
+    whole.then_some(Delivery { channel, number, message: RocketMessage { time, content } })
 }
 
 /// What is left to read.

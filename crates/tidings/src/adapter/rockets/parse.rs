@@ -7,7 +7,7 @@ use axum::http::{HeaderMap, StatusCode, header};
 use serde::Deserialize;
 use serde_json::value::RawValue;
 use tidings_core::machine::rockets::{
-    Channel, Content, Delivery, Message, MessageTime, NUMBER_MAX, Outcome,
+    Channel, Content, Delivery, MessageTime, NUMBER_MAX, Outcome, RocketMessage,
 };
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
@@ -128,7 +128,7 @@ pub(super) fn slow(json: &[u8], text_bytes_max: usize) -> Result<Delivery, Probl
     })?;
     let raw = envelope.message.map_or("", RawValue::get);
     let content = content(&metadata.message_type, raw, text_bytes_max);
-    Ok(Delivery { channel, number, message: Message { time, content } })
+    Ok(Delivery { channel, number, message: RocketMessage { time, content } })
 }
 
 #[derive(Deserialize)]

@@ -4,7 +4,7 @@ use base64::engine::general_purpose::STANDARD;
 use base64::write::EncoderWriter;
 use serde::{Deserialize, Serialize};
 use std::io::Write as _;
-use tidings_core::machine::tracker::{Message, Tracker};
+use tidings_core::machine::tracker::{TrackedMessage, Tracker};
 use utoipa::IntoParams;
 
 use crate::wire::http::{Problem, json, page};
@@ -87,13 +87,14 @@ impl Query {
         }
         body.push(b']');
         let last = last.filter(|_| messages.peek().is_some());
-        let place = |(_, at): (_, &Message)| Place { arrival: at.arrival, id: at.id.to_string() };
+        let place =
+            |(_, at): (_, &TrackedMessage)| Place { arrival: at.arrival, id: at.id.to_string() };
         (body, last.map(place))
     }
 }
 
 /// Writes a message.
-pub(super) fn message(out: &mut Vec<u8>, message: &Message) {
+pub(super) fn message(out: &mut Vec<u8>, message: &TrackedMessage) {
     out.extend_from_slice(b"{\"id\":");
     json::text(out, &message.id);
     out.extend_from_slice(b",\"peerId\":");

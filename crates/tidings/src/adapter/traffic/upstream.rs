@@ -341,7 +341,7 @@ async fn claim(adapter: &Adapter, start: u64, token: u64) -> Result<bool, Unsent
         match adapter.machine.propose(Command::Claim { start, token }).await {
             Ok(Reply::Done) => return Ok(true),
             Ok(Reply::NotUnsent) => return Ok(false),
-            Ok(Reply::GivenUp) => {
+            Ok(Reply::ClaimedBefore) => {
                 let start = report::time(start);
                 tracing::warn!(
                     start,

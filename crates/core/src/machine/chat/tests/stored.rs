@@ -23,7 +23,7 @@ fn golden_commands() -> Vec<Command> {
         put_back_ms_max: 20_000,
         put_backs_max: 1,
     };
-    let message = Message { seq: 0, id: id(1), text: "m1".into(), gone_at: 60_002 };
+    let message = InboxMessage { seq: 0, id: id(1), text: "m1".into(), gone_at: 60_002 };
     vec![
         Command::Configure(limits),
         post("ann", 1, 60, None),

@@ -3,11 +3,11 @@
 use alloc::string::String;
 use alloc::vec::Vec;
 
-use super::{Id, Message, Pushed, Wanted};
+use super::{Id, InboxMessage, Pushed, Wanted};
 
 pub(crate) struct Entry {
     pub(crate) user: String,
-    pub(crate) message: Message,
+    pub(crate) message: InboxMessage,
     /// 0 when it is not leased.
     pub(crate) until: u64,
 }
@@ -20,7 +20,7 @@ pub(crate) struct Model {
 
 impl Model {
     /// Forgets what is over at `now`.
-    pub(crate) fn look(&mut self, now: u64) {
+    pub(crate) fn expire(&mut self, now: u64) {
         for entry in &mut self.all {
             if entry.until <= now {
                 entry.until = 0;
@@ -47,21 +47,21 @@ impl Model {
         gone_at: u64,
         per_user_max: u32,
     ) -> Pushed {
-        self.look(now);
+        self.expire(now);
         if self.knows(id) {
             return Pushed::Known;
         }
         if self.unread(user) >= per_user_max as usize {
             return Pushed::InboxFull;
         }
-        let message = Message { seq: self.next_seq, id, text: text.into(), gone_at };
+        let message = InboxMessage { seq: self.next_seq, id, text: text.into(), gone_at };
         self.next_seq += 1;
         self.all.push(Entry { user: user.into(), message, until: 0 });
         Pushed::Stored
     }
 
-    pub(crate) fn available(&mut self, now: u64, user: &str) -> Vec<Message> {
-        self.look(now);
+    pub(crate) fn available(&mut self, now: u64, user: &str) -> Vec<InboxMessage> {
+        self.expire(now);
         let mine =
             |entry: &&Entry| entry.user == user && entry.until == 0 && now < entry.message.gone_at;
         self.all.iter().filter(mine).map(|entry| entry.message.clone()).collect()
@@ -72,7 +72,7 @@ impl Model {
         now: u64,
         user: &str,
         wanted: Wanted,
-    ) -> (Vec<Message>, bool) {
+    ) -> (Vec<InboxMessage>, bool) {
         let available = self.available(now, user);
         let (mut out, mut bytes) = (Vec::new(), 0);
         for message in &available {
@@ -95,7 +95,7 @@ impl Model {
     }
 
     pub(crate) fn acknowledge(&mut self, now: u64, user: &str, id: Id) -> bool {
-        self.look(now);
+        self.expire(now);
         let before = self.all.len();
         self.all.retain(|entry| entry.user != user || entry.message.id != id || entry.until == 0);
         self.all.len() < before
@@ -105,10 +105,10 @@ impl Model {
         &mut self,
         now: u64,
         user: &str,
-        messages: &[Message],
+        messages: &[InboxMessage],
         per_user_max: u32,
     ) -> u32 {
-        self.look(now);
+        self.expire(now);
         let mut back = 0;
         let mut messages = messages.to_vec();
         messages.sort_by_key(|message| message.seq);

@@ -66,12 +66,12 @@ fn a_bucket_takes_twelve() {
         assert!(bucket.put(255, slot));
     }
     assert!(!bucket.put(255, 12));
-    assert!(!bucket.take(254, 5));
-    assert!(bucket.take(255, 5));
-    assert!(!bucket.take(255, 5));
+    assert!(!bucket.remove(254, 5));
+    assert!(bucket.remove(255, 5));
+    assert!(!bucket.remove(255, 5));
     assert!(bucket.put(1, 12));
     assert!(!bucket.put(1, 13));
-    assert!(bucket.take(1, 12));
+    assert!(bucket.remove(1, 12));
 }
 
 #[test]

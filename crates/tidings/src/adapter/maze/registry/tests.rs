@@ -41,7 +41,7 @@ proptest! {
         for (i, (step, user, nth)) in steps.into_iter().enumerate() {
             let line = format!("{i}\n");
             let (stands, id) = (placed[usize::from(user)], u64::from(user));
-            let place = Place::from(5 - user);
+            let place = UserIndex::from(5 - user);
             match step {
                 0 => {
                     let which = registry.add(id, stands.then_some(place), Arc::default());
@@ -52,7 +52,7 @@ proptest! {
                     prop_assert_eq!(sent(&registry, which), expected);
                     let user = u8::try_from(id).unwrap();
                     let stands = placed[usize::from(user)];
-                    registry.remove(which, |_| stands.then(|| Place::from(5 - user)));
+                    registry.remove(which, |_| stands.then(|| UserIndex::from(5 - user)));
                 },
                 2 => {
                     registry.lock().deliver(line.as_bytes(), To::User(id));
@@ -68,8 +68,8 @@ proptest! {
                         registry.lock().placed(place, id);
                     }
                     let is_for = |other: u8| other % 2 == user % 2 && placed[usize::from(other)];
-                    let places: Vec<Place> =
-                        (0..6).filter(|other| is_for(*other)).map(|other| Place::from(5 - other)).collect();
+                    let places: Vec<UserIndex> =
+                        (0..6).filter(|other| is_for(*other)).map(|other| UserIndex::from(5 - other)).collect();
                     let to = To::Followers { places: &places, ids: &[] };
                     registry.lock().deliver(line.as_bytes(), to);
                     expect(&mut model, &line, |other| is_for(u8::try_from(other).unwrap()));

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use proptest::prelude::*;
-use tidings_core::machine::rockets::{Command, Content, Delivery, Message, Rockets};
+use tidings_core::machine::rockets::{Command, Content, Delivery, RocketMessage, Rockets};
 use tidings_core::machine::{Machine, Timestamp};
 
 use super::*;
@@ -21,7 +21,7 @@ fn fleet(rockets: &[(u8, u8, i64, bool)]) -> Rockets {
         let last = if *exploded { Content::Exploded("?".into()) } else { Content::UnknownType(0) };
         for (number, content) in [(1, first), (2, last)] {
             let time = MessageTime { seconds: *speed, nanoseconds: 0 };
-            let message = Message { time, content };
+            let message = RocketMessage { time, content };
             let delivery = Delivery { channel: Channel([*id; 16]), number, message };
             machine.apply(Timestamp(0), Command::Deliver(delivery), &mut |_| {});
         }
