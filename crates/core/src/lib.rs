@@ -1,9 +1,9 @@
-//! Structures and deterministic state machines for messages that come late, twice and out of
+//! Data structures and deterministic state machines for messages that arrive late, duplicated and out of
 //! order.
 //!
-//! Nothing here reads a clock, draws a random number, or does I/O: time is an argument, ids come
-//! in with the command, and the crate is `no_std` + `alloc`. Hence a machine that is given the same
-//! entries in the same order says the same things on every node, every time.
+//! Nothing here reads a clock, draws a random number, or does I/O: time is an argument, ids come with the
+//! command, and the crate is `no_std` + `alloc`. So a machine that applies the same entries in the same
+//! order reaches the same state and gives the same replies on every node, every time.
 //!
 //! ```
 //! use tidings_core::structure::sequencer::{Offered, Sequencer};
@@ -15,13 +15,13 @@
 //! assert_eq!(sequencer.offer(1, "a"), Offered::Duplicate("a"));
 //! ```
 //!
-//! In reading order: [`structure`] holds what knows no service, [`machine`] what is built of it,
-//! `conformance` (a feature) the laws that every [`machine::Machine`] obeys, as functions to call
-//! from a test.
+//! In reading order: [`structure`] holds data structures that know no service, [`machine`] holds the state
+//! machines built from them, and `conformance` (a feature) tests a [`machine::Machine`] against the rules
+//! of that trait.
 //!
 //! # Limits
-//! Everything is bounded, and every bound is an argument. What happens at a bound stands at the
-//! item that has it.
+//! Everything is bounded, and every bound is an argument. The documentation of each item says what happens
+//! at its bound.
 
 #![no_std]
 #![deny(unsafe_code)]

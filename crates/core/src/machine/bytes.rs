@@ -1,5 +1,5 @@
-//! Stores bytes as one piece: the derived form takes them one at a time, which costs more than all the
-//! rest of a command that carries many.
+//! Serialises a `Vec<u8>` in one piece. The derived form handles one byte at a time, which costs more than
+//! everything else in a command that carries many bytes.
 
 use alloc::vec::Vec;
 use core::fmt;
@@ -7,7 +7,7 @@ use core::fmt;
 use serde::de::{Error, Visitor};
 use serde::{Deserializer, Serializer};
 
-#[expect(clippy::ptr_arg, reason = "serde calls it with the field")]
+#[expect(clippy::ptr_arg, reason = "serde passes a reference to the field")]
 pub(super) fn serialize<S: Serializer>(bytes: &Vec<u8>, to: S) -> Result<S::Ok, S::Error> {
     to.serialize_bytes(bytes)
 }

@@ -1,26 +1,25 @@
 //! Chat: an inbox for each user, whose messages expire and are handed out once.
 //!
-//! # What holds
-//! - A message is handed out at most once, and within a lease to nobody else; never after it has
-//!   expired, by the times of the entries; in the order of arrival; to its user alone.
-//! - A message that was taken comes back in one way only: [`Command::PutBack`] with the receipt of the
-//!   very take that handed it out, once, and not later than [`Limits::put_back_ms_max`] after it. The
-//!   machine remembers for that long which receipts were used, and nothing of the messages. A message
-//!   that was put back and taken again has another receipt, so the same command twice, however late,
-//!   brings nothing back twice.
-//! - A leased message is hidden until it is acknowledged, which removes it, or the lease ends: then it
-//!   is back in its place. One that expires meanwhile can be acknowledged as long as its lease lasts;
-//!   then it is gone. After the end of its lease an acknowledgement finds nothing, unless somebody
-//!   else has leased the message since: there is no telling whose it is, and it is removed.
-//! - An idempotency key is good for as long as the message that it came with would live, read or not:
-//!   the same key with the same user, text and timeout gives the id of the first and stores nothing;
-//!   with anything else it is a conflict. Keys are known everywhere, not for each user: the user is
-//!   part of what was asked. Keys and contents are compared by 128 bits of SipHash-2-4: among a
-//!   million keys alive, two alike in one of 10^26 cases.
+//! # Guarantees
+//! - A message is handed out at most once, and during a lease to nobody else; only to its user, in order
+//!   of arrival, and never after it has expired. Expiry is decided by the times of the entries.
+//! - A taken message comes back in one way only: [`Command::PutBack`] with the receipt of the take that
+//!   handed it out, once, and at most [`Limits::put_back_ms_max`] after it. For that long the machine
+//!   remembers which receipts were used, but not the messages. A message that was put back and taken again
+//!   has another receipt, so repeating the command, however late, never brings a message back twice.
+//! - A leased message is hidden until it is acknowledged, which removes it, or until the lease ends, which
+//!   returns it to its place. A message that expires during its lease can be acknowledged while the lease
+//!   lasts, and is then gone. An acknowledgement after the end of the lease finds nothing, unless another
+//!   reader has leased the message since: the machine cannot tell the two readers apart, and removes it.
+//! - An idempotency key is valid for as long as its message would live, read or not. The same key with the
+//!   same user, text and timeout returns the id of the first message and stores nothing; with anything
+//!   else it is a conflict. Keys are global rather than per user, as the user is part of the content. Keys
+//!   and contents are compared by 128 bits of SipHash-2-4: with a million live keys, the chance that two
+//!   collide is one in 10^26.
 //!
-//! Times are compared to the millisecond whenever somebody asks. What nobody asks for is freed by
-//! ticks: an expired message within about a second, the end of a lease is told within 64 ms. Until it
-//! is freed an expired message counts towards the bounds of all users together (not of its own).
+//! Every operation compares times to the millisecond. Memory is freed by ticks: an expired message within
+//! about a second. Watchers learn of the end of a lease within 64 ms. Until it is freed, an expired message
+//! counts towards the bounds over all users, but not towards the bound of its user.
 
 use alloc::boxed::Box;
 use alloc::collections::BTreeMap;
@@ -42,26 +41,27 @@ pub use command::{Command, Counters, Limits, Receipt, Reply, Taken};
 use keys::{Keys, Known, StoredKey};
 pub use sink::{Discard, Event, Sink};
 
-/// How many steps a tick takes at most: each ends a lease, frees a message or a key, or moves one
-/// closer. The rest is due a millisecond later. As a million messages expire, a step takes up to
-/// 0.7 microseconds (`examples/inbox_memory.rs`), and each tick is a commit of its own.
+/// The most steps that one tick takes. A step ends a lease, frees a message or a key, or moves one closer;
+/// the rest is due a millisecond later. While a million messages expire, a step takes up to 0.7
+/// microseconds (`examples/inbox_memory.rs`), and each tick is a commit of its own.
 const TICK_STEPS_MAX: u32 = 2048;
 
-/// The machine. See the top of this module.
+/// The chat machine. See the documentation of this module.
 #[derive(Debug)]
 pub struct Chat {
     limits: Limits,
     inboxes: Inboxes,
     keys: Keys,
-    /// The time of the last entry: times that run backwards are raised to it.
+    /// The highest time of an entry so far: a lower one is raised to it.
     now: u64,
-    /// How many takes have handed something out: numbers their receipts.
+    /// How many takes have handed out messages; numbers their receipts.
     takes: u64,
-    /// The receipts that were used, as long as one of their age could be, and when each was given.
+    /// The used receipts that are still recent enough to be accepted, with the time of their take.
+    /// Ordered by number and hence by time, so that the oldest is first.
     put_back: BTreeMap<u64, u64>,
-    /// Receipts up to this one are too old, whatever bound holds now.
+    /// Receipts up to this one are too old. Remembered, because a higher bound must not revive them.
     receipts_over: u64,
-    /// A tick that had to leave something goes on then.
+    /// When a tick that could not finish continues.
     tick_again_at: u64,
     counters: Counters,
 }
@@ -73,7 +73,7 @@ impl Default for Chat {
 }
 
 impl Chat {
-    /// All inboxes are empty.
+    /// Returns a machine whose inboxes are all empty.
     pub fn new(limits: Limits) -> Self {
         Self {
             limits,
@@ -88,39 +88,39 @@ impl Chat {
         }
     }
 
-    /// The bounds that hold now.
+    /// Returns the current bounds.
     pub const fn limits(&self) -> Limits {
         self.limits
     }
 
-    /// What has happened since the beginning.
+    /// Returns what has happened since the beginning.
     pub const fn counters(&self) -> &Counters {
         &self.counters
     }
 
-    /// What has ended by itself since the beginning: messages that expired, leases that ran out.
+    /// Returns what has ended by itself since the beginning: expired messages and leases.
     pub const fn ended(&self) -> Ended {
         self.inboxes.ended()
     }
 
-    /// The messages, to be counted.
+    /// Returns the inboxes, for counting.
     pub const fn inboxes(&self) -> &Inboxes {
         &self.inboxes
     }
 
-    /// How many idempotency keys are remembered.
+    /// Returns how many idempotency keys are remembered.
     pub const fn keys(&self) -> u32 {
         self.keys.len()
     }
 
-    /// What a user would be handed out, oldest first, at `now` or the time of the last entry if that
-    /// is later. Hands out nothing. O(1) a message, O(leased) when some of them are leased.
+    /// Returns what a take would hand out, oldest first, at `now` or the time of the last entry,
+    /// whichever is later. Changes nothing. O(1) per message, plus O(leased) when some are leased.
     pub fn peek(&self, now: Timestamp, user: &str) -> impl Iterator<Item = (&Id, &str)> {
         self.inboxes.peek(now.0.max(self.now), user)
     }
 
-    /// [`Machine::apply`] with a sink for the events. O(1) for each message that comes, goes or is
-    /// passed over; allocates only to hold more than before, and for the reply.
+    /// [`Machine::apply`] with a sink for the events. O(1) for each message that is added, removed or
+    /// skipped; allocates only to hold more than before, and for the reply.
     pub fn apply_to(&mut self, at: Timestamp, command: Command, sink: &mut impl Sink) -> Reply {
         let now = self.advance_clock(at);
         match command {
@@ -165,7 +165,7 @@ impl Chat {
         }
     }
 
-    /// [`Machine::tick`] with a sink for the events. Takes a bounded number of steps; the rest is due right after.
+    /// [`Machine::tick`] with a sink for the events. Takes at most [`TICK_STEPS_MAX`] steps.
     pub fn tick_to(&mut self, at: Timestamp, sink: &mut impl Sink) {
         let now = self.advance_clock(at);
         let left = self.inboxes.work(now, TICK_STEPS_MAX, &mut |user| sink.arrived(user));
@@ -197,7 +197,7 @@ impl Chat {
             }
             Some(Known::Not) | None => {}
         }
-        // It has expired when its age is more than the timeout.
+        // A message has expired once its age exceeds the timeout, hence the extra millisecond.
         let life_ms = u64::from(timeout_s) * 1000 + 1;
         let gone_at = now.saturating_add(life_ms);
         match self.inboxes.push(now, user, id, text, gone_at) {
@@ -245,7 +245,7 @@ impl Chat {
         Taken { messages, more, receipt }
     }
 
-    /// Returns how many messages are back.
+    /// Puts back the messages of a take. Returns how many are back in the inbox.
     fn put_back(
         &mut self,
         now: u64,
@@ -274,7 +274,7 @@ impl Chat {
         back
     }
 
-    /// Receipts are numbered in the order of their times.
+    /// Forgets receipts that are too old to be used. They are numbered in the order of their times.
     fn forget_receipts(&mut self, now: u64) {
         while let Some(oldest) = self.put_back.first_entry()
             && now.saturating_sub(*oldest.get()) > self.limits.put_back_ms_max
@@ -285,7 +285,7 @@ impl Chat {
     }
 }
 
-/// What is posted, but for its text.
+/// The content of a post, without its text.
 struct Post<'a> {
     now: u64,
     id: Id,
@@ -380,8 +380,8 @@ impl Machine for Chat {
     }
 }
 
-/// What a snapshot begins with; the messages, the keys and the used receipts follow. A published
-/// variant never changes.
+/// The beginning of a snapshot. The messages, the keys and the used receipts follow. A published variant
+/// never changes.
 #[derive(Serialize, Deserialize)]
 enum ChatSnapshot {
     V1(Head),

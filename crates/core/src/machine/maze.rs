@@ -1,17 +1,16 @@
-//! The maze: numbered events of one source, put in order and passed on to whom they concern, by who
-//! follows whom at that moment.
+//! The maze: numbered events of one source, put in order and routed by who follows whom at that moment.
 //!
-//! Raw bytes are what is logged ([`Command::Feed`]): the machine reads the lines itself, so that
-//! logging a million events is one copy, and a replay decides every line as the first time.
+//! The log stores raw bytes ([`Command::Feed`]) and the machine parses the lines itself. So logging a
+//! million events is one copy, and a replay interprets every line exactly as the first time.
 //!
-//! Notifications are calls on a [`Sink`] and not values: a status update of someone with a
-//! thousand followers, ten of them connected, is a walk over a slice, and nothing is made for the
-//! others. Who is connected is not in the log, so the machine cannot know it; the sink does.
-//! [`Machine::apply`] makes owned [`Notification`]s of the same, for whoever has no sink.
+//! Notifications are calls on a [`Sink`] rather than values. A status update of a user with a thousand
+//! followers, ten of them connected, is a walk over a slice, and nothing is built for the others. Who is
+//! connected is not in the log, so only the sink can know it. [`Machine::apply`] builds owned
+//! [`Notification`]s instead, for callers without a sink.
 //!
-//! One command releases about as many bytes as it brings, however many it makes ready (a million
-//! events can wait behind one number): the rest is released by [`Command::Release`] when those who
-//! receive have room. So what one command causes is bounded.
+//! One command releases about as many bytes as it brings, although it may make many more ready: a million
+//! events can wait behind one number. [`Command::Release`] releases the rest when the receivers have room.
+//! So the effect of one command is bounded.
 
 use alloc::vec::Vec;
 
@@ -31,33 +30,34 @@ use held::Held;
 use parse::{Event, Read};
 pub use sink::{Audience, Discard, Notification, Sink, To};
 
-/// Slots of the sequencer that are always there: events displaced by less are held without any
-/// allocation. The known test program displaces by up to 100.
+/// Slots that the sequencer always has: events displaced by less than this are held without an allocation.
+/// The known test program displaces events by up to 100.
 const WINDOW: usize = 256;
 
-/// How many bytes of lines a command may release beyond those it brings.
+/// How many bytes of lines a command may release beyond those that it brings.
 const RELEASE_BYTES: usize = 16 << 10;
 
-/// The machine. See the top of this module.
+/// The maze machine. See the documentation of this module.
 #[derive(Debug)]
 pub struct Maze {
     limits: Limits,
     source: Option<Source>,
     sequencer: Sequencer<Held>,
-    /// Since when the oldest gap is the oldest; `None` when nothing is held, or all that is held
-    /// is ready.
+    /// Since when the oldest gap has been the oldest; `None` when nothing is held, or everything held is
+    /// ready.
     gap_since: Option<Timestamp>,
     graph: Graph,
-    /// The nodes that hold the source, each with the time until which it does.
+    /// The nodes that pause the source, each with the time until which it does. At most
+    /// [`PAUSES_MAX`], so a list is searched faster than a map.
     pauses: Vec<(u64, u64)>,
     counters: Counters,
 }
 
-/// The connection whose events count.
+/// The connection whose events are accepted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 struct Source {
     id: SourceId,
-    /// The number of its next feed.
+    /// The number of its next feed: recognises a repeated one.
     part: u64,
     stage: Stage,
 }
@@ -65,9 +65,9 @@ struct Source {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 enum Stage {
     Connected,
-    /// Its node has ended. Flushed when this has come.
+    /// Its node has ended. It is flushed at this time.
     Abandoned(u64),
-    /// Closed: what is left is released, and its gaps are skipped.
+    /// Closed. Everything held is released, and the gaps in it are skipped.
     Flushing,
 }
 
@@ -78,7 +78,7 @@ impl Default for Maze {
 }
 
 impl Maze {
-    /// No source, nobody follows anybody.
+    /// Returns a machine without a source, in which nobody follows anybody.
     pub fn new(limits: Limits) -> Self {
         Self {
             limits,
@@ -91,47 +91,47 @@ impl Maze {
         }
     }
 
-    /// The bounds that hold now.
+    /// Returns the current bounds.
     pub const fn limits(&self) -> Limits {
         self.limits
     }
 
-    /// What has happened since the beginning.
+    /// Returns what has happened since the beginning.
     pub const fn counters(&self) -> &Counters {
         &self.counters
     }
 
-    /// The number that the next event in order bears.
+    /// Returns the number of the next event in order.
     pub const fn next(&self) -> u64 {
         self.sequencer.next()
     }
 
-    /// How many events are held.
+    /// Returns how many events are held.
     pub const fn held(&self) -> u32 {
         self.sequencer.held()
     }
 
-    /// The source that is not yet closed and flushed, if any.
+    /// Returns the source, unless it is closed and flushed.
     pub fn source(&self) -> Option<SourceId> {
         self.source.map(|source| source.id)
     }
 
-    /// The source whose events count at this moment: neither closed nor given up.
+    /// Returns the source whose events are accepted now: neither closed nor abandoned.
     pub fn connected(&self) -> Option<SourceId> {
         self.source.filter(|source| source.stage == Stage::Connected).map(|source| source.id)
     }
 
-    /// Until when some node pauses the source, if any does. O(nodes).
+    /// Returns until when some node pauses the source, if any does. O(nodes).
     pub fn paused_until(&self) -> Option<Timestamp> {
         self.pauses.iter().map(|(_, until)| Timestamp(*until)).max()
     }
 
-    /// Who follows whom.
+    /// Returns who follows whom.
     pub const fn graph(&self) -> &Graph {
         &self.graph
     }
 
-    /// Whether there is something that [`Command::Release`] would release.
+    /// Returns whether [`Command::Release`] would release anything.
     pub fn has_more(&self) -> bool {
         self.sequencer.held() > 0
             && (self.is_flushing() || self.sequencer.get(self.sequencer.next()).is_some())
@@ -141,8 +141,8 @@ impl Maze {
         self.source.is_some_and(|source| source.stage == Stage::Flushing)
     }
 
-    /// [`Machine::apply`] with a sink for the notifications. O(bytes + notifications); allocates
-    /// only to hold more than before.
+    /// [`Machine::apply`] with a sink for the notifications. O(bytes + notifications); allocates only to
+    /// hold more than before.
     pub fn apply_to(&mut self, at: Timestamp, command: Command, sink: &mut impl Sink) -> Reply {
         let next = self.sequencer.next();
         let reply = match command {
@@ -155,7 +155,7 @@ impl Maze {
             Command::Open { source } => self.open(source, sink),
             Command::Feed { source, part, bytes } => match self.part_of(source, part) {
                 Some(true) => self.feed(&bytes, sink),
-                // It came twice.
+                // A repeated feed.
                 Some(false) => self.reply(),
                 None => Reply::NotTheSource,
             },
@@ -216,8 +216,8 @@ impl Maze {
         Reply::Done
     }
 
-    /// Whether a feed is the next one of the source (then it is taken to have come) or came
-    /// before; `None` when it is none of the source's.
+    /// Returns whether a feed is the next one of the source, which it then counts, or a repeated one;
+    /// `None` when it does not belong to the source.
     fn part_of(&mut self, id: SourceId, part: u64) -> Option<bool> {
         let source = self.source.as_mut()?;
         if source.id != id || source.stage != Stage::Connected || part > source.part {
@@ -246,7 +246,7 @@ impl Maze {
                 }
             }
         }
-        // What an earlier command had to leave.
+        // Release what an earlier command had to leave.
         self.drain(&mut budget, sink);
         self.reply()
     }
@@ -260,7 +260,7 @@ impl Maze {
         budget: &mut usize,
         sink: &mut impl Sink,
     ) {
-        // In order and nothing held: not even copied.
+        // The fast path: in order and nothing held, so the line is not even copied.
         if number == self.sequencer.next() && self.sequencer.held() == 0 {
             if let Offered::Ready(held) = self.sequencer.offer(number, Held::new(event, line)) {
                 self.route(held.event, line, sink);
@@ -285,7 +285,7 @@ impl Maze {
         }
     }
 
-    /// Releases what is ready, as far as the budget goes.
+    /// Releases ready events while the budget lasts.
     #[inline]
     fn drain(&mut self, budget: &mut usize, sink: &mut impl Sink) {
         while *budget > 0
@@ -332,7 +332,8 @@ impl Maze {
         }
     }
 
-    /// Skips the oldest gap. Returns whether there was one: not so when what is held is ready.
+    /// Drops the oldest gap. Returns whether there was one; there is none when the next held event is
+    /// ready.
     fn skip_gap(&mut self) -> bool {
         let Some(gap) = self.sequencer.drop_gap() else {
             return false;
@@ -342,7 +343,7 @@ impl Maze {
         true
     }
 
-    /// Releases what is ready, and of a closed source everything, as far as the budget goes.
+    /// Releases ready events, and of a closed source all events, while the budget lasts.
     fn release(&mut self, budget: usize, sink: &mut impl Sink) -> Reply {
         let mut budget = budget.max(1);
         self.drain(&mut budget, sink);
@@ -397,7 +398,7 @@ impl Maze {
         Reply::Done
     }
 
-    /// After every change: a gap that has become the oldest is waited for from now on.
+    /// Restarts the wait if another gap has become the oldest. Called after every change.
     fn restart_gap_wait(&mut self, at: Timestamp, next_before: u64) {
         if self.sequencer.held() == 0 || self.has_more() {
             self.gap_since = None;
@@ -490,13 +491,13 @@ impl Machine for Maze {
     }
 }
 
-/// What a snapshot begins with; the graph, the sequence and the held lines follow. A published
-/// variant never changes.
+/// The beginning of a snapshot. The graph, the sequence and the held lines follow. A published variant
+/// never changes.
 #[derive(Serialize, Deserialize)]
 enum MazeSnapshot {
-    /// Of a machine whose source nobody pauses.
+    /// A machine whose source no node pauses.
     V1(Limits, Option<Source>, Option<u64>, Counters),
-    /// With the nodes that do.
+    /// With the nodes that pause the source.
     V2(Limits, Option<Source>, Option<u64>, Counters, Vec<(u64, u64)>),
 }
 

@@ -1,12 +1,5 @@
-//! Deterministic state machines: what a service knows, and how a command changes it.
-//!
-//! # The law
-//! The same entries in the same order give the same state, replies and events on every machine,
-//! every time. So [`Machine::apply`] reads no clock (time is `at`), draws no random numbers (ids
-//! come in with the command), and never lets a hash map's iteration order reach a reply, an event
-//! or a snapshot. Settings that change what apply does are commands too: otherwise the same log
-//! would mean something else after a restart with other settings. `conformance` holds a machine to
-//! all this.
+//! Deterministic state machines. [`Machine`] is the contract, with its rules; each module below holds the
+//! machine of one service.
 
 use alloc::vec::Vec;
 
@@ -20,22 +13,45 @@ pub mod rockets;
 pub mod tracker;
 pub mod traffic;
 
-/// When an entry was made, in milliseconds since 1970-01-01T00:00:00Z. Stamped once, by the node
-/// that made it; never less than that of the entry before it.
+/// The time of an entry, in milliseconds since 1970-01-01T00:00:00Z. The node that appends the entry
+/// stamps it once; it is never lower than the time of the entry before it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Timestamp(pub u64);
 
-/// A deterministic state machine. The law is at the top of this module.
+/// A deterministic state machine: the state of a service, and how a command changes it.
+///
+/// ```text
+///            apply(at, command) -> reply
+///    log  ────────────────────────────►  machine  ──── emit(event) ───►  watchers
+///            tick(at)                       │  ▲
+///                                snapshot() ▼  │ restore()
+///                                          bytes
+/// ```
+///
+/// # Rules
+///
+/// The same entries in the same order give the same state, replies and events on every node, every time.
+/// Replicas agree, and a replay rebuilds the state, only because of that. It follows that:
+///
+/// - [`Machine::apply`] and [`Machine::tick`] read no clock (time is `at`) and draw no random numbers (ids
+///   come with the command).
+/// - A reply, an event or a snapshot never exposes hash-map iteration order.
+/// - Settings that change the result of `apply` are commands. Otherwise a restart with other settings
+///   would replay the same log into another state.
+/// - [`Machine::restore`] gives a machine that behaves exactly like the one that was stored.
+///
+/// The `conformance` module (a feature of this crate) tests a machine against these rules.
 pub trait Machine: Send + 'static {
-    /// What is logged. Its encoding is a contract with the disk: a published variant never
-    /// changes, a new one is added behind it.
+    /// What the log stores. Its encoding is a contract with the disk: a published variant never changes,
+    /// new variants are added at the end.
     type Command: Serialize + DeserializeOwned + Send;
-    /// What the one who asked gets back.
+    /// What the proposer of a command gets back.
     type Reply: Send;
-    /// What watchers get. Kept for a while so that a watcher can resume, hence stored in snapshots.
+    /// What watchers get. Recent events are kept, so that a watcher can resume, and hence are part of
+    /// snapshots of the node.
     type Event: Serialize + DeserializeOwned + Clone + Send;
 
-    /// Applies one command. Replies are part of the law: equal state and command, equal reply.
+    /// Applies one command, passes the resulting events to `emit` in order, and returns the reply.
     fn apply(
         &mut self,
         at: Timestamp,
@@ -43,18 +59,19 @@ pub trait Machine: Send + 'static {
         emit: &mut impl FnMut(Self::Event),
     ) -> Self::Reply;
 
-    /// When the machine next wants to act without being asked: the node then logs a tick, and
-    /// [`Machine::tick`] is called with a time not before this. `None` for never. O(1).
+    /// Returns when the machine next has to act by itself. The node then logs a tick, and calls
+    /// [`Machine::tick`] with a time not before that. `None` means never. O(1).
     fn next_deadline(&self) -> Option<Timestamp> {
         None
     }
 
-    /// Acts on what is due at `at`.
+    /// Acts on everything that is due at `at`, or on a bounded part of it: then the next deadline is soon.
     fn tick(&mut self, at: Timestamp, emit: &mut impl FnMut(Self::Event)) {
-        let (_, _) = (at, emit);
+        let _ = at;
+        let _ = emit;
     }
 
-    /// About how many bytes of memory a kept event takes, for the bound on kept events.
+    /// Returns roughly how many bytes of memory a kept event takes, for the bound on kept events.
     fn event_bytes(event: &Self::Event) -> usize {
         size_of_val(event)
     }
@@ -62,27 +79,27 @@ pub trait Machine: Send + 'static {
     /// Appends the whole state to `out`. Equal states give equal bytes.
     fn snapshot(&self, out: &mut Vec<u8>);
 
-    /// The machine that [`Machine::snapshot`] was called on.
+    /// Restores the machine that [`Machine::snapshot`] stored.
     ///
     /// # Errors
-    /// [`Malformed`] when the bytes are no snapshot of this machine, or one of a later version.
+    /// [`Malformed`] when the bytes are not a snapshot of this machine, or were written by a later version.
     fn restore(bytes: &[u8]) -> Result<Self, Malformed>
     where
         Self: Sized;
 }
 
-/// Stored bytes that this build cannot read: damaged, or written by a later version. They are
-/// never skipped.
+/// Stored bytes that this build cannot read: damaged, or written by a later version. They are never
+/// skipped, because a machine that skips an entry diverges from its peers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{what} cannot be decoded: damaged, or written by a later version of this program")]
 pub struct Malformed {
-    /// What was being read.
+    /// What was being decoded.
     pub what: &'static str,
 }
 
-/// Appends the stored form of a value: [postcard](https://postcard.jamesmunns.com).
+/// Appends the stored form of a value, in [postcard](https://postcard.jamesmunns.com) encoding.
 pub fn encode<T: Serialize>(value: &T, out: &mut Vec<u8>) {
-    // A Vec always has room, and the types of this crate have no unserialisable parts.
+    // A Vec always has room, and every type of this crate can be serialised.
     let taken = core::mem::take(out);
     if let Ok(bytes) = postcard::to_extend(value, taken) {
         *out = bytes;
@@ -91,12 +108,15 @@ pub fn encode<T: Serialize>(value: &T, out: &mut Vec<u8>) {
     }
 }
 
-/// Reads one value from the front of `bytes` and moves `bytes` behind it.
+/// Decodes one value from the front of `bytes` and advances `bytes` past it.
 ///
 /// # Errors
-/// [`Malformed`], naming `what`; `bytes` stays where it was.
+/// [`Malformed`], naming `what`; `bytes` is not advanced.
 pub fn decode<T: DeserializeOwned>(what: &'static str, bytes: &mut &[u8]) -> Result<T, Malformed> {
     let (value, rest) = postcard::take_from_bytes(bytes).map_err(|_| Malformed { what })?;
     *bytes = rest;
     Ok(value)
 }
+
+#[cfg(test)]
+mod tests;

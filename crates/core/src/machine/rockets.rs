@@ -1,8 +1,8 @@
-//! Rockets: the state each rocket would have, had its messages come in perfect order.
+//! Rockets: the state that each rocket would have if its messages had arrived in perfect order.
 //!
-//! A channel is one rocket. Its messages are numbered from 1 and go through a
-//! [`Sequencer`]; what comes out in order is folded into its state. What is held is folded on top
-//! of that for showing, so that a reader always sees the fold of everything known.
+//! A channel is one rocket. Its messages are numbered from 1 and pass through a [`Sequencer`], whose
+//! in-order output is folded into the rocket's state. For display, held messages are folded on top of that
+//! state, so that a reader always sees the fold of everything known.
 
 use alloc::boxed::Box;
 use alloc::vec::Vec;
@@ -20,15 +20,15 @@ mod message;
 pub use fold::{Anomaly, Sequence, State, View};
 pub use message::{Channel, Content, MessageTime, NUMBER_MAX, RocketMessage};
 
-/// The bounds of this machine. They decide what apply does, so they are set by a command.
+/// The bounds of this machine. They affect the result of a command, so a command sets them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Limits {
-    /// How many messages a channel holds behind its gaps. Beyond that its oldest gap is given up.
+    /// The most messages that a channel holds behind its gaps. Beyond that its oldest gap is dropped.
     pub held_max: u32,
-    /// How many messages all channels hold together. Beyond that the channel that would hold one
-    /// more gives up its oldest gap.
+    /// The most messages that all channels hold together. Beyond that, the channel that would hold one
+    /// more drops its oldest gap.
     pub held_total_max: u64,
-    /// How many channels there can be. A message for one more is refused.
+    /// The most channels. A message for one more is rejected.
     pub channels_max: u32,
 }
 
@@ -38,79 +38,78 @@ impl Default for Limits {
     }
 }
 
-/// What is asked of the machine. Stored in the log: variants are only ever added at the end.
+/// A command to the machine. Stored in the log: variants are only ever added at the end.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Command {
-    /// A message has come.
+    /// A message has arrived.
     Deliver(Delivery),
-    /// From here on these bounds hold. A channel that is over its new bound stays so until its
-    /// next message.
+    /// Sets the bounds. A channel that exceeds its new bound keeps what it holds until its next message.
     Configure(Limits),
 }
 
-/// A message and where it belongs.
+/// A message with its channel and number.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Delivery {
-    /// Whose message it is.
+    /// The channel of the message.
     pub channel: Channel,
-    /// Its place within the channel, 1 to [`NUMBER_MAX`].
+    /// Its number within the channel, 1 to [`NUMBER_MAX`].
     pub number: u64,
-    /// What it says.
+    /// The message.
     pub message: RocketMessage,
 }
 
-/// What became of a message.
+/// What happened to a message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Outcome {
     /// It was next in order and has changed the rocket.
     Applied,
-    /// It is beyond a gap: shown already, and kept until the gap is filled or given up.
+    /// It lies beyond a gap: displayed already, and held until the gap is filled or dropped.
     Held,
-    /// Its number was there before. Nothing changed.
+    /// Its number had come before. Nothing has changed.
     Duplicate,
-    /// Its number had been given up. Nothing changed.
+    /// Its number had been dropped with a gap. Nothing has changed.
     Late,
     /// It was next in order and is consumed, but has no effect: an anomaly.
     Ignored,
 }
 
-/// What the one who asked gets back.
+/// What the proposer of a command gets back.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Reply {
-    /// The message is taken: durable, and consumed exactly once whatever comes.
+    /// The message is accepted: stored, and consumed exactly once whatever happens.
     Taken(Outcome),
-    /// Refused, nothing changed: there are [`Limits::channels_max`] channels already.
+    /// Rejected, nothing has changed: there are [`Limits::channels_max`] channels already.
     ChannelsFull,
-    /// The new bounds hold.
+    /// The bounds are set.
     Configured,
 }
 
-/// What has happened since the beginning. Part of the state, so a restart does not reset it.
+/// Counters since the beginning. Part of the state, so that a restart does not reset them.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Counters {
     /// Messages that changed their rocket, in order.
     pub applied: u64,
-    /// Messages whose number was there before.
+    /// Messages whose number had come before.
     pub duplicates: u64,
-    /// Those of them that said something else than the one held under their number.
+    /// Duplicates whose content differs from the message held under their number.
     pub conflicts: u64,
-    /// Messages that came after their number was given up.
+    /// Messages that came after their number was dropped.
     pub late: u64,
-    /// Numbers given up.
+    /// Numbers dropped with their gaps.
     pub lost: u64,
-    /// Gaps given up because a channel held [`Limits::held_max`].
+    /// Gaps dropped because a channel held [`Limits::held_max`].
     pub held_max: u64,
-    /// Gaps given up because all channels together held [`Limits::held_total_max`].
+    /// Gaps dropped because all channels together held [`Limits::held_total_max`].
     pub held_total_max: u64,
-    /// Messages refused because there were [`Limits::channels_max`] channels.
+    /// Messages rejected because there were [`Limits::channels_max`] channels.
     pub channels_max: u64,
     /// Messages without effect: their type is unknown.
     pub unknown_types: u64,
     /// Messages without effect: their content could not be read.
     pub unreadable: u64,
-    /// Messages without effect: `by` was negative.
+    /// Messages without effect: their `by` was negative.
     pub negative: u64,
-    /// Messages without effect: launched again.
+    /// Messages without effect: the rocket had been launched already.
     pub relaunched: u64,
     /// Messages without effect: the rocket had exploded.
     pub after_explosion: u64,
@@ -128,66 +127,66 @@ impl Counters {
     }
 }
 
-/// Told to watchers: a rocket has changed, and this is what it looked like right after.
+/// Sent to watchers after each change: the rocket as it is right after it.
 pub type Event = View;
 
 /// One channel.
 #[derive(Debug)]
 pub struct Rocket {
     channel: Channel,
-    /// The value of [`Rockets::version`] when this one last changed.
+    /// The value of [`Rockets::version`] at the last change of this rocket.
     version: u64,
     sequencer: Sequencer<RocketMessage>,
-    /// The fold of what has passed the sequencer.
+    /// The fold of everything that has passed the sequencer.
     folded: State,
-    /// The fold of that and of what is held, while something is held.
+    /// The fold of that plus everything held; `None` while nothing is held. Boxed, because most rockets
+    /// hold nothing.
     shown: Option<Box<State>>,
 }
 
-/// The machine.
+/// The rockets machine. See the documentation of this module.
 #[derive(Debug, Default)]
 pub struct Rockets {
     limits: Limits,
-    /// In the order in which the channels were first heard of: a scan is one pass over memory, and
-    /// no hash decides an order.
+    /// In order of first appearance: a scan is one pass over memory, and no hash decides an order.
     all: Vec<Rocket>,
-    /// Finds a place in `all` by channel. Seeded per instance: channels come from strangers.
+    /// Maps a channel to its index in `all`. Seeded per instance, because strangers choose the channels.
     index: HashTable<u32>,
     hasher: DefaultHashBuilder,
     /// How many messages all channels hold.
     held_total: u64,
-    /// Goes up with every change of any rocket.
+    /// Incremented by every change of any rocket.
     version: u64,
     counters: Counters,
 }
 
 impl Rockets {
-    /// The bounds that hold now.
+    /// Returns the current bounds.
     pub const fn limits(&self) -> Limits {
         self.limits
     }
 
-    /// What has happened since the beginning.
+    /// Returns what has happened since the beginning.
     pub const fn counters(&self) -> Counters {
         self.counters
     }
 
-    /// How many messages all channels hold.
+    /// Returns how many messages all channels hold.
     pub const fn held_total(&self) -> u64 {
         self.held_total
     }
 
-    /// Goes up with every change of any rocket: equal versions, equal rockets.
+    /// Returns a number that every change of any rocket increments: equal versions mean equal rockets.
     pub const fn version(&self) -> u64 {
         self.version
     }
 
-    /// All rockets, in the order in which they were first heard of.
+    /// Returns all rockets, in order of first appearance.
     pub fn rockets(&self) -> &[Rocket] {
         &self.all
     }
 
-    /// The rocket of a channel, if it was ever heard of. O(1).
+    /// Returns the rocket of a channel, if it has ever had a message. O(1).
     pub fn get(&self, channel: Channel) -> Option<&Rocket> {
         self.all.get(self.find(channel)?)
     }
@@ -247,27 +246,27 @@ impl Rocket {
         }
     }
 
-    /// Whose it is.
+    /// Returns the channel.
     pub const fn channel(&self) -> Channel {
         self.channel
     }
 
-    /// Goes up with every change of this rocket, and is never the same for two states of it.
+    /// Returns a number that every change of this rocket increases.
     pub const fn version(&self) -> u64 {
         self.version
     }
 
-    /// The fold of everything known, in order. O(1).
+    /// Returns the fold of everything known, in order. O(1).
     pub fn state(&self) -> &State {
         self.shown.as_deref().unwrap_or(&self.folded)
     }
 
-    /// All there is to show. O(held), allocates while something is missing.
+    /// Returns everything that is displayed of the rocket. O(held), allocates while a message is missing.
     pub fn view(&self) -> View {
         View { channel: self.channel, state: self.state().clone(), sequence: self.sequence() }
     }
 
-    /// How complete the knowledge of it is. O(held), allocates while something is missing.
+    /// Returns how complete the rocket is. O(held), allocates while a message is missing.
     pub fn sequence(&self) -> Sequence {
         Sequence::of(&self.sequencer)
     }
@@ -331,7 +330,7 @@ impl Rocket {
         }
     }
 
-    /// Gives up the oldest gap while there are too many held; says what that did to `number`.
+    /// Drops the oldest gap while too many messages are held. Returns what that did to `number`.
     fn drop_gaps(&mut self, number: u64, over_total: bool, counters: &mut Counters) -> Outcome {
         let mut outcome = Outcome::Held;
         let mut over_total = over_total;
@@ -353,8 +352,8 @@ impl Rocket {
         outcome
     }
 
-    /// Brings `shown` up to date after `number` was taken. O(1) when it is the highest known so
-    /// far and still held, else O(held).
+    /// Updates `shown` after `number` was accepted. O(1) if it is the highest known number and still held,
+    /// otherwise O(held).
     fn show(&mut self, number: u64, known_before: u64) {
         if self.sequencer.held() == 0 {
             self.shown = None;
@@ -427,7 +426,7 @@ impl Machine for Rockets {
     }
 }
 
-/// What a snapshot begins with; as many rockets as it says follow. A published variant never
+/// The beginning of a snapshot. It is followed by as many rockets as it says. A published variant never
 /// changes.
 #[derive(Serialize, Deserialize)]
 enum RocketsSnapshot {

@@ -1,15 +1,15 @@
-//! The tracker: the last messages that peers have relayed, distinct by id, in order of arrival, and
-//! who relayed each how often.
+//! The tracker: the last messages that peers have relayed, distinct by id, in order of arrival, with how
+//! often each peer relayed each message.
 //!
-//! # What holds
-//! - What came first under an id stays, where it is, whoever relays it again and with whatever data. A
-//!   message that was removed, or dropped, and comes again is a new one, and the newest.
-//! - The oldest is dropped for one over [`Limits::capacity`], and for what is over
-//!   [`Limits::bytes_max`]; nothing else ever drops a message.
-//! - For each message the first [`Limits::peers_max`] peers that relay it are counted one by one, all
-//!   others together. The counts go with the message.
-//! - Each message has a number of arrival, never given again: a list that is read page by page goes on
-//!   behind it, whatever has gone meanwhile.
+//! # Guarantees
+//! - The first message with an id stays, at its position, whoever relays it again and with whatever data. A
+//!   message that was removed or dropped and comes again is a new one, and the newest.
+//! - The oldest message is dropped when [`Limits::capacity`] or [`Limits::bytes_max`] is exceeded; nothing
+//!   else ever drops a message.
+//! - For each message the first [`Limits::peers_max`] peers that relay it are counted separately, all others
+//!   together. The counts leave with the message.
+//! - Each message has an arrival number, which is never reused. A list that is read page by page continues
+//!   behind that number, whatever has been removed meanwhile.
 
 use alloc::boxed::Box;
 use alloc::vec::Vec;
@@ -25,17 +25,17 @@ mod command;
 
 pub use command::{Command, Counters, Event, Limits, Reply};
 
-/// A message as it came first.
+/// A message as it first arrived.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TrackedMessage {
-    /// What tells it from others.
+    /// Identifies the message.
     pub id: Box<str>,
-    /// Who relayed it first.
+    /// The first peer that relayed it.
     pub peer_id: Box<str>,
-    /// What it says.
+    /// The content.
     #[serde(with = "crate::machine::bytes")]
     pub data: Vec<u8>,
-    /// Its number of arrival: greater than that of any message before it.
+    /// Its arrival number, higher than that of every earlier message.
     pub arrival: u64,
 }
 
@@ -53,17 +53,17 @@ impl Tracked for TrackedMessage {
     }
 }
 
-/// The machine. See the top of this module.
+/// The tracker machine. See the documentation of this module.
 #[derive(Debug)]
 pub struct Tracker {
     limits: Limits,
     messages: tracker::Tracker<TrackedMessage>,
-    /// Made when the first message comes: it takes 24 bytes for each that there could be, and each of
-    /// its peers.
+    /// Created with the first message, because it takes 24 bytes for each possible peer of each possible
+    /// message.
     relays: Option<Relays<Box<str>>>,
     /// The number of the last arrival.
     arrivals: u64,
-    /// What the messages take.
+    /// The bytes of all messages.
     bytes: u64,
     counters: Counters,
 }
@@ -74,15 +74,15 @@ impl Default for Tracker {
     }
 }
 
-/// An empty structure. Its seed is drawn the way hash tables draw theirs; it shows in no reply and no
-/// snapshot.
+/// Returns an empty structure. Its seed is drawn like that of a hash table, so that strangers cannot choose
+/// ids that collide; it never shows in a reply or a snapshot.
 fn empty(limits: Limits) -> tracker::Tracker<TrackedMessage> {
     let seed = hashbrown::DefaultHashBuilder::default().hash_one(limits.capacity);
     tracker::Tracker::new(NonZeroU32::new(limits.capacity).unwrap_or(NonZeroU32::MIN), seed)
 }
 
 impl Tracker {
-    /// Nothing is tracked. Allocates what [`Limits::capacity`] messages need beside their contents.
+    /// Returns an empty machine. Allocates what [`Limits::capacity`] messages need besides their contents.
     pub fn new(limits: Limits) -> Self {
         Self {
             limits,
@@ -94,33 +94,33 @@ impl Tracker {
         }
     }
 
-    /// The bounds that hold now.
+    /// Returns the current bounds.
     pub const fn limits(&self) -> Limits {
         self.limits
     }
 
-    /// What has happened since the beginning.
+    /// Returns what has happened since the beginning.
     pub const fn counters(&self) -> &Counters {
         &self.counters
     }
 
-    /// What the messages tracked take, in bytes: ids, first peers, data.
+    /// Returns the bytes of all messages: ids, first peers and data.
     pub const fn bytes(&self) -> u64 {
         self.bytes
     }
 
-    /// How the structure is: how full, how well its hash spreads what it is given.
+    /// Returns how full the structure is, and how well its hash distributes the ids.
     pub fn stats(&self) -> tracker::Stats {
         self.messages.stats()
     }
 
-    /// The message with this id, if it is tracked. O(1).
+    /// Returns the message with this id, if it is tracked. O(1).
     pub fn get(&self, id: &str) -> Option<&TrackedMessage> {
         self.messages.get(id).ok()
     }
 
-    /// Who relayed a message and how often, in the order of their first relay, and how often all
-    /// others did together. `None` when it is not tracked. O([`Limits::peers_max`]).
+    /// Returns which peers relayed a message and how often, in the order of their first relay, and how
+    /// often all others did together. `None` when it is not tracked. O([`Limits::peers_max`]).
     pub fn peers(&self, id: &str) -> Option<(impl Iterator<Item = (&str, u32)>, u32)> {
         let place = self.messages.place(id).ok()?;
         let relays = self.relays.as_ref();
@@ -129,8 +129,8 @@ impl Tracker {
         Some((peers.map(|(peer, count)| (&**peer, count)), others))
     }
 
-    /// The messages in order of arrival: all, or those that arrived after a number, which was that of
-    /// the message with this id. O(1) to begin, or O(gone before it) when that message has gone.
+    /// Returns the messages in order of arrival: all, or those after an arrival number and the id it
+    /// belonged to. O(1) to start if that message is still tracked, otherwise O(messages before it).
     pub fn messages<'a>(
         &'a self,
         after: Option<(u64, &str)>,
@@ -148,7 +148,7 @@ impl Tracker {
         if (limits.capacity, limits.peers_max) != (before.capacity, before.peers_max) {
             let mut messages = core::mem::replace(&mut self.messages, empty(limits));
             let relays = self.relays.take();
-            // What is over the new capacity need not be moved first.
+            // Messages beyond the new capacity need not be moved first.
             for _ in self.messages.capacity()..messages.len() {
                 if let Some(oldest) = messages.pop_oldest() {
                     self.bytes -= oldest.bytes();
@@ -172,7 +172,7 @@ impl Tracker {
         self.keep_to_bytes();
     }
 
-    /// Puts a message behind all others, with its counts. There is room for it.
+    /// Appends a message with its counts. There is room for it.
     fn put_back(&mut self, message: TrackedMessage, peers: Vec<(Box<str>, u32)>, others: u32) {
         let (inserted, place) = self.messages.insert_placed(message);
         debug_assert!(matches!(inserted, Inserted::New), "there was room, and its id is its own");
@@ -216,7 +216,7 @@ impl Tracker {
         }
     }
 
-    /// Drops the oldest while they take too much, and says how many.
+    /// Drops the oldest messages while they exceed the bound on bytes. Returns how many.
     fn keep_to_bytes(&mut self) -> u32 {
         let mut dropped = 0;
         while self.bytes > self.limits.bytes_max && self.messages.len() > 1 {
@@ -240,7 +240,7 @@ impl Tracker {
     }
 }
 
-/// Where relays are counted, made if they are counted at all and were not before.
+/// Returns the relay counts, and creates them if relays are counted at all.
 fn relays_for(
     relays: &mut Option<Relays<Box<str>>>,
     limits: Limits,
@@ -305,8 +305,8 @@ impl Machine for Tracker {
     }
 }
 
-/// What a snapshot begins with: so many messages follow, each with its counts. A published variant
-/// never changes.
+/// The beginning of a snapshot. It is followed by as many messages as it says, each with its counts. A
+/// published variant never changes.
 #[derive(Serialize, Deserialize)]
 enum TrackerSnapshot {
     V1(Limits, u64, Counters, u32),

@@ -1,18 +1,18 @@
 //! Traffic: how often the services behind some parents have called each other, window by window.
 //!
-//! # What holds
+//! # Guarantees
 //! - Windows are aligned to multiples of their length and half-open, [start, end). A call belongs to the
-//!   window that its entry's time lies in. A window is closed by a tick at its end, or by the first
-//!   entry behind it, whichever comes first; so one that was open when the process ended goes on, or is
-//!   closed when it comes back.
-//! - A window that has counted nothing makes no report, unless [`Limits::empty`] says so; one that has
-//!   only calls of unknown children makes a report without rows, that need not be sent.
-//! - A report is unsent until [`Command::Delivered`] says otherwise. The last [`Limits::reports_max`]
-//!   are kept, sent or not.
-//! - Of several nodes the one that sends a report claims it first ([`Command::Claim`]). So each is sent at
-//!   most once when the one who sends changes, whatever became of the one before.
+//!   window that contains the time of its entry. A window is closed by a tick at its end or by the first
+//!   entry behind it, whichever comes first. So a window that was open when the process ended continues
+//!   after a restart, or is closed then.
+//! - A window without calls makes no report, unless [`Limits::empty`] is set. A window with nothing but
+//!   calls of unknown children makes a report without rows, which need not be sent.
+//! - A report is unsent until [`Command::Delivered`] marks it. The last [`Limits::reports_max`] reports are
+//!   kept, sent or not.
+//! - When several nodes could send a report, one claims it first ([`Command::Claim`]). So each report is
+//!   sent at most once when the sender changes, whatever happened to the previous one.
 //!
-//! What is logged is not JSON but [`record`]s: what a frame said, 32 or 33 bytes for each element.
+//! The log stores [`record`]s rather than JSON: the content of a frame, 33 bytes for each element.
 
 use alloc::collections::VecDeque;
 use alloc::vec::Vec;
@@ -28,33 +28,33 @@ pub mod record;
 pub use command::{Command, Counters, Event, Limits, Reply};
 use record::Record;
 
-/// A window that has closed.
+/// A closed window.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct WindowReport {
     /// Its first millisecond.
     pub start: u64,
     /// The first millisecond behind it.
     pub end: u64,
-    /// What was counted, in the order in which the pairs first came; parents by their places.
+    /// The counts, in the order in which the pairs first appeared; parents by index.
     pub rows: Vec<Row>,
-    /// Calls of children that were not known in time.
+    /// Calls of children that did not become known in time.
     pub unresolved: u64,
-    /// Whether it was written to the connection it is for.
+    /// Whether it was written to its connection.
     pub sent: bool,
 }
 
-/// The machine. See the top of this module.
+/// The traffic machine. See the documentation of this module.
 #[derive(Debug)]
 pub struct Traffic {
     limits: Limits,
     tally: Tally,
     /// The open window: its first millisecond, and the first behind it.
     window: Option<(u64, u64)>,
-    /// Where the last window ended: none begins before that.
+    /// The end of the last window: no window begins before it.
     last_end: u64,
     /// Closed windows, oldest first.
     reports: VecDeque<WindowReport>,
-    /// The window whose report was claimed last, and the token of who claimed it.
+    /// The window whose report was claimed last, and the fencing token of the claim.
     claimed: Option<(u64, u64)>,
     counters: Counters,
 }
@@ -66,7 +66,7 @@ impl Default for Traffic {
 }
 
 impl Traffic {
-    /// Nothing is known, and no window open.
+    /// Returns a machine that knows nothing and has no open window.
     pub fn new(limits: Limits) -> Self {
         Self {
             limits,
@@ -79,37 +79,37 @@ impl Traffic {
         }
     }
 
-    /// The bounds that hold now.
+    /// Returns the current bounds.
     pub const fn limits(&self) -> Limits {
         self.limits
     }
 
-    /// What has happened since the beginning.
+    /// Returns what has happened since the beginning.
     pub const fn counters(&self) -> &Counters {
         &self.counters
     }
 
-    /// The topology, and what the open window has counted so far.
+    /// Returns the topology and the counts of the open window.
     pub const fn tally(&self) -> &Tally {
         &self.tally
     }
 
-    /// The open window: its first millisecond, and the first behind it.
+    /// Returns the open window: its first millisecond, and the first behind it.
     pub const fn window(&self) -> Option<(u64, u64)> {
         self.window
     }
 
-    /// The windows that have closed, oldest first.
+    /// Returns the closed windows that are kept, oldest first.
     pub fn reports(&self) -> impl DoubleEndedIterator<Item = &WindowReport> + ExactSizeIterator {
         self.reports.iter()
     }
 
-    /// The oldest report that is still to be sent. O(reports).
+    /// Returns the oldest unsent report. O(reports).
     pub fn unsent(&self) -> Option<&WindowReport> {
         self.reports.iter().find(|report| !report.sent)
     }
 
-    /// Closes the window if it has ended, and opens the one that `at` lies in if `open` says so.
+    /// Closes the window if it has ended, and with `open` opens the one that contains `at`.
     fn turn(&mut self, at: Timestamp, open: bool, emit: &mut impl FnMut(Event)) {
         if self.window.is_some_and(|(_, end)| at.0 >= end) {
             self.close(emit);
@@ -117,7 +117,7 @@ impl Traffic {
         if self.window.is_none() && (open || self.limits.empty) {
             let length = self.limits.window_ms.max(1);
             let aligned = at.0 - at.0 % length;
-            // After a change of length the first window is a shorter one.
+            // After a change of the length the first window is shorter, so that windows never overlap.
             let start = aligned.max(self.last_end);
             self.window = Some((start, aligned.saturating_add(length)));
         }
@@ -131,7 +131,7 @@ impl Traffic {
         if rows.is_empty() && unresolved == 0 && !self.limits.empty {
             return;
         }
-        // There is nothing to send of it.
+        // Without rows there is nothing to send.
         let sent = rows.is_empty() && !self.limits.empty;
         self.counters.windows += 1;
         self.reports.push_back(WindowReport { start, end, rows, unresolved, sent });
@@ -139,7 +139,7 @@ impl Traffic {
         emit(Event::Closed { start });
     }
 
-    /// Keeps to the bounds on reports: the oldest go.
+    /// Drops the oldest reports that exceed the bounds.
     fn forget_reports(&mut self) {
         let mut rows: usize = self.reports.iter().map(|report| report.rows.len()).sum();
         while self.reports.len() > self.limits.reports_max.max(1) as usize
@@ -248,7 +248,7 @@ impl Machine for Traffic {
     fn next_deadline(&self) -> Option<Timestamp> {
         match self.window {
             Some((_, end)) => Some(Timestamp(end)),
-            // The first of the windows that are reported whatever is in them.
+            // The first of the windows that are reported even if empty.
             None => self.limits.empty.then_some(Timestamp(self.last_end)),
         }
     }
@@ -302,12 +302,12 @@ impl Machine for Traffic {
     }
 }
 
-/// What a snapshot begins with; the tally and the reports follow. A published variant never changes.
+/// The beginning of a snapshot. The tally and the reports follow. A published variant never changes.
 #[derive(Serialize, Deserialize)]
 enum TrafficSnapshot {
-    /// Of a machine of which no report was ever claimed.
+    /// A machine in which no report was ever claimed.
     V1(Limits, Option<(u64, u64)>, u64, Counters),
-    /// With what was claimed last.
+    /// With the last claim.
     V2(Limits, Option<(u64, u64)>, u64, Counters, (u64, u64)),
 }
 

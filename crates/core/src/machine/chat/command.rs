@@ -1,4 +1,4 @@
-//! What is asked of the chat, what it answers, and what it counts.
+//! The chat's commands, replies and counters.
 
 use alloc::boxed::Box;
 use alloc::vec::Vec;
@@ -7,25 +7,25 @@ use serde::{Deserialize, Serialize};
 
 use crate::structure::inbox::{Bounds, Id, InboxMessage};
 
-/// The bounds of this machine. They decide what apply does, so they are set by a command. What is
-/// over a new bound already stays.
+/// The bounds of this machine. They affect the result of a command, so a command sets them. What already
+/// exceeds a new bound stays.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Limits {
-    /// How many unread messages a user has, leased ones included. One more is refused.
+    /// The most unread messages of one user, leased ones included. One more is rejected.
     pub unread_per_user_max: u32,
-    /// How many unread messages all users have. One more is refused.
+    /// The most unread messages of all users. One more is rejected.
     pub unread_max: u32,
-    /// How many bytes they have: their texts, and for each the name of its user. A message that
-    /// would make it more is refused.
+    /// The most bytes of all unread messages: their texts, and for each the name of its user. A message
+    /// that would exceed it is rejected.
     pub unread_bytes_max: u64,
-    /// How many idempotency keys are remembered. A message with one more is refused: what was
-    /// promised to the others holds.
+    /// The most idempotency keys. A message with one more is rejected rather than evicting an older key,
+    /// whose promise still holds.
     pub keys_max: u32,
-    /// How long a lease lasts at most. A longer one is made this long.
+    /// The longest lease. A longer one is shortened to this.
     pub lease_ms_max: u64,
     /// How long after a take its messages can be put back. Later they stay taken.
     pub put_back_ms_max: u64,
-    /// How many takes can be put back in that time. The messages of one more stay taken.
+    /// The most takes that can be put back in that time. The messages of one more stay taken.
     pub put_backs_max: u32,
 }
 
@@ -53,135 +53,135 @@ impl Limits {
     }
 }
 
-/// What is asked of the machine. Stored in the log: variants are only ever added at the end.
+/// A command to the machine. Stored in the log: variants are only ever added at the end.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Command {
-    /// From here on these bounds hold.
+    /// Sets the bounds.
     Configure(Limits),
-    /// A message for a user. One with the id of a message that is there changes nothing.
+    /// Posts a message to a user. A message with the id of an existing one changes nothing.
     Post {
-        /// Its name, new for every message that is not a repetition.
+        /// The id of the message: new for every message that is not a repetition.
         id: Id,
-        /// Whom it is for.
+        /// The recipient.
         user: Box<str>,
-        /// What it says.
+        /// The text.
         text: Box<str>,
-        /// It has expired when it is older than so many seconds.
+        /// The message expires when it is older than this many seconds.
         timeout_s: u32,
-        /// The same key again, with the same user, text and timeout, is the same message.
+        /// An idempotency key: the same key with the same user, text and timeout is the same message.
         key: Option<Box<str>>,
     },
-    /// Hands out what a user has, oldest first: for good, or with a lease.
+    /// Hands out a user's messages, oldest first: for good, or with a lease.
     Take {
-        /// Whose.
+        /// The user.
         user: Box<str>,
-        /// At most so many messages.
+        /// The most messages to hand out.
         limit: u32,
-        /// At most so many bytes of text; but if there is any message, one.
+        /// The most bytes of text to hand out; if there is any message, at least one is handed out.
         bytes_max: u64,
-        /// The messages come back after so many milliseconds (at least 1), unless acknowledged.
+        /// Leased messages return after this many milliseconds (at least 1), unless acknowledged.
         lease_ms: Option<u64>,
     },
-    /// A leased message has been dealt with: it is gone.
+    /// Removes a leased message, because its reader has processed it.
     Acknowledge {
-        /// Whose.
+        /// The user.
         user: Box<str>,
-        /// Which.
+        /// The message.
         id: Id,
     },
-    /// What a take without lease handed out has reached nobody: it goes back in its place.
+    /// Returns messages to their places, because those that a take handed out reached nobody.
     PutBack {
-        /// Whose.
+        /// The user.
         user: Box<str>,
-        /// The receipt of the take. It is good for one command.
+        /// The receipt of the take. It is valid for one command.
         receipt: Receipt,
-        /// All of its messages, or some.
+        /// All messages of the take, or some of them.
         messages: Vec<InboxMessage>,
     },
 }
 
-/// Names a take without lease: whoever has it may put its messages back, once.
+/// Identifies a take without a lease. Its holder may put the messages back, once.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Receipt {
-    /// Counts the takes that handed something out, from 1.
+    /// The number of the take, among those that handed out messages, from 1.
     pub take: u64,
-    /// When it was.
+    /// The time of the take.
     pub at: u64,
 }
 
-/// What a take handed out.
+/// The result of a take.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Taken {
-    /// Oldest first.
+    /// The messages, oldest first.
     pub messages: Vec<InboxMessage>,
-    /// Whether there is more to take at once.
+    /// Whether more messages can be taken immediately.
     pub more: bool,
-    /// What it takes to put the messages back; `None` with a lease, and when there are none.
+    /// Allows putting the messages back; `None` with a lease, and when there are no messages.
     pub receipt: Option<Receipt>,
 }
 
-/// What the one who asked gets back.
+/// What the proposer of a command gets back.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Reply {
-    /// The new bounds hold.
+    /// The bounds are set.
     Configured,
     /// The message is in the inbox.
     Posted,
-    /// It was posted before, under this id. Nothing has changed.
+    /// The message was posted before, under this id. Nothing has changed.
     PostedBefore {
-        /// The id of the first.
+        /// The id of the first message.
         id: Id,
     },
-    /// Its key was used for something else. Nothing has changed.
+    /// The key was used with other content. Nothing has changed.
     KeyConflict,
-    /// Its user has [`Limits::unread_per_user_max`] messages. Nothing has changed.
+    /// The user has [`Limits::unread_per_user_max`] messages. Nothing has changed.
     InboxFull,
     /// All users together have [`Limits::unread_max`] messages or [`Limits::unread_bytes_max`].
     /// Nothing has changed.
     Full,
     /// There are [`Limits::keys_max`] keys. Nothing has changed.
     KeysFull,
-    /// What was handed out.
+    /// The messages that were handed out.
     Taken(Taken),
     /// The message is gone.
     Acknowledged,
     /// No such message is leased. Nothing has changed.
     NotFound,
-    /// So many messages are back: none when the receipt was used before or is too old; those that
-    /// have expired and those there is no room for are not.
+    /// How many messages are back. None when the receipt was used before or is too old; messages that
+    /// have expired, or for which there is no room, are not counted.
     PutBack(u32),
 }
 
-/// What has happened since the beginning. Part of the state, so a restart does not reset it.
+/// Counters since the beginning. Part of the state, so that a restart does not reset them.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Counters {
     /// Messages stored.
     pub posted: u64,
-    /// Messages whose key had been used for the same.
+    /// Messages whose key had been used with the same content.
     pub posted_before: u64,
-    /// Messages refused because their key had been used for something else.
+    /// Messages rejected because their key had been used with other content.
     pub key_conflicts: u64,
     /// Messages taken.
     pub taken: u64,
-    /// Messages leased, each as often as it was.
+    /// Messages leased, counted once for each lease.
     pub leased: u64,
     /// Messages acknowledged.
     pub acknowledged: u64,
     /// Messages put back.
     pub put_back: u64,
-    /// Receipts refused because they had been used, or never given.
+    /// Receipts rejected because they had been used, or never existed.
     pub put_back_again: u64,
-    /// Messages lost because a quarter beyond a bound there was no room to put them back.
+    /// Messages lost because there was no room to put them back, even a quarter beyond a bound.
     pub put_back_dropped: u64,
-    /// Messages refused because of [`Limits::unread_per_user_max`].
+    /// Messages rejected because of [`Limits::unread_per_user_max`].
     pub unread_per_user_max: u64,
-    /// Messages refused because of [`Limits::unread_max`].
+    /// Messages rejected because of [`Limits::unread_max`].
     pub unread_max: u64,
-    /// Messages refused because of [`Limits::unread_bytes_max`].
+    /// Messages rejected because of [`Limits::unread_bytes_max`].
     pub unread_bytes_max: u64,
-    /// Messages refused because of [`Limits::keys_max`].
+    /// Messages rejected because of [`Limits::keys_max`].
     pub keys_max: u64,
-    /// Leases made shorter because of [`Limits::lease_ms_max`].
+    /// Leases shortened because of [`Limits::lease_ms_max`].
     pub lease_ms_max: u64,
     /// Takes not put back because of [`Limits::put_back_ms_max`].
     pub put_back_ms_max: u64,

@@ -1,10 +1,9 @@
-//! Idempotency keys: for each, what it was used for and the id that was given, as long as the message
-//! would live.
+//! Idempotency keys: for each, the digest of its content and the id of its message, for as long as the
+//! message would live.
 //!
-//! Keys and contents are kept as 128 bits of `SipHash-2-4` under a fixed key (they are stored, and must
-//! mean the same everywhere). Its authors promise nothing against collisions made on purpose under
-//! a key that is known; whoever makes one deceives himself alone: he must bring both contents and the
-//! key.
+//! Keys and contents are kept as 128 bits of `SipHash-2-4` with a fixed key, because they are stored and
+//! must mean the same on every node. With a known key, `SipHash` promises nothing against deliberate
+//! collisions; but whoever makes one must supply both contents and the key, and deceives only himself.
 
 use core::hash::Hasher;
 
@@ -16,18 +15,18 @@ use crate::structure::index::Index;
 use crate::structure::slab::Slab;
 use crate::structure::wheel::{Items, Link, Position, Step, Wheel};
 
-/// Keys are freed within 2^10 ms of their end.
+/// Keys are freed within 2^10 ms of their expiry.
 const SHIFT: u32 = 10;
 
-/// 128 bits that stand for a key or a content.
+/// A 128-bit digest of a key or a content.
 pub(super) type Digest = [u8; 16];
 
-/// Stands for a key.
+/// Returns the digest of a key.
 pub(super) fn of_key(key: &str) -> Digest {
     digest(&[key.as_bytes()])
 }
 
-/// Stands for what was posted.
+/// Returns the digest of everything that makes two posts the same.
 pub(super) fn of_content(user: &str, text: &str, timeout_s: u32) -> Digest {
     digest(&[&timeout_s.to_le_bytes(), user.as_bytes(), text.as_bytes()])
 }
@@ -35,35 +34,35 @@ pub(super) fn of_content(user: &str, text: &str, timeout_s: u32) -> Digest {
 fn digest(parts: &[&[u8]]) -> Digest {
     let mut hasher = SipHasher24::new();
     for part in parts {
-        // With their lengths: no two lists of parts are written alike.
+        // The lengths are hashed too, so that no two lists of parts give the same bytes.
         hasher.write(&(part.len() as u64).to_le_bytes());
         hasher.write(part);
     }
     hasher.finish128().as_bytes()
 }
 
-/// What is known of a key. Stored in snapshots.
+/// A remembered key. Stored in snapshots.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct StoredKey {
     pub(super) key: Digest,
     pub(super) content: Digest,
     pub(super) id: Id,
-    /// The first millisecond at which it is forgotten.
+    /// The first millisecond at which the key is forgotten.
     pub(super) gone_at: u64,
 }
 
 /// What a key was used for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Known {
-    /// Nothing that is remembered.
+    /// Nothing, as far as is remembered.
     Not,
-    /// The same, under this id.
+    /// The same content, under this id.
     Same(Id),
-    /// Something else.
+    /// Other content.
     Other,
 }
 
-/// All keys.
+/// All remembered keys.
 #[derive(Debug)]
 pub(super) struct Keys {
     entries: Slab<Entry>,
@@ -77,7 +76,7 @@ struct Entry {
     timer: Link,
 }
 
-/// The keys as their wheel sees them.
+/// The keys, as the timing wheel sees them.
 struct Timed<'a>(&'a mut Slab<Entry>);
 
 impl Items for Timed<'_> {
@@ -101,7 +100,7 @@ impl Default for Keys {
 }
 
 impl Keys {
-    /// How many are remembered, those included that are over and not yet freed.
+    /// Returns how many keys are remembered, including expired ones that are not freed yet.
     pub(super) const fn len(&self) -> u32 {
         self.entries.len()
     }
@@ -111,7 +110,7 @@ impl Keys {
         self.index.find(self.index.hash(key), is_it)
     }
 
-    /// What a key was used for. O(1).
+    /// Returns what a key was used for. O(1).
     pub(super) fn find(&self, now: u64, key: Digest, content: Digest) -> Known {
         let entry = self.place(key).and_then(|place| self.entries.get(place));
         match entry.map(|entry| &entry.stored).filter(|stored| now < stored.gone_at) {
@@ -141,7 +140,7 @@ impl Keys {
         place
     }
 
-    /// Removes one that is not on the wheel.
+    /// Removes a key that is not on the wheel.
     fn remove(&mut self, place: u32) {
         let Some(entry) = self.entries.remove(place) else {
             return;
@@ -160,12 +159,12 @@ impl Keys {
         }
     }
 
-    /// When [`Keys::work`] has something to do. O(1).
+    /// Returns when [`Keys::work`] has something to do. O(1).
     pub(super) fn next_deadline(&self) -> Option<u64> {
         self.wheel.next_deadline()
     }
 
-    /// Frees what is over, in at most so many steps of O(1) amortised. Returns how many were left.
+    /// Frees expired keys, in at most `steps_max` steps of amortised O(1). Returns how many steps are left.
     pub(super) fn work(&mut self, now: u64, steps_max: u32) -> u32 {
         let mut left = steps_max;
         while left > 0 {
@@ -180,12 +179,12 @@ impl Keys {
         left
     }
 
-    /// How far the wheel has come: to be stored.
+    /// Returns how far the wheel has advanced, for a snapshot.
     pub(super) const fn position(&self) -> Position {
         self.wheel.position()
     }
 
-    /// All keys, as they are to be stored.
+    /// Returns all keys for a snapshot, in the order in which the wheel holds them.
     pub(super) fn stored(&self) -> impl Iterator<Item = (StoredKey, bool)> {
         let link = |place| self.entries.get(place).map(|entry| entry.timer);
         self.wheel
@@ -193,13 +192,13 @@ impl Keys {
             .filter_map(|(place, emptying)| Some((self.entries.get(place)?.stored, emptying)))
     }
 
-    /// None yet, on a wheel that has come so far. `None` for a position that no wheel reaches.
+    /// Returns an empty set whose wheel is at `position`, or `None` for an impossible position.
     pub(super) fn at(position: Position) -> Option<Self> {
         Some(Self { wheel: Wheel::at(SHIFT, position)?, ..Self::default() })
     }
 
-    /// Adds the next key that was stored. `None` when it contradicts what is there.
-    #[must_use = "what cannot be right is not to be used"]
+    /// Adds the next stored key. `None` when it contradicts the keys that are there.
+    #[must_use = "a contradictory snapshot must not be used"]
     pub(super) fn restore(&mut self, key: StoredKey, emptying: bool) -> Option<()> {
         if self.place(key.key).is_some() || !self.entries.has_room() {
             return None;

@@ -1,28 +1,27 @@
-//! Where events go: calls that lend the name of a user, so that an event nobody waits for costs
-//! nothing.
+//! Where events go. A sink borrows the name of the user, so that an event costs nothing when nobody waits
+//! for it.
 
 use alloc::boxed::Box;
 
 use serde::{Deserialize, Serialize};
 
-/// Takes events, in order, while the machine stands as it was when each happened.
+/// Receives events in order. When a method is called, the machine has the state right after the event.
 pub trait Sink {
-    /// Something has become available to take for this user: a message was posted or put back, or
-    /// a lease has ended.
+    /// Messages have become available to this user: one was posted or put back, or a lease has ended.
     fn arrived(&mut self, user: &str);
 }
 
-/// An event that owns what it says, for whoever does not bring a [`Sink`].
+/// An owned event, for callers without a [`Sink`].
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Event {
-    /// Something has become available to take.
+    /// Messages have become available.
     Arrived {
-        /// For whom.
+        /// The user.
         user: Box<str>,
     },
 }
 
-/// Makes owned events of what is lent.
+/// Turns borrowed events into owned ones.
 pub(super) struct Owning<'a, F>(pub(super) &'a mut F);
 
 impl<F: FnMut(Event)> Sink for Owning<'_, F> {
@@ -31,7 +30,7 @@ impl<F: FnMut(Event)> Sink for Owning<'_, F> {
     }
 }
 
-/// For a replay, when nobody is to be told anything.
+/// Discards all events, for a replay.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Discard;
 

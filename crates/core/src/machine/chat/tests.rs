@@ -1,4 +1,4 @@
-//! The chat against one list of all messages, and its rules one by one.
+//! The chat against a single list of all messages, and its rules one by one.
 
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::format;
@@ -9,6 +9,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::conformance;
+use crate::machine::tests::{at_rising_times, restart};
 use crate::structure::inbox::tests::model::Model;
 
 mod stored;
@@ -26,28 +27,28 @@ fn take(user: &str, lease_ms: Option<u64>) -> Command {
     Command::Take { user: user.into(), limit: u32::MAX, bytes_max: u64::MAX, lease_ms }
 }
 
-/// A machine, and whom it has told that something came.
+/// A machine, and the users whom it has notified.
 #[derive(Default)]
 struct Driver {
     chat: Chat,
-    told: Vec<String>,
+    notified: Vec<String>,
 }
 
 impl Driver {
     fn with(limits: Limits) -> Self {
-        Self { chat: Chat::new(limits), told: Vec::new() }
+        Self { chat: Chat::new(limits), notified: Vec::new() }
     }
 
     fn apply(&mut self, at: u64, command: Command) -> Reply {
-        let told = &mut self.told;
-        let tell = |Event::Arrived { user }: Event| told.push(user.into());
-        self.chat.apply(Timestamp(at), command, &mut { tell })
+        let notified = &mut self.notified;
+        let notify = |Event::Arrived { user }: Event| notified.push(user.into());
+        self.chat.apply(Timestamp(at), command, &mut { notify })
     }
 
     fn tick(&mut self, at: u64) {
-        let told = &mut self.told;
-        let tell = |Event::Arrived { user }: Event| told.push(user.into());
-        self.chat.tick(Timestamp(at), &mut { tell });
+        let notified = &mut self.notified;
+        let notify = |Event::Arrived { user }: Event| notified.push(user.into());
+        self.chat.tick(Timestamp(at), &mut { notify });
     }
 
     /// Ticks as a node does, until nothing is due.
@@ -62,8 +63,8 @@ impl Driver {
         (taken.messages.iter().map(|message| message.text.clone().into()).collect(), taken)
     }
 
-    fn told(&mut self) -> Vec<String> {
-        core::mem::take(&mut self.told)
+    fn notified(&mut self) -> Vec<String> {
+        core::mem::take(&mut self.notified)
     }
 }
 
@@ -80,7 +81,7 @@ fn a_message_lives_as_long_as_its_timeout_by_the_times_of_the_entries() {
 }
 
 #[test]
-fn the_longest_timeout_and_the_end_of_time_are_no_trouble() {
+fn the_longest_timeout_and_the_last_timestamp_work() {
     let mut driver = Driver::default();
     driver.apply(u64::MAX - 10, post("ann", 1, u32::MAX, None));
     assert_eq!(driver.take(u64::MAX - 1, "ann").0, ["m1"]);
@@ -89,22 +90,22 @@ fn the_longest_timeout_and_the_end_of_time_are_no_trouble() {
 }
 
 #[test]
-fn the_same_post_again_changes_nothing() {
+fn repeating_a_post_changes_nothing() {
     let mut driver = Driver::default();
     assert_eq!(driver.apply(1, post("ann", 1, 60, None)), Reply::Posted);
     assert_eq!(driver.apply(2, post("ann", 1, 60, None)), Reply::PostedBefore { id: id(1) });
     assert_eq!(driver.take(2, "ann").0, ["m1"]);
-    assert_eq!(driver.told(), ["ann"]);
+    assert_eq!(driver.notified(), ["ann"]);
 }
 
-/// As [`post`], with a text of its own.
+/// A post to ann under the key `key`.
 fn keyed(number: u64, text: &str, timeout_s: u32) -> Command {
-    let (user, text, key) = ("ann".into(), text.into(), Some("key".into()));
-    Command::Post { id: id(number), user, text, timeout_s, key }
+    let (text, key) = (text.into(), Some("key".into()));
+    Command::Post { id: id(number), user: "ann".into(), text, timeout_s, key }
 }
 
 #[test]
-fn the_same_key_gives_the_same_id_also_after_the_message_was_taken() {
+fn the_same_key_returns_the_same_id_even_after_the_message_was_taken() {
     let mut driver = Driver::default();
     assert_eq!(driver.apply(0, keyed(1, "hi", 60)), Reply::Posted);
     assert_eq!(driver.apply(1, keyed(2, "hi", 60)), Reply::PostedBefore { id: id(1) });
@@ -116,7 +117,7 @@ fn the_same_key_gives_the_same_id_also_after_the_message_was_taken() {
 }
 
 #[test]
-fn the_same_key_with_anything_else_is_a_conflict() {
+fn the_same_key_with_other_content_is_a_conflict() {
     let mut driver = Driver::default();
     driver.apply(0, post("ann", 1, 60, Some("key")));
     let other_text = keyed(2, "other", 60);
@@ -128,13 +129,13 @@ fn the_same_key_with_anything_else_is_a_conflict() {
 }
 
 #[test]
-fn where_one_part_of_a_content_ends_and_the_next_begins_tells_two_contents_apart() {
+fn contents_that_differ_only_in_where_the_parts_meet_have_different_digests() {
     assert_ne!(keys::of_content("ab", "c", 1), keys::of_content("a", "bc", 1));
     assert_eq!(keys::of_content("ab", "c", 1), keys::of_content("ab", "c", 1));
 }
 
 #[test]
-fn a_key_is_forgotten_without_anybody_asking() {
+fn a_key_expires_by_ticks_alone() {
     let mut driver = Driver::default();
     for number in 0..1000 {
         driver.apply(0, post("ann", number, 1, Some(&format!("key {number}"))));
@@ -146,7 +147,7 @@ fn a_key_is_forgotten_without_anybody_asking() {
 }
 
 #[test]
-fn every_bound_refuses_and_is_counted() {
+fn every_bound_rejects_and_is_counted() {
     let mut driver = Driver::default();
     let limits = Limits {
         unread_per_user_max: 1,
@@ -183,31 +184,32 @@ fn every_bound_refuses_and_is_counted() {
 }
 
 #[test]
-fn whoever_waits_is_told_of_what_is_posted_put_back_or_free_again() {
+fn waiters_are_notified_when_a_message_is_posted_put_back_or_its_lease_ends() {
     let mut driver = Driver::default();
     driver.apply(0, post("ann", 1, 60, None));
-    assert_eq!(driver.told(), ["ann"]);
+    assert_eq!(driver.notified(), ["ann"]);
     driver.apply(0, take("ann", Some(10)));
     driver.tick_all(1000);
-    assert_eq!(driver.told(), ["ann"]);
+    assert_eq!(driver.notified(), ["ann"]);
     let (_, taken) = driver.take(1000, "ann");
-    assert_eq!(driver.told(), [""; 0]);
-    let (receipt, messages) = (taken.receipt.unwrap(), taken.messages);
+    assert_eq!(driver.notified(), [""; 0]);
+    let receipt = taken.receipt.unwrap();
+    let messages = taken.messages;
     driver.apply(1000, Command::PutBack { user: "ann".into(), receipt, messages });
-    assert_eq!(driver.told(), ["ann"]);
+    assert_eq!(driver.notified(), ["ann"]);
 }
 
 #[test]
-fn a_take_that_leaves_something_whose_lease_has_ended_tells_of_it() {
+fn a_take_that_ends_a_lease_and_leaves_messages_notifies_other_waiters() {
     let mut driver = Driver::default();
     driver.apply(0, post("ann", 1, 60, None));
     driver.apply(0, post("ann", 2, 60, None));
     driver.apply(0, take("ann", Some(10)));
-    driver.told();
+    driver.notified();
     let one = Command::Take { user: "ann".into(), limit: 1, bytes_max: 100, lease_ms: None };
     let Reply::Taken(taken) = driver.apply(10, one) else { panic!("a take takes") };
     assert!(taken.more);
-    assert_eq!(driver.told(), ["ann"]);
+    assert_eq!(driver.notified(), ["ann"]);
 }
 
 #[test]
@@ -225,7 +227,7 @@ fn a_receipt_puts_messages_back_once() {
 }
 
 #[test]
-fn a_receipt_is_good_for_a_while_and_is_not_revived_by_a_new_bound() {
+fn a_receipt_expires_and_is_not_revived_by_a_new_bound() {
     let mut driver = Driver::default();
     for at in [0, 60_000, 60_001] {
         driver.apply(at, post("ann", at, 600, None));
@@ -252,7 +254,7 @@ fn a_receipt_is_good_for_a_while_and_is_not_revived_by_a_new_bound() {
 }
 
 #[test]
-fn receipts_that_were_never_given_and_too_many_at_once_are_refused() {
+fn unknown_receipts_and_too_many_receipts_are_rejected() {
     let mut driver = Driver::with(Limits { put_backs_max: 1, ..Limits::default() });
     let message = |seq| InboxMessage { seq, id: id(seq), text: "".into(), gone_at: 1000 };
     let mut back = |take, at, seq| {
@@ -271,7 +273,7 @@ fn receipts_that_were_never_given_and_too_many_at_once_are_refused() {
         let messages = vec![message(seq)];
         driver.apply(5, Command::PutBack { user: "ann".into(), receipt, messages })
     };
-    assert_eq!(back(1, 6, 0), Reply::PutBack(0), "of the future");
+    assert_eq!(back(1, 6, 0), Reply::PutBack(0), "a time in the future");
     assert_eq!(back(1, 5, 0), Reply::PutBack(1));
     assert_eq!(back(2, 5, 1), Reply::PutBack(0), "one too many");
     let Counters { put_back_again, put_backs_max, .. } = *driver.chat.counters();
@@ -279,16 +281,16 @@ fn receipts_that_were_never_given_and_too_many_at_once_are_refused() {
 }
 
 #[test]
-fn a_lease_gives_no_receipt() {
+fn a_lease_has_no_receipt() {
     let mut driver = Driver::default();
     driver.apply(0, post("ann", 1, 60, None));
     let Reply::Taken(taken) = driver.apply(0, take("ann", Some(5))) else { panic!("a take takes") };
     assert_eq!((taken.messages.len(), taken.receipt), (1, None));
-    assert_eq!(driver.take(0, "ann").1.receipt, None, "nor does nothing");
+    assert_eq!(driver.take(0, "ann").1.receipt, None, "neither has an empty take");
 }
 
 #[test]
-fn a_tick_does_so_much_and_the_rest_is_due_at_once() {
+fn a_tick_is_bounded_and_the_rest_is_due_immediately() {
     let mut driver = Driver::with(Limits { unread_per_user_max: 100_000, ..Limits::default() });
     for number in 0..10_000 {
         driver.apply(0, post("ann", number, 1, None));
@@ -304,7 +306,7 @@ fn a_tick_does_so_much_and_the_rest_is_due_at_once() {
     assert_eq!((driver.chat.inboxes().len(), driver.chat.ended().messages), (0, 10_000));
 }
 
-/// A step of a story.
+/// A random step.
 #[derive(Clone, Debug)]
 enum Act {
     Post { user: usize, again: Option<usize>, timeout_s: u32, key: Option<u8> },
@@ -339,33 +341,34 @@ fn act() -> impl Strategy<Value = Act> {
     ]
 }
 
-/// What a post was, but for its id and its text.
+/// What was posted: user, timeout and key.
 type Posted = (usize, u32, Option<u8>);
 
-/// What is known outside: what was posted under each key, and what was handed out.
+/// What clients know: what was posted under each key, and what was handed out.
 #[derive(Default)]
-struct Outside {
+struct Clients {
     posts: Vec<Posted>,
-    /// For each key its content, its id and when it is over.
+    /// For each key its content, its id and when it expires.
     keys: BTreeMap<u8, ((usize, u32), Id, u64)>,
     taken: Vec<(usize, Taken)>,
     leased: Vec<(usize, Id)>,
     used: BTreeSet<u64>,
-    /// Who has found nothing and not been told since.
+    /// The users that found nothing and have not been notified since.
     waiting: BTreeSet<usize>,
 }
 
 proptest! {
     #[test]
-    fn it_does_what_one_list_of_all_messages_does(acts in prop::collection::vec(act(), 0..120)) {
+    fn it_behaves_like_a_single_list_of_all_messages(acts in prop::collection::vec(act(), 0..120)) {
         let mut limits = Limits::default();
         let mut driver = Driver::default();
-        let (mut model, mut outside, mut now) = (Model::default(), Outside::default(), 1_000_000);
+        let (mut model, mut outside) = (Model::default(), Clients::default());
+        let mut now = 1_000_000;
         for act in acts {
             match act {
                 Act::Post { user, again, timeout_s, key } => {
                     model.expire(now);
-                    // One that came before, if it is still there to be recognised.
+                    // Repeat an earlier post, if it can still be recognised.
                     let again = again.and_then(|pick| pick.checked_rem(outside.posts.len()));
                     let again = again.filter(|number| model.knows(id(*number as u64)));
                     let number = again.unwrap_or(outside.posts.len());
@@ -450,19 +453,17 @@ proptest! {
                     driver.tick_all(now);
                 }
                 Act::Restart => {
-                    let mut bytes = Vec::new();
-                    driver.chat.snapshot(&mut bytes);
-                    driver.chat = Chat::restore(&bytes).unwrap();
+                    driver.chat = restart(&driver.chat);
                 }
             }
-            for user in driver.told() {
+            for user in driver.notified() {
                 outside.waiting.retain(|waiting| USERS[*waiting] != user);
             }
             for (place, user) in USERS.iter().enumerate() {
                 let available = model.available(now, user);
                 let expected = available.iter().map(|message| (&message.id, &*message.text));
                 prop_assert!(driver.chat.peek(Timestamp(now), user).eq(expected), "{user}");
-                // Who waits for what is there is told, or will be in a moment.
+                // A waiter whose messages are there has been notified, or will be within a tick.
                 let soon = driver.chat.next_deadline().is_some_and(|due| due.0 <= now + 64);
                 prop_assert!(available.is_empty() || !outside.waiting.contains(&place) || soon);
             }
@@ -471,16 +472,11 @@ proptest! {
     }
 
     #[test]
-    fn the_chat_obeys_the_law(
+    fn the_chat_keeps_the_contract(
         steps in prop::collection::vec((0u64..3000, command()), 0..80),
         restart_every in 1usize..5,
     ) {
-        let mut at = 0;
-        let commands: Vec<_> = steps.into_iter().map(|(later, command)| {
-            at += later;
-            (Timestamp(at), command)
-        }).collect();
-        conformance::check(Chat::default, commands, restart_every);
+        conformance::check(Chat::default, at_rising_times(steps), restart_every);
     }
 }
 

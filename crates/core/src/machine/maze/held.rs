@@ -1,14 +1,14 @@
-//! What is held of an event until its turn comes: what it says, and the line to pass on.
+//! A held event: its meaning, and the line to pass on when its turn comes.
 
 use alloc::boxed::Box;
 
 use super::parse::{self, Event, Read};
 
-/// Lines up to this long are held without a memory of their own. Those of a stream with numbers
-/// below 10^10 and users below 10^7 are.
+/// Lines up to this length are held inline, without an allocation. That covers streams with numbers below
+/// 10^10 and users below 10^7.
 const SHORT_BYTES_MAX: usize = 30;
 
-/// An event that waits.
+/// An event that waits for its predecessors.
 #[derive(Clone, Debug)]
 pub(super) struct Held {
     pub(super) event: Event,
@@ -37,7 +37,7 @@ impl Held {
         Self { event, line }
     }
 
-    /// The line as it was read, its end included.
+    /// Returns the line as it was read, including its end.
     #[inline]
     pub(super) fn line(&self) -> &[u8] {
         match &self.line {
@@ -46,8 +46,7 @@ impl Held {
         }
     }
 
-    /// The one that a stored line was of; `None` when it is not exactly one good line of this
-    /// number.
+    /// Parses a stored line. `None` when it is not exactly one valid line with this number.
     pub(super) fn of_line(number: u64, line: &[u8]) -> Option<Self> {
         match parse::line(line) {
             (Read::Event { number: read, event }, bytes)

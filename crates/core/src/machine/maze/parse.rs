@@ -1,18 +1,16 @@
-//! Lines of the maze, read where they stand: nothing is copied or allocated.
+//! Parses lines of the maze in place: nothing is copied or allocated.
 //!
-//! A line is `number|kind`, with one or two users behind it as its kind demands, and ends with
-//! `\n` or `\r\n`. It is read strictly: what is not exactly that is malformed, and a malformed
-//! line never uses up a number.
+//! A line is `number|kind`, followed by one or two users as its kind demands, and ends with `\n` or
+//! `\r\n`. Parsing is strict: anything else is malformed, and a malformed line never uses up a number.
 //!
-//! Numbers are decimal digits, 1 to 20 of them, and fit a `u64`. Leading zeros are taken (`007` is
-//! user 7; the bytes go out as they came), a sign or a blank is not. As a number has at most 20
-//! digits, a good line has at most [`GOOD_BYTES_MAX`] bytes, which bounds what a held one takes.
-//! Events are numbered from 1: number 0 is malformed, and so is the one above
-//! [`NUMBER_MAX`].
+//! Numbers are 1 to 20 decimal digits and fit a `u64`. Leading zeros are accepted (`007` is user 7; the
+//! bytes go out as they came), a sign or a blank is not. As a number has at most 20 digits, a valid line
+//! has at most [`GOOD_BYTES_MAX`] bytes, which bounds the memory of a held one. Events are numbered from
+//! 1: number 0 is malformed, and so is the one above [`NUMBER_MAX`].
 
 use crate::structure::sequencer::NUMBER_MAX;
 
-/// The longest line, its end included. A longer one is skipped whole and counted once.
+/// The longest line, including its end. A longer one is skipped as a whole and counted once.
 pub const LINE_BYTES_MAX: usize = 1024;
 
 /// The longest line that can be an event: three numbers of 20 digits, a letter, three bars, CRLF.
@@ -21,55 +19,55 @@ pub const GOOD_BYTES_MAX: usize = 66;
 /// The most digits of a number.
 const DIGITS_MAX: usize = 20;
 
-/// What a line says.
+/// The meaning of a line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Event {
-    /// `from` now follows `to`; `to` is told.
+    /// `from` now follows `to`, who is notified.
     Follow {
-        /// Who follows.
+        /// The follower.
         from: u64,
-        /// Who is followed.
+        /// The followed user.
         to: u64,
     },
-    /// `from` no longer follows `to`; nobody is told.
+    /// `from` no longer follows `to`. Nobody is notified.
     Unfollow {
-        /// Who followed.
+        /// The follower.
         from: u64,
-        /// Who was followed.
+        /// The followed user.
         to: u64,
     },
-    /// Everybody is told.
+    /// Everybody is notified.
     Broadcast,
-    /// `to` is told. Whom it is from is checked and then of no use.
+    /// `to` is notified. The sender is checked for syntax only, since nothing depends on it.
     Private {
-        /// Who is told.
+        /// The receiver.
         to: u64,
     },
-    /// The followers of `from` are told.
+    /// The followers of `from` are notified.
     Status {
-        /// Whose status it is.
+        /// The user whose status it is.
         from: u64,
     },
 }
 
-/// What stood at the front of the bytes.
+/// What stands at the front of the bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Read {
     /// An event.
     Event {
-        /// Its place in the stream, 1 to [`NUMBER_MAX`].
+        /// Its position in the stream, 1 to [`NUMBER_MAX`].
         number: u64,
-        /// What it says.
+        /// Its meaning.
         event: Event,
     },
-    /// A line that is none, or the beginning of a line whose end is not there.
+    /// A line that is not an event, or the beginning of a line without its end.
     Malformed,
     /// A line of more than [`LINE_BYTES_MAX`] bytes.
     Overlong,
 }
 
-/// Reads the line at the front of `bytes`, and says how many bytes it takes, its end included: at
-/// least 1 unless there are none. O(length of the line).
+/// Parses the line at the front of `bytes`, and returns how many bytes it occupies, including its end: at
+/// least 1 unless `bytes` is empty. O(length of the line).
 pub fn line(bytes: &[u8]) -> (Read, usize) {
     let mut cursor = Cursor { bytes, at: 0 };
     match cursor.event() {
@@ -135,7 +133,7 @@ impl Cursor<'_> {
         self.number()
     }
 
-    /// Digits, and the byte behind them is looked at only.
+    /// Parses digits. The byte behind them is inspected but not consumed.
     #[inline]
     fn number(&mut self) -> Option<u64> {
         let first = self.at;
@@ -145,7 +143,7 @@ impl Cursor<'_> {
             if digit > 9 {
                 break;
             }
-            // Up to 19 digits always fit.
+            // Up to 19 digits never overflow.
             if self.at - first >= DIGITS_MAX - 1 {
                 value = self.last_digit(first, value, digit)?;
             } else {

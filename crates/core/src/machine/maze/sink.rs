@@ -1,5 +1,5 @@
-//! Where notifications go. Millions of them leave a second, so they are not values that someone
-//! owns but calls: a line, lent, and whom it is for.
+//! Where notifications go. Millions of them are sent each second, so they are calls that lend a line and
+//! its audience, rather than owned values.
 
 use alloc::vec::Vec;
 
@@ -7,48 +7,50 @@ use serde::{Deserialize, Serialize};
 
 use crate::structure::graph::UserIndex;
 
-/// Takes notifications, in order, while the machine stands as it was when each was due.
+/// Receives notifications in order. When a method is called, the machine has the state right after the
+/// event.
 pub trait Sink {
-    /// A line is due to these users. The line is as it was read, its end included.
+    /// A line is due to these users. It is passed as it was read, including its end.
     fn deliver(&mut self, line: &[u8], to: To<'_>);
 
-    /// A user takes part in a follow for the first time and stands at this place from now on:
-    /// [`To::Followers`] speaks of places.
+    /// A user takes part in a follow for the first time and has this index from now on:
+    /// [`To::Followers`] refers to users by index.
     fn placed(&mut self, place: UserIndex, user: u64) {
-        let (_, _) = (place, user);
+        let _ = place;
+        let _ = user;
     }
 
-    /// All places are void; they are given anew.
+    /// All indices are void and will be assigned again.
     fn cleared(&mut self) {}
 }
 
-/// Whom a notification is for. Copied freely.
+/// The audience of a notification.
 #[derive(Clone, Copy, Debug)]
 pub enum To<'a> {
     /// Everybody who is connected.
     Everybody,
     /// One user.
     User(u64),
-    /// The followers that someone has at this moment.
+    /// The followers that some user has at this moment.
     Followers {
-        /// Where each of them stands. In no order that means anything.
+        /// The index of each follower, in no meaningful order.
         places: &'a [UserIndex],
-        /// The ids of all users, by place.
+        /// The ids of all users, by index.
         ids: &'a [u64],
     },
 }
 
-/// A notification that owns what it says: the event of the machine for whoever does not bring a
-/// [`Sink`]. It allocates, and is as large as its followers are many.
+/// An owned notification, for callers without a [`Sink`]. It allocates, and its size grows with the number
+/// of followers.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Notification {
-    /// As it was read, its end included.
+    /// The line as it was read, including its end.
     pub line: Vec<u8>,
-    /// Whom it is for.
+    /// The audience.
     pub to: Audience,
 }
 
-/// Whom a [`Notification`] is for.
+/// The audience of a [`Notification`].
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Audience {
     /// Everybody who is connected.
@@ -57,7 +59,7 @@ pub enum Audience {
     Users(Vec<u64>),
 }
 
-/// Makes owned events of what is lent.
+/// Turns borrowed notifications into owned ones.
 pub(super) struct Owning<'a, F>(pub(super) &'a mut F);
 
 impl<F: FnMut(Notification)> Sink for Owning<'_, F> {
@@ -74,7 +76,7 @@ impl<F: FnMut(Notification)> Sink for Owning<'_, F> {
     }
 }
 
-/// For a replay, when nobody is to be told anything.
+/// Discards all notifications, for a replay.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Discard;
 

@@ -1,5 +1,4 @@
-//! The maze against the dumbest server there is (sort everything, then route), and its rules one by
-//! one.
+//! The maze against a trivial server (sort everything, then route), and its rules one by one.
 
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::format;
@@ -11,10 +10,13 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::conformance;
+use crate::machine::tests::{
+    assert_golden_commands, assert_golden_snapshot, at_rising_times, restart,
+};
 
 const SOURCE: SourceId = 7;
 
-/// Drives a machine and keeps what it says: each line with the users it is for, in order.
+/// Drives a machine and keeps its notifications: each line with its users, in order.
 struct Driver {
     maze: Maze,
     part: u64,
@@ -60,7 +62,7 @@ impl Driver {
         }
     }
 
-    /// What was told since the last time, as `line>users`.
+    /// Returns the notifications since the last call, as `line>users`.
     fn told(&mut self) -> Vec<String> {
         let told = core::mem::take(&mut self.told);
         told.iter()
@@ -103,7 +105,7 @@ fn events_are_routed_in_order_by_who_follows_whom_at_that_moment() {
 }
 
 #[test]
-fn a_line_goes_out_as_it_came_in_with_its_own_line_end() {
+fn a_line_is_passed_on_unchanged_with_its_own_line_end() {
     let mut driver = Driver::new(Limits::default());
     driver.feed("2|P|1|2\n1|P|1|02\r\n0000000000000000003|P|00000000000000000001|2\r\n");
     let lines: Vec<_> = driver.told.iter().map(|(line, _)| line.as_str()).collect();
@@ -112,7 +114,7 @@ fn a_line_goes_out_as_it_came_in_with_its_own_line_end() {
 }
 
 #[test]
-fn a_second_follow_does_not_double_a_delivery() {
+fn a_repeated_follow_does_not_duplicate_a_delivery() {
     let mut driver = Driver::new(Limits::default());
     driver.feed("1|F|1|2\n2|F|1|2\n3|S|2\n4|U|1|2\n5|S|2\n");
     assert_eq!(driver.told(), ["1|F|1|2>[2]", "2|F|1|2>[2]", "3|S|2>[1]"]);
@@ -136,7 +138,7 @@ fn a_duplicate_is_dropped_and_counted_whether_its_number_is_held_or_has_passed()
 }
 
 #[test]
-fn with_too_many_held_the_oldest_gap_is_skipped() {
+fn when_too_many_events_are_held_the_oldest_gap_is_skipped() {
     let mut driver = Driver::new(Limits { held_max: 2, ..Limits::default() });
     driver.feed("2|B\n3|B\n");
     assert!(driver.told().is_empty());
@@ -168,7 +170,7 @@ fn a_gap_is_waited_for_from_when_it_becomes_the_oldest() {
 }
 
 #[test]
-fn a_source_that_closes_has_what_is_held_delivered_in_order() {
+fn when_a_source_closes_its_held_events_are_delivered_in_order() {
     let mut driver = Driver::new(Limits::default());
     driver.feed("9|B\n2|B\n5|B\n3|");
     driver.close();
@@ -179,21 +181,21 @@ fn a_source_that_closes_has_what_is_held_delivered_in_order() {
 }
 
 #[test]
-fn a_gap_is_waited_for_as_much_longer_as_the_source_was_held_up() {
+fn a_gap_is_waited_for_longer_by_the_time_that_the_source_was_paused() {
     let mut driver = Driver::new(Limits::default());
     driver.feed_at(1000, "2|B\n");
     driver.apply(5500, Command::Paused { source: 8, ms: 4000 });
-    assert_eq!(driver.maze.next_deadline(), Some(Timestamp(6000)), "not of another source");
+    assert_eq!(driver.maze.next_deadline(), Some(Timestamp(6000)), "another source's pause");
     driver.apply(5500, Command::Paused { source: SOURCE, ms: 4000 });
     assert_eq!(driver.maze.next_deadline(), Some(Timestamp(10_000)));
     driver.apply(6000, Command::Paused { source: SOURCE, ms: u64::MAX });
-    assert_eq!(driver.maze.next_deadline(), Some(Timestamp(11_000)), "it began by now");
+    assert_eq!(driver.maze.next_deadline(), Some(Timestamp(11_000)), "the wait begins by now");
     driver.feed_at(10_999, "1|B\n");
     assert_eq!(driver.told(), ["1|B>all", "2|B>all"]);
 }
 
 #[test]
-fn a_new_source_starts_at_one_and_with_nobody_following_anybody() {
+fn a_new_source_starts_at_one_and_without_follows() {
     let mut driver = Driver::new(Limits::default());
     driver.feed("1|F|1|2\n");
     driver.close();
@@ -203,7 +205,7 @@ fn a_new_source_starts_at_one_and_with_nobody_following_anybody() {
 }
 
 #[test]
-fn with_keep_a_new_source_goes_on_where_the_last_one_ended() {
+fn with_keep_a_new_source_continues_where_the_last_one_ended() {
     let mut driver = Driver::new(Limits::default());
     let limits = Limits { keep: true, ..Limits::default() };
     driver.apply(0, Command::Configure(limits));
@@ -215,7 +217,7 @@ fn with_keep_a_new_source_goes_on_where_the_last_one_ended() {
 }
 
 #[test]
-fn a_second_source_is_refused_while_one_is_connected() {
+fn a_second_source_is_rejected_while_one_is_connected() {
     let mut driver = Driver::new(Limits::default());
     assert_eq!(driver.apply(0, Command::Open { source: 8 }), Reply::NotTheSource);
     let feed = Command::Feed { source: 8, part: 0, bytes: b"1|B\n".to_vec() };
@@ -225,7 +227,7 @@ fn a_second_source_is_refused_while_one_is_connected() {
 }
 
 #[test]
-fn a_feed_that_comes_twice_changes_nothing() {
+fn a_repeated_feed_changes_nothing() {
     let mut driver = Driver::new(Limits::default());
     let feed = Command::Feed { source: SOURCE, part: 0, bytes: b"1|B\nx\n".to_vec() };
     driver.apply(0, feed.clone());
@@ -236,7 +238,7 @@ fn a_feed_that_comes_twice_changes_nothing() {
 }
 
 #[test]
-fn an_abandoned_source_is_flushed_when_its_time_has_come_or_the_next_one_opens() {
+fn an_abandoned_source_is_flushed_after_the_wait_or_when_the_next_one_opens() {
     for next_opens in [false, true] {
         let mut driver = Driver::new(Limits::default());
         driver.feed_at(0, "2|B\n");
@@ -255,7 +257,7 @@ fn an_abandoned_source_is_flushed_when_its_time_has_come_or_the_next_one_opens()
 }
 
 #[test]
-fn what_one_command_releases_is_bounded() {
+fn the_events_released_by_one_command_are_bounded() {
     let mut driver = Driver::new(Limits::default());
     let many: Vec<String> = (2..20_000).map(|number| format!("{number}|B\n")).collect();
     let many = many.concat();
@@ -263,10 +265,8 @@ fn what_one_command_releases_is_bounded() {
     assert_eq!(driver.feed_at(0, "1|B\n"), Reply::More);
     let first = driver.told().len();
     assert!((1000..4000).contains(&first), "{first}");
-    // It survives a restart in the middle, waits for no gap, and duplicates are still told.
-    let mut bytes = Vec::new();
-    driver.maze.snapshot(&mut bytes);
-    driver.maze = Maze::restore(&bytes).unwrap();
+    // A restart in the middle changes nothing, and no gap is waited for.
+    driver.maze = restart(&driver.maze);
     assert_eq!(driver.maze.next_deadline(), None);
     let mut all = first;
     while driver.apply(0, Command::Release { bytes_max: 10_000 }) == Reply::More {
@@ -277,7 +277,7 @@ fn what_one_command_releases_is_bounded() {
     assert_eq!(all + driver.told().len(), 19_999);
 }
 
-/// The dumbest server: sorts everything, then routes. The first of a number counts.
+/// A trivial server: sorts everything, then routes. The first line with a number counts.
 fn model(lines: &[String]) -> Vec<(String, Option<Vec<u64>>)> {
     let mut sorted: BTreeMap<u64, String> = BTreeMap::new();
     for line in lines {
@@ -325,7 +325,7 @@ fn event_line() -> impl Strategy<Value = String> {
     ]
 }
 
-/// Lines of a stream in any order: numbers missing, doubled and far away, and lines that are none.
+/// Lines of a stream in any order: numbers missing, repeated and far away, and malformed lines.
 fn stream() -> impl Strategy<Value = Vec<String>> {
     let number = prop_oneof![10 => 1u64..60, 1 => 1u64..5000];
     let end = prop::sample::select(vec!["\n", "\r\n"]);
@@ -338,12 +338,13 @@ fn stream() -> impl Strategy<Value = Vec<String>> {
 
 proptest! {
     #[test]
-    fn any_stream_in_any_pieces_is_told_as_the_dumbest_server_tells_it(
+    fn a_stream_in_any_pieces_is_routed_as_by_a_trivial_server(
         lines in stream(),
         pieces in prop::collection::vec(1usize..20, 1..40),
     ) {
         let mut driver = Driver::new(Limits::default());
-        let (mut rest, mut piece) = (lines.as_slice(), pieces.iter().cycle());
+        let mut rest = lines.as_slice();
+        let mut piece = pieces.iter().cycle();
         while !rest.is_empty() {
             let (now, later) = rest.split_at((*piece.next().unwrap()).min(rest.len()));
             driver.feed(&now.concat());
@@ -356,16 +357,11 @@ proptest! {
     }
 
     #[test]
-    fn the_maze_obeys_the_law(
+    fn the_maze_keeps_the_contract(
         steps in prop::collection::vec((0u64..4000, command()), 0..60),
         restart_every in 1usize..5,
     ) {
-        let mut at = 0;
-        let commands: Vec<_> = steps.into_iter().map(|(later, command)| {
-            at += later;
-            (Timestamp(at), command)
-        }).collect();
-        conformance::check(Maze::default, commands, restart_every);
+        conformance::check(Maze::default, at_rising_times(steps), restart_every);
     }
 }
 
@@ -397,16 +393,12 @@ fn command() -> impl Strategy<Value = Command> {
     ]
 }
 
-/// A golden file, or its first version: written when it is missing, to be looked at and committed.
-#[expect(clippy::disallowed_methods, reason = "golden files are read by tests, not by a machine")]
-fn golden(name: &str, first: &[u8]) -> Vec<u8> {
-    let path = std::format!("{}/tests/golden/{name}", env!("CARGO_MANIFEST_DIR"));
-    std::fs::read(&path).unwrap_or_else(|_| {
-        std::fs::write(&path, first).unwrap();
-        first.to_vec()
-    })
+/// Applies commands at `at` and ignores what they emit.
+fn apply_all(machine: &mut Maze, at: u64, commands: &[Command]) {
+    for command in commands {
+        machine.apply(Timestamp(at), command.clone(), &mut |_| {});
+    }
 }
-
 fn golden_commands() -> Vec<Command> {
     let limits = Limits { held_max: 5, gap_wait_ms: 4, users_max: 3, follows_max: 2, keep: true };
     let bytes = b"1|F|60|50\n3|B\r\nnonsense\n5|S|0000000000000000000050\n".to_vec();
@@ -423,49 +415,20 @@ fn golden_commands() -> Vec<Command> {
 
 #[test]
 fn stored_commands_and_snapshots_of_every_version_can_be_read() {
-    let (mut commands, mut machine) = (Vec::new(), Maze::default());
-    for command in golden_commands() {
-        encode(&command, &mut commands);
-        machine.apply(Timestamp(1), command, &mut |_| {});
-    }
-    let stored = golden("maze.commands.v1", &commands);
-    assert_eq!(commands, stored);
-    let mut stored = stored.as_slice();
-    for expected in golden_commands() {
-        assert_eq!(decode::<Command>("a command", &mut stored).unwrap(), expected);
-    }
-    assert!(stored.is_empty());
-    let mut snapshot = Vec::new();
-    machine.snapshot(&mut snapshot);
-    let stored = golden("maze.snapshot.v1", &snapshot);
-    assert_eq!(snapshot, stored);
-    let mut again = Vec::new();
-    Maze::restore(&stored).unwrap().snapshot(&mut again);
-    assert_eq!(again, stored);
-    let later =
+    let mut machine = Maze::default();
+    let first = golden_commands();
+    assert_golden_commands("maze.commands.v1", &first);
+    apply_all(&mut machine, 1, &first);
+    assert_golden_snapshot("maze.snapshot.v1", &machine);
+    let second =
         [Command::Pause { by: 3 }, Command::Pause { by: u64::MAX }, Command::Resume { by: 3 }];
-    let mut commands = Vec::new();
-    for command in later.clone() {
-        encode(&command, &mut commands);
-        machine.apply(Timestamp(2), command, &mut |_| {});
-    }
-    let stored = golden("maze.commands.v2", &commands);
-    assert_eq!(commands, stored);
-    let mut stored = stored.as_slice();
-    for expected in later {
-        assert_eq!(decode::<Command>("a command", &mut stored).unwrap(), expected);
-    }
-    let mut snapshot = Vec::new();
-    machine.snapshot(&mut snapshot);
-    let stored = golden("maze.snapshot.v2", &snapshot);
-    assert_eq!(snapshot, stored);
-    let mut again = Vec::new();
-    Maze::restore(&stored).unwrap().snapshot(&mut again);
-    assert_eq!(again, stored);
+    assert_golden_commands("maze.commands.v2", &second);
+    apply_all(&mut machine, 2, &second);
+    assert_golden_snapshot("maze.snapshot.v2", &machine);
 }
 
 #[test]
-fn a_node_holds_the_source_until_it_resumes_or_its_hold_has_run_out() {
+fn a_node_pauses_the_source_until_it_resumes_or_its_request_expires() {
     let mut driver = Driver::new(Limits::default());
     assert_eq!(driver.maze.paused_until(), None);
     driver.apply(10, Command::Pause { by: 1 });
@@ -475,7 +438,7 @@ fn a_node_holds_the_source_until_it_resumes_or_its_hold_has_run_out() {
     driver.apply(40, Command::Resume { by: 1 });
     assert_eq!(driver.maze.paused_until(), Some(Timestamp(20 + PAUSE_MS)));
     driver.apply(20 + PAUSE_MS, Command::Pause { by: 1 });
-    assert_eq!(driver.maze.pauses.len(), 1, "the other one has run out");
+    assert_eq!(driver.maze.pauses.len(), 1, "the other request has expired");
     for by in 2..1000 {
         driver.apply(20 + PAUSE_MS, Command::Pause { by });
     }

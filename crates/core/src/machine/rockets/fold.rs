@@ -1,4 +1,4 @@
-//! The fold: how a message changes a rocket, and what of a rocket is shown.
+//! The fold: how a message changes a rocket, and what is displayed of a rocket.
 
 use alloc::boxed::Box;
 use alloc::sync::Arc;
@@ -8,23 +8,23 @@ use serde::{Deserialize, Serialize};
 use super::message::{Channel, Content, MessageTime, RocketMessage};
 use crate::structure::sequencer::{Gap, Sequencer};
 
-/// A rocket, after some messages.
+/// A rocket after some messages.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct State {
-    /// The type of rocket; `None` before its launch is known.
+    /// The type of rocket; `None` until its launch is known.
     pub kind: Option<Arc<str>>,
-    /// Its speed; counted from 0 before its launch is known. May be negative, saturates.
+    /// The speed, counted from 0 until the launch is known. May be negative; saturates.
     pub speed: i64,
-    /// What it is for; `None` while nothing has said so.
+    /// The mission; `None` until a message names it.
     pub mission: Option<Arc<str>>,
-    /// Why it exploded, if it did.
+    /// Why the rocket exploded, if it did.
     pub reason: Option<Arc<str>>,
     /// The claimed time of the first message in order.
     pub created: MessageTime,
     /// The claimed time of the last message in order that had an effect; of the first message, if
     /// none had.
     pub updated: MessageTime,
-    /// Whether any message is in it: if not, the times are not yet its own.
+    /// Whether any message has been folded: until then the times are provisional.
     begun: bool,
 }
 
@@ -35,11 +35,11 @@ pub enum Anomaly {
     UnknownType,
     /// Its content could not be read.
     Unreadable,
-    /// It wanted a change by less than nothing.
+    /// It would change the speed by a negative amount.
     Negative,
-    /// It launched what was launched already.
+    /// The rocket has been launched already.
     Relaunched,
-    /// It came after the explosion.
+    /// The rocket has exploded already.
     AfterExplosion,
 }
 
@@ -56,12 +56,12 @@ impl State {
         }
     }
 
-    /// Whether it has exploded.
+    /// Returns whether the rocket has exploded.
     pub const fn exploded(&self) -> bool {
         self.reason.is_some()
     }
 
-    /// Folds in the next message in order.
+    /// Folds the next message in order.
     pub(super) fn apply(&mut self, message: &RocketMessage) -> Result<(), Anomaly> {
         if !self.begun {
             self.begun = true;
@@ -94,24 +94,24 @@ impl State {
         Ok(())
     }
 
-    /// Folds in a held message, for showing: it is counted when it is applied for good.
+    /// Folds a held message, for display. Anomalies are counted later, when the message is applied.
     pub(super) fn show(&mut self, message: &RocketMessage) {
         let _counted_when_it_is_applied = self.apply(message);
     }
 }
 
-/// How complete the knowledge of a rocket is.
+/// How complete the messages of a rocket are.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Sequence {
     /// The highest number known.
     pub last: u64,
-    /// All numbers up to this one have been applied or given up.
+    /// All numbers up to this one have been applied or dropped.
     pub applied: u64,
     /// How many messages are held behind gaps.
     pub pending: u32,
     /// The gaps, ascending.
     pub missing: Box<[Gap]>,
-    /// How many numbers were given up.
+    /// How many numbers were dropped.
     pub lost: u64,
 }
 
@@ -126,20 +126,20 @@ impl Sequence {
         }
     }
 
-    /// Whether every number up to the highest known one has been applied.
+    /// Returns whether every number up to the highest known one has been applied.
     pub const fn complete(&self) -> bool {
         self.pending == 0 && self.lost == 0
     }
 }
 
-/// All there is to show of a rocket.
+/// Everything that is displayed of a rocket.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct View {
-    /// Whose it is.
+    /// The channel.
     pub channel: Channel,
     /// The fold of everything known, in order.
     pub state: State,
-    /// How complete that is.
+    /// How complete the state is.
     pub sequence: Sequence,
 }
 

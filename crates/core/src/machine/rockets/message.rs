@@ -1,15 +1,15 @@
-//! What a rocket says: the parts of a message, as they are stored.
+//! The parts of a message, as they are stored.
 
 use alloc::sync::Arc;
 use core::fmt;
 
 use serde::{Deserialize, Serialize};
 
-/// The highest message number that is taken: numbers fit a signed 64-bit integer, because most
-/// who read them elsewhere have no other.
+/// The highest accepted message number. Numbers fit a signed 64-bit integer, because many clients have no
+/// unsigned one.
 pub const NUMBER_MAX: u64 = i64::MAX as u64;
 
-/// Whose messages: a UUID, shown in its hyphenated lower-case form.
+/// A channel: a UUID, displayed in hyphenated lower-case form.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct Channel(pub [u8; 16]);
 
@@ -25,7 +25,7 @@ impl fmt::Display for Channel {
     }
 }
 
-/// The time a message claims to be from. Shown, and never used for order.
+/// The time that a message claims to be from. Displayed, but never used for ordering.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct MessageTime {
     /// Seconds since 1970-01-01T00:00:00Z.
@@ -39,32 +39,32 @@ pub struct MessageTime {
 pub struct RocketMessage {
     /// When it claims to have been sent.
     pub time: MessageTime,
-    /// What it says.
+    /// Its content.
     pub content: Content,
 }
 
-/// What a message says. Stored in the log: variants are only ever added at the end.
+/// The content of a message. Stored in the log: variants are only ever added at the end.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Content {
     /// The rocket took off.
     Launched {
         /// The type of rocket.
         kind: Arc<str>,
-        /// Its speed from now on.
+        /// Its speed after the launch.
         speed: i64,
-        /// What it is for.
+        /// Its mission.
         mission: Arc<str>,
     },
-    /// Faster by so much.
+    /// The speed increases by this amount.
     SpeedIncreased(i64),
-    /// Slower by so much.
+    /// The speed decreases by this amount.
     SpeedDecreased(i64),
-    /// It is for something else now.
+    /// The rocket has a new mission.
     MissionChanged(Arc<str>),
-    /// It is no more, for this reason.
+    /// The rocket exploded, for this reason.
     Exploded(Arc<str>),
-    /// A type of message that is not known here. The digest of its text tells a conflict.
+    /// An unknown type of message. The digest of its text reveals a conflict.
     UnknownType(u32),
-    /// A known type with content that cannot be read. The digest of its text tells a conflict.
+    /// A known type with unreadable content. The digest of its text reveals a conflict.
     Unreadable(u32),
 }

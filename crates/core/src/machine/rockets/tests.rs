@@ -1,4 +1,4 @@
-//! The rockets machine against the dumbest fold there is, and its rules one by one.
+//! The rockets machine against a trivial fold, and its rules one by one.
 
 use alloc::collections::BTreeMap;
 use alloc::string::ToString;
@@ -10,6 +10,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::conformance;
+use crate::machine::tests::{assert_golden_commands, assert_golden_snapshot, restart};
 use crate::structure::sequencer::Gap;
 
 fn channel(n: u8) -> Channel {
@@ -37,7 +38,7 @@ fn deliver(machine: &mut Rockets, channel: Channel, number: u64, content: Conten
 fn faster(machine: &mut Rockets, number: u64) -> Outcome {
     match deliver(machine, channel(1), number, Content::SpeedIncreased(1)) {
         Reply::Taken(outcome) => outcome,
-        Reply::ChannelsFull | Reply::Configured => panic!("not refused"),
+        Reply::ChannelsFull | Reply::Configured => panic!("not accepted"),
     }
 }
 
@@ -63,7 +64,7 @@ fn the_example_of_the_challenge_gives_three_thousand() {
 }
 
 #[test]
-fn what_is_held_is_shown_at_once_with_its_gaps() {
+fn held_messages_are_shown_at_once_with_their_gaps() {
     let mut machine = Rockets::default();
     deliver(&mut machine, channel(1), 1, launched(100));
     deliver(&mut machine, channel(1), 7, Content::MissionChanged("MARS".into()));
@@ -79,7 +80,7 @@ fn what_is_held_is_shown_at_once_with_its_gaps() {
 }
 
 #[test]
-fn a_rocket_whose_launch_is_missing_is_a_rocket_without_type() {
+fn a_rocket_without_its_launch_has_no_type() {
     let mut machine = Rockets::default();
     deliver(&mut machine, channel(1), 3, Content::SpeedIncreased(5));
     let view = only(&machine);
@@ -91,7 +92,7 @@ fn a_rocket_whose_launch_is_missing_is_a_rocket_without_type() {
 }
 
 #[test]
-fn same_number_other_content_is_a_conflict_only_while_the_first_is_held() {
+fn other_content_under_a_number_is_a_conflict_only_while_the_first_is_held() {
     let mut machine = Rockets::default();
     deliver(&mut machine, channel(1), 2, Content::SpeedIncreased(5));
     deliver(&mut machine, channel(1), 2, Content::SpeedIncreased(6));
@@ -147,7 +148,7 @@ fn speed_saturates_at_both_ends() {
 }
 
 #[test]
-fn beyond_the_bound_the_oldest_gap_is_given_up_and_its_numbers_come_late() {
+fn beyond_the_bound_the_oldest_gap_is_dropped_and_its_numbers_come_late() {
     let mut machine = Rockets::default();
     let limits = Limits { held_max: 3, ..Limits::default() };
     machine.apply(Timestamp(0), Command::Configure(limits), &mut |_| {});
@@ -166,7 +167,7 @@ fn beyond_the_bound_the_oldest_gap_is_given_up_and_its_numbers_come_late() {
 }
 
 #[test]
-fn the_one_that_comes_next_to_the_gap_is_not_lost_with_it() {
+fn a_message_next_to_a_dropped_gap_is_not_lost_with_it() {
     let mut machine = Rockets::default();
     let limits = Limits { held_max: 2, ..Limits::default() };
     machine.apply(Timestamp(0), Command::Configure(limits), &mut |_| {});
@@ -177,7 +178,7 @@ fn the_one_that_comes_next_to_the_gap_is_not_lost_with_it() {
 }
 
 #[test]
-fn the_bound_over_all_channels_is_paid_by_the_channel_that_goes_over_it() {
+fn the_bound_over_all_channels_costs_the_channel_that_exceeds_it() {
     let mut machine = Rockets::default();
     let limits = Limits { held_total_max: 2, ..Limits::default() };
     machine.apply(Timestamp(0), Command::Configure(limits), &mut |_| {});
@@ -192,20 +193,20 @@ fn the_bound_over_all_channels_is_paid_by_the_channel_that_goes_over_it() {
 }
 
 #[test]
-fn one_channel_too_many_is_refused_and_the_others_go_on() {
+fn a_channel_beyond_the_bound_is_rejected_and_the_others_continue() {
     let mut machine = Rockets::default();
     let limits = Limits { channels_max: 1, ..Limits::default() };
     machine.apply(Timestamp(0), Command::Configure(limits), &mut |_| {});
     assert_eq!(faster(&mut machine, 1), Outcome::Applied);
-    let refused = deliver(&mut machine, channel(2), 1, launched(1));
-    assert_eq!(refused, Reply::ChannelsFull);
+    let answer = deliver(&mut machine, channel(2), 1, launched(1));
+    assert_eq!(answer, Reply::ChannelsFull);
     assert_eq!(faster(&mut machine, 2), Outcome::Applied);
     assert!(machine.get(channel(2)).is_none());
     assert_eq!(machine.counters().channels_max, 1);
 }
 
 #[test]
-fn every_change_is_told_with_the_rocket_as_it_was_right_after() {
+fn every_change_emits_the_rocket_as_it_is_right_after() {
     let mut machine = Rockets::default();
     let mut speeds = Vec::new();
     for number in [1, 3, 3, 2] {
@@ -219,48 +220,25 @@ fn every_change_is_told_with_the_rocket_as_it_was_right_after() {
 }
 
 #[test]
-fn a_channel_is_shown_in_the_form_of_a_uuid() {
+fn a_channel_is_displayed_as_a_uuid() {
     let channel = Channel(core::array::from_fn(|i| u8::try_from(i * 17).unwrap()));
     assert_eq!(channel.to_string(), "00112233-4455-6677-8899-aabbccddeeff");
 }
 
 #[test]
-fn a_rocket_is_small() {
+fn a_rocket_takes_at_most_176_bytes() {
     assert!(size_of::<Rocket>() <= 176, "{}", size_of::<Rocket>());
 }
 
-/// A golden file, or its first version: written when it is missing, to be looked at and committed.
-#[expect(clippy::disallowed_methods, reason = "golden files are read by tests, not by a machine")]
-fn golden(name: &str, first: &[u8]) -> Vec<u8> {
-    let path = std::format!("{}/tests/golden/{name}", env!("CARGO_MANIFEST_DIR"));
-    std::fs::read(&path).unwrap_or_else(|_| {
-        std::fs::write(&path, first).unwrap();
-        panic!("{path} was missing and has been written: commit it if it is a new version");
-    })
-}
-
 #[test]
-fn every_published_snapshot_still_reads() {
-    let mut first = Vec::new();
-    golden_machine().snapshot(&mut first);
-    let golden = golden("rockets.snapshot.v1", &first);
-    let machine = Rockets::restore(&golden).unwrap();
+fn every_published_snapshot_can_be_read() {
+    let machine = assert_golden_snapshot("rockets.snapshot.v1", &golden_machine());
     assert_eq!(machine.counters(), golden_machine().counters());
-    let mut again = Vec::new();
-    machine.snapshot(&mut again);
-    assert_eq!(again, golden);
 }
 
 #[test]
-fn every_published_command_still_reads() {
-    let mut first = Vec::new();
-    golden_commands().iter().for_each(|command| encode(command, &mut first));
-    let golden = golden("rockets.commands.v1", &first);
-    let mut stored = golden.as_slice();
-    for command in golden_commands() {
-        assert_eq!(decode::<Command>("a command", &mut stored), Ok(command));
-    }
-    assert!(stored.is_empty());
+fn every_published_command_can_be_read() {
+    assert_golden_commands("rockets.commands.v1", &golden_commands());
 }
 
 fn golden_commands() -> Vec<Command> {
@@ -295,24 +273,24 @@ fn golden_machine() -> Rockets {
     machine
 }
 
-/// The fold as one would write it on a napkin: all known messages of a channel, in order.
+/// A trivial fold: all known messages of a channel, in order.
 #[derive(Clone, Debug, PartialEq)]
-struct Napkin {
+struct Folded {
     kind: Option<Arc<str>>,
     speed: i64,
     mission: Option<Arc<str>>,
     reason: Option<Arc<str>>,
 }
 
-fn napkin(known: &BTreeMap<u64, Content>) -> Napkin {
-    let mut rocket = Napkin { kind: None, speed: 0, mission: None, reason: None };
+fn fold(known: &BTreeMap<u64, Content>) -> Folded {
+    let mut rocket = Folded { kind: None, speed: 0, mission: None, reason: None };
     for content in known.values() {
         if rocket.reason.is_some() {
             break;
         }
         match content.clone() {
             Content::Launched { kind, speed, mission } if rocket.kind.is_none() => {
-                rocket = Napkin { kind: Some(kind), speed, mission: Some(mission), reason: None };
+                rocket = Folded { kind: Some(kind), speed, mission: Some(mission), reason: None };
             }
             Content::SpeedIncreased(by) if by >= 0 => {
                 rocket.speed = rocket.speed.saturating_add(by);
@@ -345,8 +323,8 @@ fn any_content() -> impl Strategy<Value = Content> {
     ]
 }
 
-/// Messages of up to four channels, each channel's numbered from 1, shuffled and duplicated at
-/// will; some may never come.
+/// Messages of up to four channels, each numbered from 1 within its channel, shuffled and duplicated at
+/// random.
 fn any_deliveries() -> impl Strategy<Value = Vec<(u8, u64, Content)>> {
     prop::collection::vec(prop::collection::vec(any_content(), 0..40), 1..4)
         .prop_flat_map(|channels| {
@@ -373,7 +351,7 @@ fn any_deliveries() -> impl Strategy<Value = Vec<(u8, u64, Content)>> {
 
 proptest! {
     #[test]
-    fn for_any_permutation_and_duplication_the_state_is_the_in_order_fold_of_what_is_known(
+    fn for_any_permutation_and_duplication_the_state_is_the_in_order_fold_of_the_known_messages(
         deliveries in any_deliveries(),
         restart_every in 1usize..50,
     ) {
@@ -381,9 +359,7 @@ proptest! {
         let mut known: BTreeMap<u8, BTreeMap<u64, Content>> = BTreeMap::new();
         for (i, (id, number, content)) in deliveries.into_iter().enumerate() {
             if i % restart_every == 0 {
-                let mut bytes = Vec::new();
-                machine.snapshot(&mut bytes);
-                machine = Rockets::restore(&bytes).unwrap();
+                machine = restart(&machine);
             }
             let new = !known.get(&id).is_some_and(|known| known.contains_key(&number));
             known.entry(id).or_default().entry(number).or_insert(content.clone());
@@ -392,19 +368,19 @@ proptest! {
             for (id, known) in &known {
                 let rocket = machine.get(channel(*id)).unwrap();
                 let State { kind, speed, mission, reason, .. } = rocket.state().clone();
-                prop_assert_eq!(Napkin { kind, speed, mission, reason }, napkin(known));
-                // And what is contiguous has been applied for good.
+                prop_assert_eq!(Folded { kind, speed, mission, reason }, fold(known));
+                // The contiguous prefix has been applied for good.
                 let contiguous = (1..=u64::from(u8::MAX)).take_while(|n| known.contains_key(n)).count() as u64;
                 prop_assert_eq!(rocket.sequencer.next(), contiguous + 1);
                 let prefix = known.range(..=contiguous).map(|(n, c)| (*n, c.clone())).collect();
                 let State { kind, speed, mission, reason, .. } = rocket.folded.clone();
-                prop_assert_eq!(Napkin { kind, speed, mission, reason }, napkin(&prefix));
+                prop_assert_eq!(Folded { kind, speed, mission, reason }, fold(&prefix));
             }
         }
     }
 
     #[test]
-    fn it_obeys_the_laws_of_machines(
+    fn the_rockets_machine_keeps_the_contract(
         deliveries in prop::collection::vec((0u8..4, 1u64..60, any_content()), 0..200),
         limits in (1u32..8, 1u64..20, 1u32..5),
         restart_every in 1usize..40,

@@ -1,19 +1,19 @@
-//! What is asked of the tracker, what it answers, and what it counts.
+//! The tracker's commands, replies and counters.
 
 use alloc::boxed::Box;
 use alloc::vec::Vec;
 
 use serde::{Deserialize, Serialize};
 
-/// The bounds of this machine. They decide what apply does, so they are set by a command.
+/// The bounds of this machine. They affect the result of a command, so a command sets them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Limits {
-    /// How many messages are tracked, at least one. With one more the oldest goes.
+    /// The most messages, at least one. One more drops the oldest.
     pub capacity: u32,
-    /// What their ids, peers and data may take together. While they take more the oldest goes; the
-    /// newest stays.
+    /// The most bytes of all ids, first peers and data. While they exceed it, the oldest message is
+    /// dropped; the newest stays.
     pub bytes_max: u64,
-    /// How many peers are told apart for each message, the first ones that relay it. 0 counts no
+    /// The most peers counted separately for each message: the first ones that relay it. 0 counts no
     /// relays.
     pub peers_max: u32,
 }
@@ -24,61 +24,61 @@ impl Default for Limits {
     }
 }
 
-/// What is asked of the machine. Stored in the log: variants are only ever added at the end.
+/// A command to the machine. Stored in the log: variants are only ever added at the end.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Command {
-    /// From here on these bounds hold. The oldest messages that are over them go.
+    /// Sets the bounds. The oldest messages that exceed them are dropped.
     Configure(Limits),
     /// A peer relays a message.
     Add {
-        /// What tells two messages apart, whoever relays them.
+        /// Identifies the message, whichever peer relays it.
         id: Box<str>,
-        /// Who relays it.
+        /// The peer.
         peer_id: Box<str>,
-        /// What it says.
+        /// The content.
         #[serde(with = "crate::machine::bytes")]
         data: Vec<u8>,
     },
-    /// A message is not to be tracked any more.
+    /// Stops tracking a message.
     Remove {
-        /// Which one.
+        /// The message.
         id: Box<str>,
     },
 }
 
-/// What the one who asked gets back.
+/// What the proposer of a command gets back.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Reply {
     /// Done.
     Done,
-    /// The message is tracked now.
+    /// The message is now tracked.
     New {
-        /// How many of the oldest had to go for it.
+        /// How many of the oldest messages were dropped for it.
         evicted: u32,
     },
-    /// A message with this id is tracked already; what came first stays.
+    /// A message with this id is tracked already. The first one stays.
     Duplicate,
     /// No message with this id is tracked. Nothing has changed.
     NotFound,
 }
 
-/// What watchers are told: nothing.
+/// The tracker sends no events.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Event {}
 
-/// What has happened since the beginning. Part of the state, so a restart does not reset it.
+/// Counters since the beginning. Part of the state, so that a restart does not reset them.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Counters {
-    /// Messages taken in.
+    /// Messages that became tracked.
     pub new: u64,
-    /// Messages that came with an id that was tracked already.
+    /// Messages whose id was tracked already.
     pub duplicates: u64,
-    /// Messages removed because somebody asked for it.
+    /// Messages removed by a command.
     pub removed: u64,
     /// Messages dropped because of [`Limits::capacity`].
     pub capacity: u64,
     /// Messages dropped because of [`Limits::bytes_max`].
     pub bytes_max: u64,
-    /// Relays by peers that are not told apart because of [`Limits::peers_max`].
+    /// Relays by peers that were not counted separately because of [`Limits::peers_max`].
     pub peers_max: u64,
 }

@@ -1,4 +1,4 @@
-//! The tracker's rules one by one, and against a plain list.
+//! The tracker's rules one by one, and the tracker against a plain list.
 
 use alloc::format;
 use alloc::vec;
@@ -8,6 +8,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::conformance;
+use crate::machine::tests::{assert_golden_commands, assert_golden_snapshot, snapshot};
 
 fn limits(capacity: u32, peers_max: u32) -> Limits {
     Limits { capacity, peers_max, ..Limits::default() }
@@ -36,7 +37,7 @@ fn peers(machine: &Tracker, id: &str) -> (Peers, u32) {
 }
 
 #[test]
-fn what_came_first_stays_where_it_is() {
+fn the_first_message_with_an_id_stays_where_it_is() {
     let mut machine = Tracker::new(limits(2, 4));
     assert_eq!(add(&mut machine, "a", "x"), Reply::New { evicted: 0 });
     assert_eq!(add(&mut machine, "b", "x"), Reply::New { evicted: 0 });
@@ -47,7 +48,7 @@ fn what_came_first_stays_where_it_is() {
 }
 
 #[test]
-fn what_was_removed_and_comes_again_is_the_newest() {
+fn a_message_that_was_removed_and_comes_again_is_the_newest() {
     let mut machine = Tracker::new(limits(2, 4));
     add(&mut machine, "a", "x");
     add(&mut machine, "b", "x");
@@ -56,7 +57,7 @@ fn what_was_removed_and_comes_again_is_the_newest() {
     assert_eq!(add(&mut machine, "a", "y"), Reply::New { evicted: 0 });
     assert_eq!(add(&mut machine, "c", "x"), Reply::New { evicted: 1 });
     assert_eq!(ids(&machine), ["a", "c"]);
-    assert_eq!(peers(&machine, "a"), (vec![("y".into(), 1)], 0), "its counts had gone with it");
+    assert_eq!(peers(&machine, "a"), (vec![("y".into(), 1)], 0), "its counts were removed with it");
 }
 
 #[test]
@@ -74,7 +75,7 @@ fn relays_are_counted_by_peer_up_to_a_bound() {
 }
 
 #[test]
-fn the_oldest_go_while_all_together_take_too_much() {
+fn the_oldest_are_dropped_while_all_exceed_the_bound_on_bytes() {
     let mut machine = Tracker::new(Limits { bytes_max: 10, ..limits(100, 0) });
     for id in ["aa", "bb", "cc"] {
         add(&mut machine, id, "");
@@ -89,7 +90,7 @@ fn the_oldest_go_while_all_together_take_too_much() {
 }
 
 #[test]
-fn other_bounds_drop_the_oldest_and_keep_order_and_counts() {
+fn new_bounds_drop_the_oldest_and_keep_order_and_counts() {
     let mut machine = Tracker::new(limits(5, 3));
     for id in ["a", "b", "c", "d"] {
         for peer in ["x", "y", "z"] {
@@ -107,7 +108,7 @@ fn other_bounds_drop_the_oldest_and_keep_order_and_counts() {
 }
 
 #[test]
-fn a_list_goes_on_behind_a_message_whatever_has_gone() {
+fn a_list_continues_behind_a_message_whatever_was_removed() {
     let mut machine = Tracker::new(limits(4, 0));
     for id in ["a", "b", "c", "d"] {
         add(&mut machine, id, "x");
@@ -118,9 +119,9 @@ fn a_list_goes_on_behind_a_message_whatever_has_gone() {
     assert_eq!(after(&machine, 2, "b"), ["c".into(), "d".into()]);
     assert_eq!(after(&machine, 4, "d"), []);
     remove(&mut machine, "b");
-    assert_eq!(after(&machine, 2, "b"), ["c".into(), "d".into()], "it is gone");
+    assert_eq!(after(&machine, 2, "b"), ["c".into(), "d".into()], "b is removed");
     add(&mut machine, "b", "x");
-    assert_eq!(after(&machine, 2, "b"), ["c".into(), "d".into(), "b".into()], "it came again");
+    assert_eq!(after(&machine, 2, "b"), ["c".into(), "d".into(), "b".into()], "b came again");
     add(&mut machine, "e", "x");
     assert_eq!(after(&machine, 1, "a"), ["c".into(), "d".into(), "b".into(), "e".into()]);
 }
@@ -128,7 +129,7 @@ fn a_list_goes_on_behind_a_message_whatever_has_gone() {
 /// The peers of a message with their counts.
 type Peers = Vec<(Box<str>, u32)>;
 
-/// The dumbest tracker: a list, with the counts of each and those of others.
+/// A trivial tracker: a list, with the counts of each message and those of other peers.
 #[derive(Default)]
 struct Model {
     messages: Vec<(TrackedMessage, Peers, u32)>,
@@ -196,8 +197,8 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(400))]
 
     #[test]
-    fn it_does_what_a_plain_list_does(steps in prop::collection::vec(step(), 1..120)) {
-        // Peers are only ever fewer than told apart: what moves to the others is another test's.
+    fn it_behaves_like_a_plain_list(steps in prop::collection::vec(step(), 1..120)) {
+        // Never more peers than are counted separately: another test covers those beyond.
         let mut bounds = limits(5, 9);
         let (mut machine, mut model) = (Tracker::new(bounds), Model::default());
         for step in &steps {
@@ -241,23 +242,13 @@ proptest! {
     }
 
     #[test]
-    fn it_obeys_the_laws_of_machines(
+    fn the_tracker_keeps_the_contract(
         steps in prop::collection::vec(step(), 1..80),
         restart_every in 1..20_usize,
     ) {
         let commands = steps.iter().map(|step| (Timestamp(0), command(step)));
         conformance::check(|| Tracker::new(limits(5, 2)), commands, restart_every);
     }
-}
-
-/// A golden file, or its first version: written when it is missing, to be looked at and committed.
-#[expect(clippy::disallowed_methods, reason = "golden files are read by tests, not by a machine")]
-fn golden(name: &str, first: &[u8]) -> Vec<u8> {
-    let path = std::format!("{}/tests/golden/{name}", env!("CARGO_MANIFEST_DIR"));
-    std::fs::read(&path).unwrap_or_else(|_| {
-        std::fs::write(&path, first).unwrap();
-        first.to_vec()
-    })
 }
 
 #[test]
@@ -271,39 +262,27 @@ fn stored_commands_and_snapshots_of_the_first_version_can_be_read() {
         Step::Remove(2),
         Step::Add(4, 1, 8),
     ];
-    let (mut commands, mut machine) = (Vec::new(), Tracker::default());
-    for step in &steps {
-        encode(&command(step), &mut commands);
-        apply(&mut machine, command(step));
+    let commands: Vec<Command> = steps.iter().map(command).collect();
+    assert_golden_commands("tracker.commands.v1", &commands);
+    let mut machine = Tracker::default();
+    for command in commands {
+        apply(&mut machine, command);
     }
-    let stored = golden("tracker.commands.v1", &commands);
-    assert_eq!(commands, stored);
-    let mut stored = stored.as_slice();
-    for step in &steps {
-        assert_eq!(decode::<Command>("a command", &mut stored).unwrap(), command(step));
-    }
-    let mut snapshot = Vec::new();
-    machine.snapshot(&mut snapshot);
-    let stored = golden("tracker.snapshot.v1", &snapshot);
-    assert_eq!(snapshot, stored);
-    let mut again = Vec::new();
-    Tracker::restore(&stored).unwrap().snapshot(&mut again);
-    assert_eq!(again, stored);
+    assert_golden_snapshot("tracker.snapshot.v1", &machine);
 }
 
 #[test]
-fn a_snapshot_that_cannot_be_is_refused() {
+fn an_impossible_snapshot_is_rejected() {
     let mut machine = Tracker::new(limits(3, 2));
     add(&mut machine, "a", "x");
     add(&mut machine, "b", "x");
-    let mut snapshot = Vec::new();
-    machine.snapshot(&mut snapshot);
+    let snapshot = snapshot(&machine);
     assert!(Tracker::restore(&snapshot).is_ok());
     assert!(Tracker::restore(&snapshot[..snapshot.len() - 1]).is_err(), "cut short");
-    assert!(Tracker::restore(&[&snapshot[..], &[0]].concat()).is_err(), "with something behind it");
+    assert!(Tracker::restore(&[&snapshot[..], &[0]].concat()).is_err(), "with a byte behind it");
     let twice = snapshot.iter().map(|byte| if *byte == b'b' { b'a' } else { *byte });
-    assert!(Tracker::restore(&twice.collect::<Vec<_>>()).is_err(), "an id twice");
+    assert!(Tracker::restore(&twice.collect::<Vec<_>>()).is_err(), "one id twice");
     let mut small = Vec::new();
     encode(&TrackerSnapshot::V1(limits(1, 2), 2, Counters::default(), 2), &mut small);
-    assert!(Tracker::restore(&small).is_err(), "more than there is room for");
+    assert!(Tracker::restore(&small).is_err(), "more messages than the capacity");
 }

@@ -1,4 +1,4 @@
-//! What is asked of the traffic, what it answers, and what it counts.
+//! The traffic machine's commands, replies and counters.
 
 use alloc::vec::Vec;
 
@@ -6,24 +6,24 @@ use serde::{Deserialize, Serialize};
 
 use crate::structure::tally::Bounds;
 
-/// The bounds of this machine. They decide what apply does, so they are set by a command.
+/// The bounds of this machine. They affect the result of a command, so a command sets them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Limits {
-    /// How long a window is. A change holds from the next one on.
+    /// The length of a window. A change takes effect with the next window.
     pub window_ms: u64,
     /// Whether a window without calls makes a report too.
     pub empty: bool,
-    /// How many children are known. One more is not learnt.
+    /// The most children. One more is not learnt.
     pub children_max: u32,
-    /// How many parents are known. A child of one more is not learnt.
+    /// The most parents. A child of one more is not learnt.
     pub parents_max: u32,
-    /// How many pairs of parents a window counts. Calls between others are not counted.
+    /// The most pairs of parents in a window. Calls between other pairs are not counted.
     pub pairs_max: u32,
-    /// How many pairs of children a window holds calls of. Calls between others are not counted.
+    /// The most pairs of children whose calls a window holds. Calls between other pairs are not counted.
     pub held_max: u32,
-    /// How many reports are kept. The oldest goes, sent or not.
+    /// The most reports that are kept. Beyond that the oldest is dropped, sent or not.
     pub reports_max: u32,
-    /// How many rows they may have together. The oldest report goes; the newest stays.
+    /// The most rows of all kept reports. Beyond that the oldest report is dropped; the newest stays.
     pub report_rows_max: u32,
 }
 
@@ -53,65 +53,64 @@ impl Limits {
     }
 }
 
-/// What is asked of the machine. Stored in the log: variants are only ever added at the end.
+/// A command to the machine. Stored in the log: variants are only ever added at the end.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Command {
-    /// From here on these bounds hold. What is over them already stays.
+    /// Sets the bounds. What already exceeds them stays.
     Configure(Limits),
-    /// What some frames said.
+    /// The content of some frames.
     Feed {
         /// [`super::record`]s.
         #[serde(with = "crate::machine::bytes")]
         bytes: Vec<u8>,
     },
-    /// A report was written to the connection it is for.
+    /// A report was written to its connection.
     Delivered {
         /// The first millisecond of its window.
         start: u64,
     },
-    /// A node is about to send a report, where several could. From here on no other one sends it: what a
-    /// node with a lower token had claimed, and not told to be delivered, may have been sent, and counts
+    /// A node is about to send a report that several nodes could send. From now on no other node sends it.
+    /// A report that a lower token had claimed, but not marked as delivered, may have been sent: it counts
     /// as sent.
     Claim {
         /// The first millisecond of its window.
         start: u64,
-        /// The fencing token of the lease under which it is sent. One that is lower than any before is
-        /// refused.
+        /// The fencing token of the sender's lease. A token lower than an earlier one is rejected.
         token: u64,
     },
 }
 
-/// What the one who asked gets back.
+/// What the proposer of a command gets back.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Reply {
     /// Done.
     Done,
-    /// There is no unsent report of this window: it was sent before, or dropped, or the token is a
-    /// deposed one's. Nothing is to be sent.
+    /// This window has no unsent report: it was sent or dropped, or the token is that of an expired
+    /// lease. The caller must not send it.
     NotUnsent,
-    /// Somebody with a lower token had claimed this report, and may have sent it: it counts as sent from
-    /// here on, and is not sent again.
+    /// A lower token had claimed this report and may have sent it. It counts as sent from now on, and the
+    /// caller must not send it again.
     ClaimedBefore,
 }
 
-/// What watchers are told.
+/// An event for watchers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Event {
-    /// A window has closed, and there is a report of it.
+    /// A window has closed and made a report.
     Closed {
         /// Its first millisecond.
         start: u64,
     },
 }
 
-/// What has happened since the beginning. Part of the state, so a restart does not reset it.
+/// Counters since the beginning. Part of the state, so that a restart does not reset them.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Counters {
-    /// Calls that came.
+    /// Calls received.
     pub calls: u64,
-    /// Calls that had to wait for a child to be known.
+    /// Calls that had to wait for a child to become known.
     pub held: u64,
-    /// Calls whose window closed before their children were known.
+    /// Calls whose window closed before their children became known.
     pub unresolved: u64,
     /// Children that moved to another parent.
     pub moved: u64,
@@ -119,7 +118,7 @@ pub struct Counters {
     pub windows: u64,
     /// Reports that were sent.
     pub delivered: u64,
-    /// Feeds whose end was no record.
+    /// Feeds that did not end with a complete record.
     pub malformed: u64,
     /// Children not learnt because of [`Limits::children_max`].
     pub children_max: u64,
@@ -129,6 +128,6 @@ pub struct Counters {
     pub pairs_max: u64,
     /// Calls not counted because of [`Limits::held_max`].
     pub held_max: u64,
-    /// Reports that went unsent because of [`Limits::reports_max`] or [`Limits::report_rows_max`].
+    /// Unsent reports dropped because of [`Limits::reports_max`] or [`Limits::report_rows_max`].
     pub reports_dropped: u64,
 }

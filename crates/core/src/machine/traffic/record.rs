@@ -1,19 +1,19 @@
-//! The elements of a feed, one behind the other: what frames said, in the order in which they said it.
+//! The encoding of a feed: a sequence of records, in the order in which the frames contained them.
 //!
 //! ```text
 //! 0 child parent | 1 source destination | 2 source destination | 3 source destination
 //! ```
-//! The first byte says what follows: who a child belongs to; a call that was served; one that was
-//! rejected (400 to 499); one that failed (500 and above). Every id has 16 bytes.
+//! The first byte is the type of the record: a child belongs to a parent; a call was served; a call was
+//! rejected (400 to 499); a call failed (500 and above). Every id has 16 bytes.
 
 use alloc::vec::Vec;
 
 use crate::structure::tally::{Id, Kind};
 
-/// How long each record is.
+/// The length of a record.
 pub const BYTES: usize = 33;
 
-/// One element.
+/// One record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Record<'a> {
     /// A child belongs to a parent.
@@ -23,18 +23,18 @@ pub enum Record<'a> {
         /// The parent.
         parent: &'a Id,
     },
-    /// A child has called another.
+    /// A child has called another one.
     Call {
-        /// Who called.
+        /// The caller.
         source: &'a Id,
-        /// Who was called.
+        /// The callee.
         destination: &'a Id,
-        /// How it ended.
+        /// How the call ended.
         kind: Kind,
     },
 }
 
-/// The kind of a call that ended with this status.
+/// Returns the kind of a call that ended with this status.
 pub const fn kind(http_status: u16) -> Kind {
     match http_status {
         400..=499 => Kind::Rejected,
@@ -62,7 +62,7 @@ pub fn write(out: &mut Vec<u8>, record: Record<'_>) {
     out.extend_from_slice(second);
 }
 
-/// The record at the front, and what is behind it. `None` when there is none.
+/// Splits the first record off. `None` when the bytes do not begin with a complete one.
 #[inline]
 pub(super) fn read(bytes: &[u8]) -> Option<(Record<'_>, &[u8])> {
     let (tag, rest) = bytes.split_first()?;
@@ -78,7 +78,7 @@ pub(super) fn read(bytes: &[u8]) -> Option<(Record<'_>, &[u8])> {
     Some((Record::Call { source: first, destination: second, kind }, rest))
 }
 
-/// Whether there is a call among the records.
+/// Returns whether there is a call among the records.
 pub(super) fn has_calls(bytes: &[u8]) -> bool {
     bytes.chunks(BYTES).any(|record| record.first().is_some_and(|tag| *tag != 0))
 }

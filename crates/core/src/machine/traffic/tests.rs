@@ -1,4 +1,4 @@
-//! The traffic's rules one by one, and against one that counts everything again.
+//! The traffic machine's rules one by one, and the machine against a recount.
 
 use alloc::collections::BTreeMap;
 use alloc::vec;
@@ -8,6 +8,9 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::conformance;
+use crate::machine::tests::{
+    assert_golden_commands, assert_golden_snapshot, at_rising_times, restart,
+};
 use crate::structure::tally::Kind;
 
 const MINUTE: u64 = 60_000;
@@ -16,7 +19,7 @@ fn id(number: u8) -> tally::Id {
     [number; 16]
 }
 
-/// Elements of a feed: a child belongs to a parent, or calls another.
+/// An element of a feed: a child belongs to a parent, or calls another child.
 #[derive(Clone, Copy, Debug)]
 enum Element {
     Belongs(u8, u8),
@@ -87,7 +90,7 @@ fn a_window_is_aligned_and_closed_at_its_end() {
 }
 
 #[test]
-fn what_comes_behind_the_end_closes_the_window_first() {
+fn an_entry_behind_the_end_closes_the_window_first() {
     let mut machine = Traffic::default();
     feed(&mut machine, 5, &[Element::Belongs(1, 10), served(1, 1)]);
     let closed = feed(&mut machine, 7 * MINUTE, &[served(1, 1), served(1, 1)]);
@@ -97,7 +100,7 @@ fn what_comes_behind_the_end_closes_the_window_first() {
 }
 
 #[test]
-fn a_window_without_calls_makes_no_report_unless_it_is_wanted() {
+fn a_window_without_calls_makes_no_report_unless_configured() {
     let mut machine = Traffic::default();
     feed(&mut machine, 5, &[Element::Belongs(1, 10)]);
     assert_eq!(machine.next_deadline(), None);
@@ -110,7 +113,7 @@ fn a_window_without_calls_makes_no_report_unless_it_is_wanted() {
 }
 
 #[test]
-fn calls_of_unknown_children_are_shown_and_not_sent() {
+fn calls_of_unknown_children_are_reported_but_not_sent() {
     let mut machine = Traffic::default();
     feed(&mut machine, 5, &[served(1, 2), served(1, 2)]);
     tick(&mut machine, MINUTE);
@@ -119,7 +122,7 @@ fn calls_of_unknown_children_are_shown_and_not_sent() {
 }
 
 #[test]
-fn a_topology_that_comes_late_counts_for_the_open_window_alone() {
+fn a_late_topology_counts_for_the_open_window_only() {
     let mut machine = Traffic::default();
     feed(&mut machine, 5, &[served(1, 2)]);
     feed(&mut machine, MINUTE + 5, &[served(1, 2), served(1, 1)]);
@@ -130,7 +133,7 @@ fn a_topology_that_comes_late_counts_for_the_open_window_alone() {
 }
 
 #[test]
-fn a_report_is_unsent_until_it_is_delivered_and_delivered_once() {
+fn a_report_is_unsent_until_it_is_delivered_once() {
     let mut machine = Traffic::default();
     for window in 0..3 {
         feed(&mut machine, window * MINUTE, &[Element::Belongs(1, 10), served(1, 1)]);
@@ -147,7 +150,7 @@ fn claim(machine: &mut Traffic, start: u64, token: u64) -> Reply {
     apply(machine, 9 * MINUTE, Command::Claim { start, token }).0
 }
 
-/// With unsent reports of the first windows.
+/// Returns a machine with `count` unsent reports.
 fn with_reports(count: u64) -> Traffic {
     let mut machine = Traffic::default();
     for window in 0..=count {
@@ -157,23 +160,23 @@ fn with_reports(count: u64) -> Traffic {
 }
 
 #[test]
-fn a_report_is_claimed_again_and_again_by_whoever_claimed_it_until_it_is_delivered() {
+fn the_claimer_of_a_report_can_claim_it_again_until_it_is_delivered() {
     let mut machine = with_reports(2);
     assert_eq!(claim(&mut machine, 0, 3), Reply::Done);
     assert_eq!(claim(&mut machine, 0, 3), Reply::Done, "its connection broke");
     apply(&mut machine, 9 * MINUTE, Command::Delivered { start: 0 });
     assert_eq!(claim(&mut machine, 0, 3), Reply::NotUnsent);
-    assert_eq!(claim(&mut machine, MINUTE, 4), Reply::Done, "nothing was left open");
+    assert_eq!(claim(&mut machine, MINUTE, 4), Reply::Done, "no claim was open");
     assert_eq!(machine.counters().delivered, 1);
 }
 
 #[test]
-fn what_another_had_claimed_is_given_up_and_a_deposed_one_claims_nothing() {
+fn a_claim_with_a_higher_token_settles_the_open_one_and_a_lower_token_claims_nothing() {
     let mut machine = with_reports(3);
     assert_eq!(claim(&mut machine, 0, 3), Reply::Done);
     assert_eq!(claim(&mut machine, 0, 4), Reply::ClaimedBefore);
     assert_eq!(machine.unsent().map(|report| report.start), Some(MINUTE));
-    assert_eq!(claim(&mut machine, MINUTE, 3), Reply::NotUnsent, "it is deposed");
+    assert_eq!(claim(&mut machine, MINUTE, 3), Reply::NotUnsent, "its lease has expired");
     assert_eq!(claim(&mut machine, MINUTE, 4), Reply::Done);
     assert_eq!(claim(&mut machine, 2 * MINUTE, 5), Reply::Done);
     assert_eq!(machine.unsent().map(|report| report.start), Some(2 * MINUTE));
@@ -181,7 +184,7 @@ fn what_another_had_claimed_is_given_up_and_a_deposed_one_claims_nothing() {
 }
 
 #[test]
-fn the_oldest_report_goes_and_is_counted_if_it_was_not_sent() {
+fn the_oldest_report_is_dropped_and_counted_if_it_was_not_sent() {
     let limits = Limits { reports_max: 2, ..Limits::default() };
     let mut machine = Traffic::new(limits);
     for window in 0..4 {
@@ -201,7 +204,7 @@ fn the_oldest_report_goes_and_is_counted_if_it_was_not_sent() {
 }
 
 #[test]
-fn a_change_of_length_holds_from_the_next_window_on() {
+fn a_change_of_length_takes_effect_with_the_next_window() {
     let mut machine = Traffic::default();
     feed(&mut machine, 5, &[Element::Belongs(1, 10), served(1, 1)]);
     let limits = Limits { window_ms: 90_000, ..Limits::default() };
@@ -231,7 +234,7 @@ fn element() -> impl Strategy<Value = Element> {
 
 proptest! {
     #[test]
-    fn the_sum_over_any_window_equals_a_dumb_recount(
+    fn the_counts_of_every_window_equal_a_recount(
         feeds in prop::collection::vec((0u64..40_000, prop::collection::vec(element(), 0..20)), 0..20),
         pieces in 1usize..5,
     ) {
@@ -243,9 +246,7 @@ proptest! {
             at += later;
             for piece in elements.chunks(pieces) {
                 feed(&mut machine, at, piece);
-                let mut snapshot = Vec::new();
-                machine.snapshot(&mut snapshot);
-                machine = Traffic::restore(&snapshot).unwrap();
+                machine = restart(&machine);
             }
             for element in elements {
                 match *element {
@@ -280,16 +281,11 @@ proptest! {
     }
 
     #[test]
-    fn the_traffic_obeys_the_law(
+    fn the_traffic_machine_keeps_the_contract(
         steps in prop::collection::vec((0u64..40_000, command()), 0..60),
         restart_every in 1usize..5,
     ) {
-        let mut at = 0;
-        let commands: Vec<_> = steps.into_iter().map(|(later, command)| {
-            at += later;
-            (Timestamp(at), command)
-        }).collect();
-        conformance::check(Traffic::default, commands, restart_every);
+        conformance::check(Traffic::default, at_rising_times(steps), restart_every);
     }
 }
 
@@ -317,16 +313,6 @@ fn command() -> impl Strategy<Value = Command> {
     ]
 }
 
-/// A golden file, or its first version: written when it is missing, to be looked at and committed.
-#[expect(clippy::disallowed_methods, reason = "golden files are read by tests, not by a machine")]
-fn golden(name: &str, first: &[u8]) -> Vec<u8> {
-    let path = std::format!("{}/tests/golden/{name}", env!("CARGO_MANIFEST_DIR"));
-    std::fs::read(&path).unwrap_or_else(|_| {
-        std::fs::write(&path, first).unwrap();
-        first.to_vec()
-    })
-}
-
 #[test]
 fn stored_commands_and_snapshots_of_every_version_can_be_read() {
     let elements = [
@@ -343,36 +329,15 @@ fn stored_commands_and_snapshots_of_every_version_can_be_read() {
         (MINUTE, Command::Delivered { start: 0 }),
         (MINUTE + 1, Command::Feed { bytes: bytes(&elements) }),
     ];
-    let (mut commands, mut machine) = (Vec::new(), Traffic::default());
-    for (at, command) in given.clone() {
-        encode(&command, &mut commands);
+    let commands: Vec<_> = given.iter().map(|(_, command)| command.clone()).collect();
+    assert_golden_commands("traffic.commands.v1", &commands);
+    let mut machine = Traffic::default();
+    for (at, command) in given {
         apply(&mut machine, at, command);
     }
-    let stored = golden("traffic.commands.v1", &commands);
-    assert_eq!(commands, stored);
-    let mut stored = stored.as_slice();
-    for (_, expected) in given {
-        assert_eq!(decode::<Command>("a command", &mut stored).unwrap(), expected);
-    }
-    let mut snapshot = Vec::new();
-    machine.snapshot(&mut snapshot);
-    let stored = golden("traffic.snapshot.v1", &snapshot);
-    assert_eq!(snapshot, stored);
-    let mut again = Vec::new();
-    Traffic::restore(&stored).unwrap().snapshot(&mut again);
-    assert_eq!(again, stored);
+    assert_golden_snapshot("traffic.snapshot.v1", &machine);
     let claim = Command::Claim { start: 0, token: 300 };
-    let mut command = Vec::new();
-    encode(&claim, &mut command);
-    let stored = golden("traffic.commands.v2", &command);
-    assert_eq!(decode::<Command>("a command", &mut stored.as_slice()).unwrap(), claim);
-    assert_eq!(command, stored);
+    assert_golden_commands("traffic.commands.v2", core::slice::from_ref(&claim));
     apply(&mut machine, MINUTE + 2, claim);
-    let mut snapshot = Vec::new();
-    machine.snapshot(&mut snapshot);
-    let stored = golden("traffic.snapshot.v2", &snapshot);
-    assert_eq!(snapshot, stored);
-    let mut again = Vec::new();
-    Traffic::restore(&stored).unwrap().snapshot(&mut again);
-    assert_eq!(again, stored);
+    assert_golden_snapshot("traffic.snapshot.v2", &machine);
 }

@@ -1,18 +1,9 @@
-//! What is stored can be read: the golden files of the first version. And what is not as it was
-//! stored is refused, whatever it is.
+//! Stored forms: the golden files of the first version can be read, and anything that was not stored by this
+//! machine is rejected.
 
 use super::*;
 
-/// A golden file, or its first version: written when it is missing, to be looked at and committed.
-#[expect(clippy::disallowed_methods, reason = "golden files are read by tests, not by a machine")]
-fn golden(name: &str, first: &[u8]) -> Vec<u8> {
-    let path = format!("{}/tests/golden/{name}", env!("CARGO_MANIFEST_DIR"));
-    std::fs::read(&path).unwrap_or_else(|_| {
-        std::fs::write(&path, first).unwrap();
-        first.to_vec()
-    })
-}
-
+use crate::machine::tests::{assert_golden_commands, assert_golden_snapshot, snapshot};
 fn golden_commands() -> Vec<Command> {
     let limits = Limits {
         unread_per_user_max: 7,
@@ -49,33 +40,15 @@ fn golden_chat() -> Chat {
     chat
 }
 
-fn snapshot(chat: &Chat) -> Vec<u8> {
-    let mut bytes = Vec::new();
-    chat.snapshot(&mut bytes);
-    bytes
-}
-
 #[test]
 fn stored_commands_and_snapshots_of_the_first_version_can_be_read() {
-    let mut commands = Vec::new();
-    golden_commands().iter().for_each(|command| encode(command, &mut commands));
-    let stored = golden("chat.commands.v1", &commands);
-    assert_eq!(commands, stored);
-    let mut stored = stored.as_slice();
-    for expected in golden_commands() {
-        assert_eq!(decode::<Command>("a command", &mut stored).unwrap(), expected);
-    }
-    assert!(stored.is_empty());
-    let chat = golden_chat();
-    let stored = golden("chat.snapshot.v1", &snapshot(&chat));
-    assert_eq!(snapshot(&chat), stored);
-    let again = Chat::restore(&stored).unwrap();
-    assert_eq!(snapshot(&again), stored);
+    assert_golden_commands("chat.commands.v1", &golden_commands());
+    let again = assert_golden_snapshot("chat.snapshot.v1", &golden_chat());
     assert_eq!((again.inboxes().len(), again.inboxes().leased(), again.keys()), (3, 1, 2));
 }
 
 #[test]
-fn a_snapshot_in_the_middle_of_a_tick_goes_on_as_if_it_had_not_been_taken() {
+fn a_machine_restored_in_the_middle_of_a_tick_behaves_like_the_one_that_keeps_running() {
     let mut one = Driver::with(Limits { unread_per_user_max: u32::MAX, ..Limits::default() });
     for number in 0..20_000 {
         let key = (number % 3 == 0).then(|| format!("key {number}"));
@@ -84,7 +57,7 @@ fn a_snapshot_in_the_middle_of_a_tick_goes_on_as_if_it_had_not_been_taken() {
     let mut parts = 0;
     while let Some(due) = one.chat.next_deadline() {
         let mut two =
-            Driver { chat: Chat::restore(&snapshot(&one.chat)).unwrap(), told: Vec::new() };
+            Driver { chat: Chat::restore(&snapshot(&one.chat)).unwrap(), notified: Vec::new() };
         assert_eq!(two.chat.next_deadline(), Some(due));
         one.tick(due.0);
         two.tick(due.0);
@@ -95,7 +68,7 @@ fn a_snapshot_in_the_middle_of_a_tick_goes_on_as_if_it_had_not_been_taken() {
 }
 
 #[test]
-fn a_snapshot_that_ends_early_or_late_is_refused() {
+fn a_snapshot_that_ends_early_or_late_is_rejected() {
     let bytes = snapshot(&golden_chat());
     for length in 0..bytes.len() {
         assert!(Chat::restore(&bytes[..length]).is_err(), "{length} bytes");
@@ -105,7 +78,7 @@ fn a_snapshot_that_ends_early_or_late_is_refused() {
 
 proptest! {
     #[test]
-    fn a_damaged_snapshot_is_refused_or_makes_a_chat_that_works(
+    fn a_damaged_snapshot_is_rejected_or_restores_a_working_chat(
         damage in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..4),
         steps in prop::collection::vec(command(), 0..20),
     ) {
@@ -129,9 +102,9 @@ proptest! {
     }
 
     #[test]
-    fn no_bytes_are_too_wild(bytes in prop::collection::vec(any::<u8>(), 0..300)) {
-        // The first byte says which version it is.
-        let _unless_refused = Chat::restore(&bytes).is_ok();
-        let _unless_refused = Chat::restore(&[&[0], &bytes[..]].concat()).is_ok();
+    fn no_bytes_make_restoring_panic(bytes in prop::collection::vec(any::<u8>(), 0..300)) {
+        // The first byte is the version.
+        let _unless_rejected = Chat::restore(&bytes).is_ok();
+        let _unless_rejected = Chat::restore(&[&[0], &bytes[..]].concat()).is_ok();
     }
 }

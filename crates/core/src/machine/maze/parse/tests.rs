@@ -1,4 +1,4 @@
-//! What a line is and what is none.
+//! Which lines are events and which are malformed.
 
 use alloc::format;
 use alloc::string::String;
@@ -16,7 +16,7 @@ fn event(text: &str) -> (u64, Event) {
 }
 
 #[test]
-fn the_five_kinds_of_line_are_read() {
+fn all_five_kinds_of_line_are_parsed() {
     assert_eq!(event("666|F|60|50\r\n"), (666, Event::Follow { from: 60, to: 50 }));
     assert_eq!(event("1|U|12|9\r\n"), (1, Event::Unfollow { from: 12, to: 9 }));
     assert_eq!(event("542532|B\r\n"), (542532, Event::Broadcast));
@@ -25,7 +25,7 @@ fn the_five_kinds_of_line_are_read() {
 }
 
 #[test]
-fn numbers_reach_to_their_ends_and_may_begin_with_zeros() {
+fn numbers_reach_their_limits_and_may_have_leading_zeros() {
     let most = u64::MAX;
     assert_eq!(
         event(&format!("{NUMBER_MAX}|S|{most}\n")),
@@ -38,7 +38,7 @@ fn numbers_reach_to_their_ends_and_may_begin_with_zeros() {
 }
 
 #[test]
-fn what_is_not_exactly_a_line_is_malformed_and_skipped_to_its_end() {
+fn any_other_line_is_malformed_and_skipped_to_its_end() {
     let most = u64::MAX;
     let over = format!("{most}|B");
     for text in [
@@ -87,7 +87,7 @@ fn what_is_not_exactly_a_line_is_malformed_and_skipped_to_its_end() {
 }
 
 #[test]
-fn a_line_without_an_end_is_malformed_and_takes_all_there_is() {
+fn a_line_without_an_end_is_malformed_and_takes_all_bytes() {
     for text in ["1|S|3", "1|B", "1|B\r", "1"] {
         assert_eq!(line(text.as_bytes()), (Read::Malformed, text.len()), "{text:?}");
     }
@@ -102,8 +102,8 @@ fn a_line_of_more_than_a_kibibyte_is_over_long() {
     assert_eq!(line(longer.as_bytes()), (Read::Overlong, LINE_BYTES_MAX + 1));
 }
 
-/// The dumbest reader: splits and parses text.
-fn dumb(text: &str) -> Option<(u64, Event)> {
+/// A trivial parser that splits text.
+fn parse_by_splitting(text: &str) -> Option<(u64, Event)> {
     let text = text.strip_suffix('\n')?;
     let text = text.strip_suffix('\r').unwrap_or(text);
     let fields: Vec<&str> = text.split('|').collect();
@@ -130,10 +130,10 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(4096))]
 
     #[test]
-    fn every_line_is_read_as_the_dumbest_reader_does(
+    fn every_line_is_parsed_as_by_splitting(
         text in "[0-9]{0,21}\\|?[FUBPSx]?(\\|[0-9]{0,21}){0,3}[\r\\-x]{0,1}\n",
     ) {
-        let expected = match dumb(&text) {
+        let expected = match parse_by_splitting(&text) {
             Some((number, event)) => Read::Event { number, event },
             None => Read::Malformed,
         };
@@ -141,7 +141,7 @@ proptest! {
     }
 
     #[test]
-    fn any_bytes_are_taken_line_by_line(bytes in prop::collection::vec(prop::sample::select(b"19|FUBPS\r\n\0".as_slice()), 0..200)) {
+    fn any_bytes_are_consumed_line_by_line(bytes in prop::collection::vec(prop::sample::select(b"19|FUBPS\r\n\0".as_slice()), 0..200)) {
         let mut rest = bytes.as_slice();
         while !rest.is_empty() {
             let (_, taken) = line(rest);
