@@ -1,12 +1,11 @@
-//! Who follows whom: for every user the set of those who follow him, to be walked as one slice.
+//! Who follows whom: for every user the set of followers, readable as one slice.
 //!
-//! Users bear 64-bit ids from outside and stand at dense places inside, given in the order in
-//! which they are first named. A walk over followers is then one pass over 32-bit places, and
-//! whoever keeps something for a user can keep it in a `Vec` by place.
+//! Users have 64-bit ids outside and dense indices inside, assigned in the order in which they are first
+//! named. So a walk over followers is one pass over 32-bit indices, and a caller that keeps something for
+//! each user can use a `Vec`.
 //!
-//! Followers are a set. A small one is searched through (a hundred places are two cache lines a
-//! nanosecond), a large one has an index of its own, so that every step costs O(1) whatever the
-//! number of followers.
+//! Followers are a set. A small one is searched linearly (128 indices are eight cache lines), a large one
+//! has a hash index of its own, so that every operation is O(1) whatever the number of followers.
 
 use alloc::boxed::Box;
 use alloc::vec::Vec;
@@ -15,50 +14,51 @@ use core::hash::BuildHasher;
 use hashbrown::{DefaultHashBuilder, HashTable};
 use serde::{Deserialize, Serialize};
 
-/// Where a user stands: dense, from 0, in the order in which users were first named.
+/// The index of a user: dense, from 0, in the order in which users were first named.
 pub type UserIndex = u32;
 
-/// With more followers than this a user gets an index over them.
+/// With more followers than this a user gets a hash index over them.
 const SEARCHED_MAX: usize = 128;
 
-/// With fewer followers than this the index goes again.
+/// With fewer followers than this the hash index is removed. Well below [`SEARCHED_MAX`], so that a user at
+/// the limit does not build and drop an index with every follow.
 const INDEXED_MIN: usize = 64;
 
-/// What became of a follow.
+/// The result of a follow.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Followed {
-    /// It stands from now on.
+    /// The follow is new.
     New,
-    /// It stood already.
+    /// The follow existed already.
     Again,
-    /// There are as many follows as there may be: it does not stand.
+    /// Rejected: the bound on follows is reached.
     FollowsFull,
-    /// There are as many users as there may be, and this would be one more: it does not stand.
+    /// Rejected: the bound on users is reached, and this would add one.
     UsersFull,
 }
 
-/// Who follows whom. See the top of this module.
+/// Who follows whom. See the documentation of this module.
 #[derive(Clone, Debug)]
 pub struct Graph {
     users_max: u32,
     follows_max: u64,
-    /// How many follows stand.
+    /// How many follows there are.
     follows: u64,
-    /// The id at each place.
+    /// The id of the user at each index.
     ids: Vec<u64>,
-    /// The followers of the user at each place.
+    /// The followers of the user at each index.
     followers: Vec<Followers>,
-    /// Finds a place by id. Seeded per instance: ids come from strangers.
+    /// Maps an id to its index. Seeded per instance, because strangers choose the ids.
     places: HashTable<UserIndex>,
     hasher: DefaultHashBuilder,
 }
 
-/// A set of places.
+/// A set of users.
 #[derive(Clone, Debug, Default)]
 struct Followers {
-    /// In no order that means anything, but the same on every machine.
+    /// In no meaningful order, but in the same order on every node.
     list: Vec<UserIndex>,
-    /// For a large set: finds where in `list` a place stands.
+    /// For a large set: maps a user to its position in `list`.
     index: Option<Box<HashTable<u32>>>,
 }
 
@@ -94,11 +94,11 @@ impl Followers {
         index.insert_unique(hasher.hash_one(place), at, rehash);
     }
 
-    /// O(followers), paid for by the follows that made it necessary.
+    /// O(followers), amortised over the follows that made it necessary.
     fn make_index(&mut self, hasher: &DefaultHashBuilder) {
         let mut index = HashTable::with_capacity(2 * self.list.len());
         for (at, place) in (0u32..).zip(&self.list) {
-            // There is room for twice as many: nothing is hashed again.
+            // There is room for twice as many, so nothing is rehashed.
             index.insert_unique(hasher.hash_one(place), at, |_| 0);
         }
         self.index = Some(Box::new(index));
@@ -114,7 +114,7 @@ impl Followers {
             if let Ok(gone) = index.find_entry(hasher.hash_one(place), entry(at)) {
                 gone.remove();
             }
-            // The last one moves to where the one that goes stood.
+            // The last follower moves to the freed position.
             if let Some(moved) = self.list.last().filter(|_| at != last)
                 && let Some(stands) = index.find_mut(hasher.hash_one(moved), entry(last))
             {
@@ -125,7 +125,7 @@ impl Followers {
         if self.list.len() < INDEXED_MIN {
             self.index = None;
         }
-        // A crowd that has left does not keep its memory.
+        // Give memory back after a crowd has left.
         if self.list.capacity() > SEARCHED_MAX && self.list.len() < self.list.capacity() / 4 {
             self.list.shrink_to(self.list.capacity() / 2);
         }
@@ -134,7 +134,7 @@ impl Followers {
 }
 
 impl Graph {
-    /// Nobody follows anybody. At most so many users and follows. Allocates nothing.
+    /// Returns a graph without follows, with bounds on users and follows. Allocates nothing.
     pub fn new(users_max: u32, follows_max: u64) -> Self {
         Self {
             users_max,
@@ -147,36 +147,35 @@ impl Graph {
         }
     }
 
-    /// Changes the bounds. What is over them already stays.
+    /// Changes the bounds. What already exceeds them stays.
     pub const fn set_bounds(&mut self, users_max: u32, follows_max: u64) {
         self.users_max = users_max;
         self.follows_max = follows_max;
     }
 
-    /// How many follows stand.
+    /// Returns how many follows there are.
     pub const fn follows(&self) -> u64 {
         self.follows
     }
 
-    /// The ids of all users that ever took part in a follow, each at its place.
+    /// Returns the ids of all users that ever took part in a follow, by index.
     pub fn ids(&self) -> &[u64] {
         &self.ids
     }
 
-    /// Where a user stands, if he ever took part in a follow. O(1).
+    /// Returns the index of a user that ever took part in a follow. O(1).
     pub fn place(&self, id: u64) -> Option<UserIndex> {
         let is_it = |place: &UserIndex| self.ids.get(*place as usize) == Some(&id);
         self.places.find(self.hasher.hash_one(id), is_it).copied()
     }
 
-    /// Those who follow a user now, in no order that means anything. O(1).
+    /// Returns the current followers of a user, in no meaningful order. O(1).
     pub fn followers(&self, id: u64) -> &[UserIndex] {
         let followers = self.place(id).and_then(|place| self.followers.get(place as usize));
         followers.map_or(&[], |followers| &followers.list)
     }
 
-    /// From now on `follower` follows `followed`; users that were unknown are given places. O(1),
-    /// allocates only to grow.
+    /// Makes `follower` follow `followed`. Unknown users get an index. O(1), allocates only to grow.
     pub fn follow(&mut self, follower: u64, followed: u64) -> Followed {
         let (Some(follower), Some(followed)) =
             (self.place_or_new(follower), self.place_or_new(followed))
@@ -199,7 +198,7 @@ impl Graph {
         }
     }
 
-    /// From now on `follower` does not follow `followed`. Returns whether he did. O(1).
+    /// Makes `follower` no longer follow `followed`. Returns whether it did. O(1).
     pub fn unfollow(&mut self, follower: u64, followed: u64) -> bool {
         let (Some(follower), Some(followed)) = (self.place(follower), self.place(followed)) else {
             return false;
@@ -210,7 +209,7 @@ impl Graph {
         gone
     }
 
-    /// Forgets everybody, and keeps the bounds.
+    /// Removes all users and follows, and keeps the bounds.
     pub fn clear(&mut self) {
         *self = Self::new(self.users_max, self.follows_max);
     }
@@ -231,24 +230,24 @@ impl Graph {
     }
 }
 
-/// A graph taken apart, to be stored.
+/// The contents of a graph, for a snapshot.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Parts {
-    /// The id at each place.
+    /// The id of the user at each index.
     pub ids: Vec<u64>,
-    /// The followers of the user at each place, in the order in which they are walked.
+    /// The followers of the user at each index, in their internal order.
     pub followers: Vec<Vec<UserIndex>>,
 }
 
 impl Graph {
-    /// Takes a copy apart. O(users + follows).
+    /// Copies the contents, for a snapshot. O(users + follows).
     pub fn to_parts(&self) -> Parts {
         let followers = self.followers.iter().map(|followers| followers.list.clone()).collect();
         Parts { ids: self.ids.clone(), followers }
     }
 
-    /// Puts one together again that behaves as the one taken apart did. `None` when the parts
-    /// contradict each other: they were not made by [`Graph::to_parts`].
+    /// Restores a graph that behaves like the stored one. `None` when the parts contradict each other, so
+    /// that [`Graph::to_parts`] cannot have made them.
     pub fn from_parts(parts: Parts, users_max: u32, follows_max: u64) -> Option<Self> {
         let Parts { ids, followers } = parts;
         let mut graph = Self::new(u32::MAX, u64::MAX);

@@ -1,21 +1,20 @@
 //! The inboxes of many users: messages that expire, each handed out once, oldest first.
 //!
-//! A message is taken (and gone), or leased: hidden until it is acknowledged or the lease ends, and
-//! then back in its place. Taken ones can be put back in their place too. Whether a message has
-//! expired, or a lease ended, is compared to the millisecond whenever someone asks; two timing
-//! wheels ([`super::wheel`]) see to it that what has expired is freed, and what is free again is
-//! told, without anybody asking ([`Inboxes::work`]).
+//! A message is either taken, which removes it, or leased: hidden until it is acknowledged or the lease
+//! ends, and then back in its place. Taken messages can be put back in their place too. Every operation
+//! compares expiry and lease ends to the millisecond. Two timing wheels ([`super::wheel`]) free expired
+//! messages and report returned ones when no operation touches them ([`Inboxes::work`]).
 //!
-//! Everything is lists over slabs. A message is in the list of its user, in order of its sequence
-//! number, and in one of a wheel; a leased one keeps its place. So every step costs O(1) a message
-//! that comes, goes or is passed over. A user without messages is nowhere.
+//! Everything is linked lists over slabs. A message is in the list of its user, ordered by sequence number,
+//! and in a list of one wheel; a leased message keeps its position. So every operation is O(1) for each
+//! message that is added, removed or skipped. A user without messages takes no memory.
 //!
 //! # Memory
-//! 80 bytes and the text for a message, 56 and the name for a user, 5 to 12 each to find them. What
-//! a peak took goes back to the allocator as it empties: at most as many places stay empty as are
-//! full, and 1,024. Nothing ever waits for a copy of everything that is there. (A million messages of
-//! 100 bytes to 100,000 users: 189 MiB asked of the allocator, 204 MiB resident. The allocator may
-//! keep what was freed for what comes: glibc's keeps most of it.)
+//! A message takes 80 bytes and its text, a user 56 and the name, and each 5 to 12 more in an index. Memory
+//! of a peak returns to the allocator as the inboxes empty: at most as many slots stay empty as are full,
+//! plus 1,024. No operation ever waits for a copy of everything. (A million messages of 100 bytes to 100,000
+//! users request 189 MiB from the allocator, 204 MiB resident. The allocator may keep freed memory for
+//! later; glibc keeps most of it.)
 
 use alloc::boxed::Box;
 use alloc::vec::Vec;
@@ -34,104 +33,104 @@ pub use parts::{Parts, Restoring, StoredMessage, StoredUser};
 /// Expired messages are freed within 2^10 ms.
 const EXPIRY_SHIFT: u32 = 10;
 
-/// The end of a lease is told within 2^6 ms.
+/// The end of a lease is reported within 2^6 ms.
 const LEASE_SHIFT: u32 = 6;
 
-/// What is put back may go beyond every bound by this part of it: it was within the bounds when it
-/// was taken.
+/// Messages that are put back may exceed every bound by one part in this many: they were within the bounds
+/// when they were taken, and rejecting them would lose them.
 const PUT_BACK_PART: u32 = 4;
 
-/// Names a message, for ever and everywhere.
+/// Identifies a message, globally and forever.
 pub type Id = [u8; 16];
 
-/// How much the inboxes hold.
+/// The bounds of the inboxes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Bounds {
-    /// How many messages a user has unread, leased ones included.
+    /// The most unread messages of a user, leased ones included.
     pub per_user_max: u32,
-    /// How many messages all users have.
+    /// The most messages of all users.
     pub messages_max: u32,
-    /// How many bytes these are: a message counts as its text and the name of its user.
+    /// The most bytes of all messages: a message counts as its text and the name of its user.
     pub bytes_max: u64,
 }
 
 /// A message that was handed out.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct InboxMessage {
-    /// Its place in the order of arrival: lower numbers come first.
+    /// Its position in the order of arrival: lower numbers are older.
     pub seq: u64,
-    /// Its name.
+    /// Its id.
     pub id: Id,
-    /// What it says.
+    /// Its text.
     pub text: Box<str>,
     /// The first millisecond at which it has expired.
     pub gone_at: u64,
 }
 
-/// What became of a message.
+/// The result of adding a message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Pushed {
-    /// It is in the inbox.
+    /// The message is in the inbox.
     Stored,
-    /// One of this id is there already. Nothing has changed.
+    /// A message with this id exists already. Nothing has changed.
     Known,
-    /// Its user has [`Bounds::per_user_max`]. Nothing has changed.
+    /// The user has [`Bounds::per_user_max`] messages. Nothing has changed.
     InboxFull,
     /// All users together have [`Bounds::messages_max`]. Nothing has changed.
     MessagesFull,
-    /// With it they would have more than [`Bounds::bytes_max`]. Nothing has changed.
+    /// All messages would exceed [`Bounds::bytes_max`]. Nothing has changed.
     BytesFull,
 }
 
-/// What is wanted of an inbox.
+/// What a reader wants from an inbox.
 #[derive(Clone, Copy, Debug)]
 pub struct Wanted {
-    /// At most so many messages.
+    /// The most messages.
     pub limit: u32,
-    /// At most so many bytes of text; but if there is any message, one.
+    /// The most bytes of text; if there is any message, at least one is handed out.
     pub bytes_max: u64,
-    /// The messages are leased, until this millisecond (later than now). `None`: they are taken, and
-    /// gone.
+    /// Lease the messages until this millisecond, which lies in the future. `None`: take them, which
+    /// removes them.
     pub leased_until: Option<u64>,
 }
 
-/// What was handed out.
+/// What a reader got.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct HandedOut {
-    /// Oldest first.
+    /// The messages, oldest first.
     pub messages: Vec<InboxMessage>,
-    /// Whether there is more to hand out.
+    /// Whether there are more messages to hand out.
     pub more: bool,
-    /// Whether messages whose lease had ended came back meanwhile.
+    /// Whether messages whose lease had ended returned to the inbox.
     pub returned: bool,
 }
 
 /// What has ended by itself since the beginning.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Ended {
-    /// Messages that expired before they were read.
+    /// Messages that expired unread.
     pub messages: u64,
-    /// Leases that ran out.
+    /// Leases that ended without an acknowledgement.
     pub leases: u64,
 }
 
-/// The inboxes of all users. See the top of this module.
+/// The inboxes of all users. See the documentation of this module.
 #[derive(Clone, Debug)]
 pub struct Inboxes {
     bounds: Bounds,
     users: Slab<User>,
-    /// Finds a user by name.
+    /// Maps the name of a user to its slot.
     users_by_name: Index,
     messages: Slab<InboxEntry>,
-    /// Finds a message by id.
+    /// Maps the id of a message to its slot.
     messages_by_id: Index,
-    /// Messages that are not leased, by [`InboxEntry::gone_at`].
+    /// The timer of messages that are not leased, by [`InboxEntry::gone_at`].
     expiry: Wheel,
-    /// Leased messages, by [`InboxEntry::until`].
+    /// The timer of leased messages, by [`InboxEntry::until`].
     leases: Wheel,
-    /// The number of the next message.
+    /// The sequence number of the next message.
     next_seq: u64,
-    /// What [`Bounds::bytes_max`] counts.
+    /// The bytes that [`Bounds::bytes_max`] limits.
     bytes: u64,
     ended: Ended,
 }
@@ -142,17 +141,17 @@ struct User {
     name: Box<str>,
     first: u32,
     last: u32,
-    /// All messages before this one are leased: where a reader begins.
+    /// Where a reader starts: all messages before this one are leased.
     unleased: u32,
     messages: u32,
     leased: u32,
-    /// No lease ends before this.
+    /// A lower bound of the ends of all leases.
     lease_ends: u64,
-    /// No message is gone before this.
+    /// A lower bound of the expiry of all messages.
     gone_at: u64,
 }
 
-/// A message that is there.
+/// A message in an inbox.
 #[derive(Clone, Debug)]
 struct InboxEntry {
     seq: u64,
@@ -162,7 +161,7 @@ struct InboxEntry {
     /// Leased until this millisecond; 0 when it is not leased.
     until: u64,
     user: u32,
-    /// Its neighbours in the list of its user.
+    /// The neighbours in the list of its user.
     before: u32,
     behind: u32,
     timer: Link,
@@ -179,7 +178,7 @@ impl InboxEntry {
 }
 
 impl Inboxes {
-    /// All empty.
+    /// Returns empty inboxes.
     pub fn new(bounds: Bounds) -> Self {
         Self {
             bounds,
@@ -195,44 +194,43 @@ impl Inboxes {
         }
     }
 
-    /// Changes the bounds. What is over them already stays.
+    /// Changes the bounds. What already exceeds them stays.
     pub const fn set_bounds(&mut self, bounds: Bounds) {
         self.bounds = bounds;
     }
 
-    /// How many messages there are, leased ones and those that have expired but were not yet freed
-    /// included.
+    /// Returns how many messages there are, including leased ones and expired ones that are not freed yet.
     pub const fn len(&self) -> u32 {
         self.messages.len()
     }
 
-    /// Whether there is no message.
+    /// Returns whether there is no message.
     pub const fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
-    /// How many users have messages.
+    /// Returns how many users have messages.
     pub const fn users(&self) -> u32 {
         self.users.len()
     }
 
-    /// What [`Bounds::bytes_max`] counts.
+    /// Returns the bytes that [`Bounds::bytes_max`] limits.
     pub const fn bytes(&self) -> u64 {
         self.bytes
     }
 
-    /// How many messages are leased.
+    /// Returns how many messages are leased.
     pub const fn leased(&self) -> u32 {
         self.leases.len()
     }
 
-    /// What has ended by itself.
+    /// Returns what has ended by itself.
     pub const fn ended(&self) -> Ended {
         self.ended
     }
 
-    /// Adds a message at the end of a user's inbox; from `gone_at` on it has expired. O(1); O(unread)
-    /// when the inbox is full and some of it has expired.
+    /// Appends a message to a user's inbox; it expires at `gone_at`. O(1), or O(unread) when the inbox is
+    /// full and some of its messages have expired.
     pub fn push(&mut self, now: u64, user: &str, id: Id, text: Box<str>, gone_at: u64) -> Pushed {
         if self.find(id).is_some() {
             return Pushed::Known;
@@ -260,8 +258,8 @@ impl Inboxes {
         Pushed::Stored
     }
 
-    /// Hands out what a user has, oldest first; what has expired is freed on the way. O(handed out),
-    /// and O(leased) when messages are leased that stand among them or whose lease has ended.
+    /// Hands out a user's messages, oldest first, and frees expired ones on the way. O(handed out), plus
+    /// O(leased) when leased messages stand among them or leases have ended.
     pub fn hand_out(&mut self, now: u64, user: &str, wanted: Wanted) -> HandedOut {
         let Some(user) = self.find_user(user) else {
             return HandedOut::default();
@@ -307,8 +305,8 @@ impl Inboxes {
         (out, more)
     }
 
-    /// What a user could be handed out, oldest first. Changes nothing. O(1) a step, and O(leased) as
-    /// for [`Inboxes::hand_out`].
+    /// Returns what a reader would get, oldest first. Changes nothing. O(1) per step, plus O(leased) as for
+    /// [`Inboxes::hand_out`].
     pub fn peek(&self, now: u64, user: &str) -> impl Iterator<Item = (&Id, &str)> {
         let user = self.find_user(user).and_then(|place| self.users.get(place));
         let first = user.map_or(NOWHERE, |user| {
@@ -321,8 +319,7 @@ impl Inboxes {
             .map(|message| (&message.id, &*message.text))
     }
 
-    /// Removes a message that is leased, expired or not. Returns whether it was: not so when the
-    /// lease has ended. O(1).
+    /// Removes a leased message, expired or not. Returns whether it did: not if the lease has ended. O(1).
     pub fn acknowledge(&mut self, now: u64, user: &str, id: Id) -> bool {
         let Some(place) = self.find(id) else {
             return false;
@@ -340,11 +337,11 @@ impl Inboxes {
         true
     }
 
-    /// Puts messages that were taken back in their places; those that have expired or are there
-    /// already are dropped. At a quarter beyond a bound the rest is dropped as well. Returns how many
-    /// are back, and how many were dropped for want of room. O(unread + messages).
+    /// Puts taken messages back in their places. Expired ones and ones that exist already are dropped, and so
+    /// is what exceeds a bound by more than a quarter. Returns how many are back, and how many were dropped
+    /// for lack of room. O(unread + messages).
     ///
-    /// Whether they have been put back before, and taken again, only the caller can know.
+    /// Only the caller can know whether the messages have been put back, and taken again, before.
     pub fn put_back(&mut self, now: u64, user: &str, messages: Vec<InboxMessage>) -> (u32, u32) {
         let mut messages = messages;
         messages.sort_unstable_by_key(|message| message.seq);
@@ -395,14 +392,14 @@ impl Inboxes {
             && self.bytes.saturating_add(size(user, &message.text)) <= bytes_max
     }
 
-    /// When [`Inboxes::work`] has something to do. O(1).
+    /// Returns when [`Inboxes::work`] has something to do. O(1).
     pub fn next_deadline(&self) -> Option<u64> {
         let deadlines = [self.expiry.next_deadline(), self.leases.next_deadline()];
         deadlines.into_iter().flatten().min()
     }
 
-    /// Frees what has expired and ends leases, in at most so many steps of O(1) amortised. `returned`
-    /// is told each user who has a message back. Returns how many steps were left.
+    /// Frees expired messages and ends leases, in at most `steps_max` steps of amortised O(1). Calls
+    /// `returned` with each user who has a message back. Returns how many steps were left.
     pub fn work(&mut self, now: u64, steps_max: u32, returned: &mut impl FnMut(&str)) -> u32 {
         let mut left = steps_max;
         while left > 0 {
@@ -426,7 +423,7 @@ impl Inboxes {
     }
 }
 
-/// What a message counts as.
+/// Returns how many bytes a message counts as.
 fn size(user: &str, text: &str) -> u64 {
     user.len() as u64 + text.len() as u64
 }

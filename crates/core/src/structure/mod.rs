@@ -1,4 +1,4 @@
-//! Data structures that know no service. A machine is made of them; they never see a machine.
+//! Data structures that know no service. The machines are built from them, and they never see a machine.
 
 pub mod graph;
 pub mod inbox;

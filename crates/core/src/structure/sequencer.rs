@@ -1,11 +1,11 @@
-//! Puts numbered items in order: what continues the contiguous prefix flows through, what lies
-//! beyond a gap is held until the gap is filled or given up.
+//! Puts numbered items in order. An item that continues the contiguous prefix passes through; an item
+//! beyond a gap is held until the gap is filled or dropped.
 //!
-//! It has two kinds of user, and its layout serves both. Thousands of small ones (one for each
-//! channel) that hold nothing most of the time: such a one is 32 bytes and owns no memory. And one
-//! huge, fast one (millions of items a second, each displaced by up to a hundred places): its held
-//! items stand in a ring indexed by the low bits of their number, so that every step is O(1).
-//! Numbers too far out for a ring to be worth its slots stand in an ordered map beside it.
+//! The layout serves two kinds of use. One is thousands of small sequencers (one for each channel) that
+//! hold nothing most of the time: such a sequencer is 32 bytes and owns no heap memory. The other is one
+//! huge, fast sequencer (millions of items a second, each displaced by up to a hundred positions): its held
+//! items are in a ring indexed by the low bits of their number, so that every operation is O(1). Numbers so
+//! far out that a ring would waste slots are in an ordered map.
 
 use alloc::boxed::Box;
 use alloc::collections::BTreeMap;
@@ -14,30 +14,29 @@ use core::iter::Peekable;
 
 use serde::{Deserialize, Serialize};
 
-/// The highest sequence number. The one above it is the "next" of a sequencer that is at its end.
+/// The highest sequence number. The one above it is the `next` of a sequencer that has reached its end.
 pub const NUMBER_MAX: u64 = u64::MAX - 1;
 
-/// How many given-up ranges are remembered, to tell late numbers from duplicates. The oldest is
-/// forgotten first; a number in a forgotten range is told as a duplicate.
+/// How many dropped ranges are remembered, to tell late numbers from duplicates. The oldest is forgotten
+/// first; a number in a forgotten range is reported as a duplicate.
 pub const DROPPED_RANGES_MAX: usize = 64;
 
-/// A ring has at most this many slots for each item held, so that a lone number far away cannot
-/// make it large.
+/// The most ring slots for each held item, so that a single number far away cannot make the ring large.
 const SLOTS_PER_HELD_MAX: u64 = 8;
 
-/// What became of an item.
+/// The result of offering an item.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[must_use = "a ready item comes back to the caller"]
 pub enum Offered<T> {
-    /// It was the next one. Call [`Sequencer::pop_ready`] until it is `None`.
+    /// It is next in order. Call [`Sequencer::pop_ready`] until that returns `None`.
     Ready(T),
-    /// It is beyond a gap and now held. Check [`Sequencer::is_overfull`].
+    /// It lies beyond a gap and is now held. Check [`Sequencer::is_overfull`].
     Held,
-    /// Its number is held already; the one that came first stays ([`Sequencer::get`]).
+    /// An item with its number is held already, and stays ([`Sequencer::get`]).
     DuplicateOfHeld(T),
     /// Its number has passed (or is 0 or above [`NUMBER_MAX`], which no sequence contains).
     Duplicate(T),
-    /// Its number was given up before it came.
+    /// Its number was dropped before it came.
     Late(T),
 }
 
@@ -51,42 +50,43 @@ pub struct Gap {
 }
 
 impl Gap {
-    /// How many numbers are in it.
+    /// Returns how many numbers are in the range.
     pub const fn len(self) -> u64 {
         self.to - self.from + 1
     }
 
-    /// Never: a gap has at least one number.
+    /// Returns false: a gap has at least one number.
     pub const fn is_empty(self) -> bool {
         false
     }
 }
 
-/// Puts numbered items in order. See the top of this module.
+/// Puts numbered items in order. See the documentation of this module.
 #[derive(Clone, Debug)]
 pub struct Sequencer<T> {
-    /// The number that is ready when it comes: all before it have passed.
+    /// The next number in order: all numbers before it have passed.
     next: u64,
-    /// How many are held.
+    /// How many items are held.
     held: u32,
-    /// How many may be held once the caller has dealt with [`Sequencer::is_overfull`].
+    /// How many items may be held once the caller has handled [`Sequencer::is_overfull`].
     held_max: u32,
-    /// How many numbers were given up.
+    /// How many numbers were dropped.
     lost: u64,
-    /// Exists only while something is held, a range is remembered, or a window was asked for.
+    /// Boxed and absent unless an item is held, a range is remembered, or a window was requested: so an
+    /// idle sequencer stays small.
     beyond: Option<Box<Beyond<T>>>,
 }
 
-/// What a sequencer without gaps does not need.
+/// The state that a sequencer without gaps does not need.
 #[derive(Clone, Debug)]
 struct Beyond<T> {
-    /// A power of two of slots, or none. Covers `next .. next + ring.len()`; number `n` stands in
-    /// slot `n & (ring.len() - 1)`.
+    /// A power of two of slots, or none. Covers `next .. next + ring.len()`; number `n` is in slot
+    /// `n & (ring.len() - 1)`.
     ring: Vec<Option<T>>,
-    /// The slots the ring never goes below; 0 lets go of it when nothing is held.
+    /// The ring is never smaller than this; with 0 it is freed when nothing is held.
     window: usize,
-    /// Held items that came when they were too far out for the ring. They stay here, also when
-    /// the ring has moved on to cover their number.
+    /// Held items that were too far out for the ring when they came. They stay here, even when the ring
+    /// has advanced to cover their number.
     far: BTreeMap<u64, T>,
     /// The highest number ever held.
     last: u64,
@@ -127,12 +127,12 @@ impl<T> Beyond<T> {
         }
         let slot = self.slot(number);
         if let Some(place) = self.ring.get_mut(slot) {
-            debug_assert!(place.is_none(), "the caller looked first");
+            debug_assert!(place.is_none(), "the caller has checked that the number is not held");
             *place = Some(item);
         }
     }
 
-    /// O(slots), paid for by the items that made it necessary.
+    /// O(slots), amortised over the items that made it necessary.
     fn grow(&mut self, next: u64, slots: usize) {
         debug_assert!(slots.is_power_of_two() && slots > self.ring.len());
         let mut ring: Vec<Option<T>> = Vec::with_capacity(slots);
@@ -176,13 +176,13 @@ impl<T> Beyond<T> {
 }
 
 impl<T> Sequencer<T> {
-    /// One that waits for number 1 and holds at most `held_max` items. Allocates nothing.
+    /// Returns a sequencer that starts with number 1 and holds at most `held_max` items. Allocates nothing.
     pub const fn new(held_max: u32) -> Self {
         Self { next: 1, held: 0, held_max, lost: 0, beyond: None }
     }
 
-    /// One that keeps `window` slots (rounded up to a power of two) for as long as it lives, so
-    /// that items displaced by less than that are held without any allocation.
+    /// Returns a sequencer that always keeps `window` slots (rounded up to a power of two), so that items
+    /// displaced by less than that are held without an allocation.
     pub fn with_window(held_max: u32, window: usize) -> Self {
         let mut beyond = Beyond::new();
         beyond.window = window.next_power_of_two();
@@ -190,7 +190,7 @@ impl<T> Sequencer<T> {
         Self { beyond: Some(Box::new(beyond)), ..Self::new(held_max) }
     }
 
-    /// Keeps `window` slots from now on, as one made by [`Sequencer::with_window`] does.
+    /// Keeps `window` slots from now on, as [`Sequencer::with_window`] does.
     pub fn keep_window(&mut self, window: usize) {
         let beyond = self.beyond.get_or_insert_with(|| Box::new(Beyond::new()));
         beyond.window = window.next_power_of_two();
@@ -199,28 +199,28 @@ impl<T> Sequencer<T> {
         }
     }
 
-    /// The number that will be ready when it comes.
+    /// Returns the next number in order.
     pub const fn next(&self) -> u64 {
         self.next
     }
 
-    /// The highest number known: held, passed or given up. 0 for none.
+    /// Returns the highest number known: held, passed or dropped. 0 if there is none.
     pub fn last(&self) -> u64 {
         let passed = self.next - 1;
         self.beyond.as_ref().map_or(passed, |beyond| beyond.last.max(passed))
     }
 
-    /// How many items are held.
+    /// Returns how many items are held.
     pub const fn held(&self) -> u32 {
         self.held
     }
 
-    /// How many numbers were given up.
+    /// Returns how many numbers were dropped.
     pub const fn lost(&self) -> u64 {
         self.lost
     }
 
-    /// How many items may be held.
+    /// Returns how many items may be held.
     pub const fn held_max(&self) -> u32 {
         self.held_max
     }
@@ -230,15 +230,15 @@ impl<T> Sequencer<T> {
         self.held_max = held_max;
     }
 
-    /// Whether more is held than may be. The caller then calls [`Sequencer::drop_gap`], and
-    /// takes what becomes ready, until it is not. (Not done by `offer`, because an item that came
-    /// last may be the one next to the gap, and then only what is before it needs to be given up.)
+    /// Returns whether more items are held than allowed. The caller then calls [`Sequencer::drop_gap`], and
+    /// takes what becomes ready, until this is false. `offer` does not do that itself: the last item may be
+    /// the one right behind the gap, and then only the numbers before it need to be dropped.
     pub const fn is_overfull(&self) -> bool {
         self.held > self.held_max
     }
 
-    /// Takes an item in. O(1); O(log held) for numbers far beyond the gap; an item that is ready
-    /// is not stored and allocates nothing.
+    /// Accepts an item. O(1), or O(log held) for numbers far beyond the gap. An item that is ready is not
+    /// stored and allocates nothing.
     pub fn offer(&mut self, number: u64, item: T) -> Offered<T> {
         if number < self.next || number > NUMBER_MAX {
             let late = self.beyond.as_ref().is_some_and(|beyond| beyond.was_dropped(number));
@@ -266,7 +266,7 @@ impl<T> Sequencer<T> {
         self.held += 1;
     }
 
-    /// The held item with the next number, if it is there. O(1); O(log held) while items far
+    /// Returns the held item with the next number, if it is there. O(1), or O(log held) while items far
     /// beyond a gap are held.
     pub fn pop_ready(&mut self) -> Option<(u64, T)> {
         if self.held == 0 {
@@ -283,9 +283,9 @@ impl<T> Sequencer<T> {
         Some((number, item))
     }
 
-    /// Gives up the oldest gap: what is held behind it becomes ready ([`Sequencer::pop_ready`]),
-    /// its numbers count as lost, and whichever of them comes later is [`Offered::Late`]. `None`
-    /// when nothing is held. O(length of the gap, at most the slots of the ring).
+    /// Drops the oldest gap. The items held behind it become ready ([`Sequencer::pop_ready`]), its numbers
+    /// count as lost, and any of them that comes later is [`Offered::Late`]. `None` when there is no gap.
+    /// O(length of the gap, at most the slots of the ring).
     pub fn drop_gap(&mut self) -> Option<Gap> {
         let first = self.held_items().next()?.0;
         let gap = Gap { from: self.next, to: first - 1 };
@@ -300,7 +300,7 @@ impl<T> Sequencer<T> {
         Some(gap)
     }
 
-    /// The held item with this number.
+    /// Returns the held item with this number.
     pub fn get(&self, number: u64) -> Option<&T> {
         if self.held == 0 || number < self.next {
             return None;
@@ -308,7 +308,7 @@ impl<T> Sequencer<T> {
         self.beyond.as_ref()?.get(self.next, number)
     }
 
-    /// What is held, in order of its number, released by nobody. Allocates nothing.
+    /// Returns the held items in order of number, without releasing them. Allocates nothing.
     pub fn held_items(&self) -> HeldItems<'_, T> {
         let (ring, far) = match &self.beyond {
             Some(beyond) if self.held > 0 => (beyond.ring.as_slice(), &beyond.far),
@@ -319,7 +319,7 @@ impl<T> Sequencer<T> {
         HeldItems { near: near.peekable(), far: far.iter().peekable(), left: self.held }
     }
 
-    /// The gaps before and between what is held, ascending. Allocates nothing.
+    /// Returns the gaps before and between the held items, ascending. Allocates nothing.
     pub fn missing(&self) -> impl Iterator<Item = Gap> + '_ {
         let mut expected = self.next;
         self.held_items().filter_map(move |(number, _)| {
@@ -347,16 +347,16 @@ impl<T> Sequencer<T> {
     }
 }
 
-/// What is held, in order of its number. Made by [`Sequencer::held_items`].
+/// The held items in order of number. Made by [`Sequencer::held_items`].
 #[derive(Debug)]
 pub struct HeldItems<'a, T> {
     near: Peekable<Near<'a, T>>,
     far: Peekable<alloc::collections::btree_map::Iter<'a, u64, T>>,
-    /// How many are still to come: the end is not searched for.
+    /// How many items are still to come, so that the empty rest of the ring is not searched.
     left: u32,
 }
 
-/// Walks the slots of the ring in order of number.
+/// Iterates over the slots of the ring in order of number.
 #[derive(Debug)]
 struct Near<'a, T> {
     ring: &'a [Option<T>],
@@ -398,23 +398,23 @@ impl<'a, T> Iterator for HeldItems<'a, T> {
     }
 }
 
-/// A sequencer taken apart, to be stored. Made by [`Sequencer::to_parts`].
+/// The contents of a sequencer, for a snapshot. Made by [`Sequencer::to_parts`].
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Parts<T> {
-    /// The number that is ready when it comes.
+    /// The next number in order.
     pub next: u64,
-    /// How many numbers were given up.
+    /// How many numbers were dropped.
     pub lost: u64,
-    /// The remembered given-up ranges, ascending.
+    /// The remembered dropped ranges, ascending.
     pub dropped: Vec<Gap>,
     /// The highest number ever held.
     pub last: u64,
-    /// What is held, ascending.
+    /// The held items, ascending.
     pub held: Vec<(u64, T)>,
 }
 
 impl<T> Sequencer<T> {
-    /// Takes a copy apart, to be stored. O(held).
+    /// Borrows the contents, for a snapshot. O(held).
     pub fn to_parts(&self) -> Parts<&T> {
         Parts {
             next: self.next,
@@ -425,8 +425,8 @@ impl<T> Sequencer<T> {
         }
     }
 
-    /// Puts one together again that behaves as the one taken apart did. `None` when the parts
-    /// contradict each other: they were not made by [`Sequencer::to_parts`].
+    /// Restores a sequencer that behaves like the stored one. `None` when the parts contradict each other,
+    /// so that [`Sequencer::to_parts`] cannot have made them.
     pub fn from_parts(parts: Parts<T>, held_max: u32) -> Option<Self> {
         let Parts { next, lost, dropped, last, held } = parts;
         let ranges_ascend = dropped.iter().all(|gap| gap.from <= gap.to && gap.to < next)
@@ -443,7 +443,7 @@ impl<T> Sequencer<T> {
             if known {
                 return None;
             }
-            // Also the next one: ready, and not yet taken.
+            // This includes an item that is ready but has not been popped.
             sequencer.hold(number, item);
         }
         Some(sequencer)

@@ -1,26 +1,26 @@
-//! Items at 32-bit places, in chunks: growing copies nothing, so no step ever waits for a copy of
-//! everything there is, and what a peak took is given back.
+//! Items in numbered slots, stored in chunks. Growing copies nothing, so no operation ever waits for a copy
+//! of everything, and memory of a peak is given back.
 //!
-//! A place whose item has gone is a hole, used again first. When there are more holes than items,
-//! [`Slab::compact`] moves the last items into holes, two for each item that went, and whole chunks
-//! go. Only the owner knows who points to a place, so it is told of each move.
+//! Removing an item leaves a hole, which is filled first. When there are more holes than items,
+//! [`Slab::compact`] moves the last items into holes, two for each removed item, and frees whole chunks.
+//! Only the owner knows who refers to a slot, so `compact` reports each move.
 
 use alloc::vec::Vec;
 
-/// No place: what a link says that leads nowhere.
+/// No slot: a link that leads nowhere.
 pub(crate) const NOWHERE: u32 = u32::MAX;
 
-/// How many places a chunk has. Few in tests, so that small ones see items move.
+/// Slots in a chunk. Few in tests, so that small tests see items move.
 pub(crate) const CHUNK: usize = if cfg!(test) { 8 } else { 1024 };
 
-/// Items at places. See the top of this module.
+/// Items in slots. See the documentation of this module.
 #[derive(Clone, Debug)]
 pub(crate) struct Slab<T> {
-    /// All full but the last one; none is empty.
+    /// Every chunk is full except the last one; none is empty.
     chunks: Vec<Vec<Cell<T>>>,
     items: u32,
     holes: u32,
-    /// The hole that is filled next; each leads to the one behind it and before it.
+    /// The first hole to fill. Each hole links to its neighbours.
     hole: u32,
 }
 
@@ -37,12 +37,12 @@ impl<T> Default for Slab<T> {
 }
 
 impl<T> Slab<T> {
-    /// How many items there are.
+    /// Returns how many items there are.
     pub(crate) const fn len(&self) -> u32 {
         self.items
     }
 
-    /// How many places there are, full or not.
+    /// Returns how many slots there are, including holes.
     pub(crate) const fn places(&self) -> u32 {
         self.items + self.holes
     }
@@ -75,12 +75,12 @@ impl<T> Slab<T> {
         }
     }
 
-    /// Whether there is room for one more: not so when all places that a link can name are full.
+    /// Returns whether there is room for another item: not when a link cannot name another slot.
     pub(crate) const fn has_room(&self) -> bool {
         self.items < NOWHERE
     }
 
-    /// Where the item stands from now on. The caller has seen that there is room. O(1).
+    /// Inserts an item and returns its slot. The caller has checked for room. O(1).
     pub(crate) fn insert(&mut self, item: T) -> u32 {
         debug_assert!(self.has_room());
         if self.hole != NOWHERE {
@@ -105,7 +105,7 @@ impl<T> Slab<T> {
         at
     }
 
-    /// Takes an item out. Call [`Slab::compact`] afterwards. O(1).
+    /// Removes an item. Call [`Slab::compact`] afterwards. O(1).
     pub(crate) fn remove(&mut self, at: u32) -> Option<T> {
         let hole = self.hole;
         let place = self.place_mut(at)?;
@@ -127,7 +127,7 @@ impl<T> Slab<T> {
 
     fn unlink_hole(&mut self, at: u32) {
         let Some(Cell::Hole { before, behind }) = self.place(at) else {
-            debug_assert!(false, "a hole is where a hole was linked");
+            debug_assert!(false, "the list of holes links holes only");
             return;
         };
         let (before, behind) = (*before, *behind);
@@ -141,9 +141,8 @@ impl<T> Slab<T> {
         self.holes -= 1;
     }
 
-    /// Gives memory back while there are more holes than items (and a chunk): moves one item, and
-    /// says from where to where, or says that nothing is left to do. O(1) for each item that was
-    /// removed since.
+    /// Gives memory back while holes outnumber items by more than a chunk. Moves one item and returns its
+    /// old and new slot, or `None` when nothing is left to do. Amortised O(1) for each removed item.
     pub(crate) fn compact(&mut self) -> Option<(u32, u32)> {
         while self.holes as usize > self.items as usize + CHUNK {
             let last = self.places() - 1;
@@ -182,16 +181,16 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_place_costs_no_more_than_an_item_that_has_a_spare_bit_pattern() {
+    fn a_slot_takes_no_more_than_an_item_with_a_spare_bit_pattern() {
         use alloc::boxed::Box;
         assert_eq!(size_of::<Cell<(Box<str>, u64)>>(), size_of::<(Box<str>, u64)>());
     }
 
     #[test]
-    fn after_a_peak_no_more_than_one_chunk_and_twice_the_items_stays() {
+    fn after_a_peak_at_most_a_chunk_and_twice_the_items_remain() {
         let mut slab = Slab::default();
         let places: Vec<u32> = (0..100_000).map(|item| slab.insert(item)).collect();
-        // From the front: whoever is last must move.
+        // Remove from the front, so that the last items must move.
         let mut stands: BTreeMap<u32, u32> = (0..).zip(places).collect();
         for item in 0..99_990 {
             assert_eq!(slab.remove(stands[&item]), Some(item));
@@ -206,10 +205,12 @@ mod tests {
 
     proptest! {
         #[test]
-        fn it_does_what_a_map_does(steps in prop::collection::vec((any::<bool>(), any::<u16>()), 0..600)) {
-            let (mut slab, mut stands, mut growing) = (Slab::default(), Vec::new(), true);
+        fn it_behaves_like_a_map(steps in prop::collection::vec((any::<bool>(), any::<u16>()), 0..600)) {
+            let mut slab = Slab::default();
+            let mut stands = Vec::new();
+            let mut growing = true;
             for (item, (with_the_stream, pick)) in (0u32..).zip(steps) {
-                // Long phases of growing and of shrinking: only then there is something to compact.
+                // Long phases of growth and shrinkage: only then is there something to compact.
                 growing = if stands.len() > 100 { false } else { growing || stands.is_empty() };
                 if growing == (with_the_stream || pick % 3 == 0) || stands.is_empty() {
                     stands.push((slab.insert(item), item));

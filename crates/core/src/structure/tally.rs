@@ -1,14 +1,13 @@
 //! Counts calls between parents, given calls between their children: one tumbling window at a time.
 //!
-//! Which child belongs to which parent comes as it comes: an addition, a move, before the calls or
-//! after them. A call of a child that is not known yet is held with its like (one count for each
-//! pair of children), and counted when both are known. What is held when the window closes is
-//! unresolved.
+//! Which child belongs to which parent can arrive at any time, before or after the calls, and can change. A
+//! call of an unknown child is held (as one count for each pair of children) and counted when both children
+//! are known. What is still held when the window closes is unresolved.
 //!
-//! Ids are 16 bytes from outside and stand at dense places inside. A call between two known children
-//! is three looks into hash tables and an addition; nothing is allocated but for a pair that was not
-//! there before in this window. Rows stand in the order in which their pairs first came, so no hash
-//! order shows anywhere, and a window is closed by taking the rows away: O(1), whatever there is in it.
+//! Ids have 16 bytes outside and a dense index inside. Counting a call between two known children takes
+//! three hash-table lookups and an addition; only a pair that is new in this window allocates. Rows are in
+//! the order in which their pairs first appeared, so hash order is never exposed. Closing a window moves
+//! the rows out: O(1), whatever it contains.
 
 use alloc::vec::Vec;
 use core::hash::BuildHasher;
@@ -21,44 +20,44 @@ mod ids;
 
 use ids::Ids;
 
-/// Names a child or a parent.
+/// Identifies a child or a parent.
 pub type Id = [u8; 16];
 
-/// Where a child or a parent stands: dense, from 0, in the order in which they first came.
+/// The index of a child or a parent: dense, from 0, in order of first appearance.
 pub type IdIndex = u32;
 
-/// How much is known and counted.
+/// The bounds of a tally.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Bounds {
-    /// Children that are known.
+    /// The most children.
     pub children_max: u32,
-    /// Parents that are known.
+    /// The most parents.
     pub parents_max: u32,
-    /// Pairs of parents in a window.
+    /// The most pairs of parents in a window.
     pub pairs_max: u32,
-    /// Pairs of children held in a window, whether they were counted since or not.
+    /// The most pairs of children that a window ever held, whether they have been counted since or not.
     pub held_max: u32,
 }
 
 /// How a call ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
-    /// Neither of the others.
+    /// Neither rejected nor failed.
     Served,
-    /// The caller was wrong: 400 to 499.
+    /// The caller's fault: 400 to 499.
     Rejected,
-    /// The called was wrong: 500 and above.
+    /// The callee's fault: 500 and above.
     Failed,
 }
 
-/// What was counted.
+/// Numbers of calls.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Counts {
     /// All calls.
     pub calls: u64,
-    /// Those that were rejected.
+    /// Rejected calls.
     pub rejected: u32,
-    /// Those that failed.
+    /// Failed calls.
     pub failed: u32,
 }
 
@@ -82,48 +81,48 @@ impl Counts {
 /// The calls from one parent to another.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Row {
-    /// Who called.
+    /// The caller.
     pub from: IdIndex,
-    /// Who was called.
+    /// The callee.
     pub to: IdIndex,
-    /// How often.
+    /// The numbers of calls.
     pub counts: Counts,
 }
 
-/// What became of a child.
+/// The result of learning the parent of a child.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Learnt {
-    /// It was not known.
+    /// The child was unknown.
     New,
-    /// It belongs to another parent from now on.
+    /// The child belongs to another parent from now on.
     Moved,
-    /// It belonged there already.
+    /// The child belonged to that parent already.
     Known,
-    /// There are as many children as there may be.
+    /// Rejected: the bound on children is reached.
     ChildrenFull,
-    /// There are as many parents as there may be.
+    /// Rejected: the bound on parents is reached.
     ParentsFull,
 }
 
-/// What became of a call, or of all calls held between two children.
+/// The result of counting a call, or all calls held between two children.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Counted {
     /// It is counted.
     Now,
-    /// It waits for a child to be known.
+    /// It is held until both children are known.
     Held,
-    /// There are as many pairs as there may be: it is not counted.
+    /// The bound on pairs is reached: it is not counted.
     PairsFull,
-    /// As many are held as may be: it is not counted.
+    /// The bound on held pairs is reached: it is not counted.
     HeldFull,
 }
 
-/// A window that has closed.
+/// A closed window.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Closed {
-    /// What was counted, in the order in which the pairs first came.
+    /// The counts, in the order in which the pairs first appeared.
     pub rows: Vec<Row>,
-    /// Calls of children that were not known in time.
+    /// Calls of children that did not become known in time.
     pub unresolved: u64,
 }
 
@@ -135,23 +134,23 @@ struct Held {
     counts: Counts,
 }
 
-/// Counts calls. See the top of this module.
+/// Counts calls. See the documentation of this module.
 #[derive(Clone, Debug)]
 pub struct Tally {
     bounds: Bounds,
     hasher: DefaultHashBuilder,
     parents: Ids,
     children: Ids,
-    /// The parent of the child at each place.
+    /// The parent of the child at each index.
     parent_of: Vec<IdIndex>,
     rows: Vec<Row>,
-    /// Finds a row by its pair.
+    /// Maps a pair of parents to its row.
     row_of: HashTable<u32>,
-    /// What is held, in the order in which it came; `None` once it is counted.
+    /// Held calls in order of arrival; `None` once they are counted.
     held: Vec<Option<Held>>,
-    /// Finds what is held by its pair.
+    /// Maps a pair of children to its held calls.
     held_of: HashTable<u32>,
-    /// What waits for a child that is not known, by the child: in the order of `held`.
+    /// Maps an unknown child to the held calls that wait for it, in the order of `held`.
     waiting: HashTable<(Id, Vec<u32>)>,
     /// Pairs held in this window, counted since or not.
     held_used: u32,
@@ -160,7 +159,7 @@ pub struct Tally {
 }
 
 impl Tally {
-    /// Nothing is known, nothing counted.
+    /// Returns a tally that knows and counts nothing.
     pub fn new(bounds: Bounds) -> Self {
         Self {
             bounds,
@@ -178,39 +177,39 @@ impl Tally {
         }
     }
 
-    /// Changes the bounds. What is over them already stays.
+    /// Changes the bounds. What already exceeds them stays.
     pub const fn set_bounds(&mut self, bounds: Bounds) {
         self.bounds = bounds;
     }
 
-    /// The parents, each at its place.
+    /// Returns the parents, by index.
     pub fn parents(&self) -> &[Id] {
         self.parents.all()
     }
 
-    /// The children in the order in which they first came, each with the place of its parent.
+    /// Returns the children in order of first appearance, each with the index of its parent.
     pub fn children(&self) -> impl ExactSizeIterator<Item = (&Id, IdIndex)> {
         self.children.all().iter().zip(self.parent_of.iter().copied())
     }
 
-    /// What this window has counted so far, in the order in which the pairs first came.
+    /// Returns the counts of this window so far, in the order in which the pairs first appeared.
     pub fn rows(&self) -> &[Row] {
         &self.rows
     }
 
-    /// Calls that wait for a child to be known.
+    /// Returns how many calls wait for a child to become known.
     pub const fn held(&self) -> u64 {
         self.held_calls
     }
 
-    /// Whether this window has neither counted nor held anything.
+    /// Returns whether this window has neither counted nor held anything.
     pub const fn is_empty(&self) -> bool {
         self.rows.is_empty() && self.held_used == 0
     }
 
-    /// From now on a child belongs to a parent. What was held for it and can be counted now is
-    /// counted; `dropped` is told of calls for which there is no room. O(1), and O(1) for each pair of
-    /// children that waited for it.
+    /// Records that a child belongs to a parent. Held calls that can now be counted are counted; `dropped`
+    /// is called with the number of calls for which there is no room. O(1), plus O(1) for each pair of
+    /// children that waited for this child.
     pub fn learn(&mut self, child: Id, parent: Id, dropped: &mut impl FnMut(u64)) -> Learnt {
         let hasher = &self.hasher;
         let known = self.children.find(hasher, &child);
@@ -234,7 +233,7 @@ impl Tally {
         Learnt::New
     }
 
-    /// Counts a call. O(1); allocates only for a pair that was not there before.
+    /// Counts a call. O(1); allocates only for a new pair.
     #[inline]
     pub fn count(&mut self, source: &Id, destination: &Id, kind: Kind) -> Counted {
         let (from, to) = (self.parent(source), self.parent(destination));
@@ -246,16 +245,18 @@ impl Tally {
         self.hold(*source, *destination, kind)
     }
 
-    /// Closes the window: the next one is empty. O(1) but for giving memory back.
+    /// Closes the window and starts an empty one. O(1), apart from freeing memory.
     pub fn close(&mut self) -> Closed {
         let rows = mem::take(&mut self.rows);
-        // As many pairs are to be expected again.
+        // Keep the table: the next window will probably have as many pairs.
         self.row_of.clear();
         if self.row_of.capacity() > 4 * rows.len().max(1024) {
             self.row_of = HashTable::new();
         }
         let unresolved = mem::take(&mut self.held_calls);
-        (self.held, self.held_of, self.waiting) = (Vec::new(), HashTable::new(), HashTable::new());
+        self.held = Vec::new();
+        self.held_of = HashTable::new();
+        self.waiting = HashTable::new();
         self.held_used = 0;
         Closed { rows, unresolved }
     }
@@ -314,7 +315,7 @@ impl Tally {
         Counted::Held
     }
 
-    /// Adds what is held between two children of which one at least is not known.
+    /// Holds calls between two children, at least one of which is unknown.
     fn put_held(&mut self, new: Held) {
         let Self { hasher, held, held_of, waiting, children, .. } = self;
         let at = u32::try_from(held.len()).unwrap_or(u32::MAX);
@@ -326,7 +327,7 @@ impl Tally {
         };
         held_of.insert_unique(hasher.hash_one((new.source, new.destination)), at, rehash);
         let ends = [new.source, new.destination];
-        // A child that calls itself waits for itself once.
+        // A child that calls itself must be listed once, or its calls would be counted twice.
         let ends = if new.source == new.destination { ends.get(..1) } else { ends.get(..) };
         for child in ends.unwrap_or_default() {
             if children.find(hasher, child).is_some() {
@@ -342,7 +343,7 @@ impl Tally {
         }
     }
 
-    /// A child is known now: counts what waited for it, unless it waits for another one too.
+    /// Counts the calls that waited for a child that is now known, unless they wait for another child too.
     fn release(&mut self, child: &Id, dropped: &mut impl FnMut(u64)) {
         let hash = self.hasher.hash_one(child);
         let Ok(entry) = self.waiting.find_entry(hash, |(other, _)| other == child) else { return };
@@ -366,7 +367,7 @@ impl Tally {
     }
 }
 
-/// A tally taken apart, to be stored.
+/// The contents of a tally, for a snapshot.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Parts {
     parents: Vec<Id>,
@@ -377,7 +378,7 @@ pub struct Parts {
 }
 
 impl Tally {
-    /// Takes a copy apart. O(all there is).
+    /// Copies the contents, for a snapshot. O(everything).
     pub fn to_parts(&self) -> Parts {
         Parts {
             parents: self.parents.all().to_vec(),
@@ -388,8 +389,8 @@ impl Tally {
         }
     }
 
-    /// Puts one together again that behaves as the one taken apart did. `None` when the parts
-    /// contradict each other: they were not made by [`Tally::to_parts`].
+    /// Restores a tally that behaves like the stored one. `None` when the parts contradict each other, so
+    /// that [`Tally::to_parts`] cannot have made them.
     pub fn from_parts(parts: Parts, bounds: Bounds) -> Option<Self> {
         let full = u32::MAX;
         let all = Bounds { children_max: full, parents_max: full, pairs_max: full, held_max: full };

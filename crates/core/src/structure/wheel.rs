@@ -1,20 +1,20 @@
-//! A hierarchical timing wheel: says of many items which are due, at O(1) an item, however far away
+//! A hierarchical timing wheel: reports which of many items are due, at O(1) per item, however far away
 //! their times are.
 //!
-//! The wheel owns no item. It threads its lists through a [`Link`] that each item carries, so adding
-//! and removing one allocates nothing. Time is counted in ticks of `2^shift` ms, and an item is told
-//! in the tick that begins when it is due or shortly after, never before: whoever must know to the
-//! millisecond compares for himself, the wheel sees to it that nobody waits for a reader.
+//! The wheel owns no item. It threads its lists through a [`Link`] in each item, so adding and removing
+//! allocate nothing. Time is counted in ticks of `2^shift` ms. An item is reported in the first tick that
+//! begins when it is due or later, never before. A caller that needs millisecond precision compares times
+//! itself; the wheel makes sure that nothing stays forgotten.
 //!
-//! Six levels of 64 lists each, and beyond them (2^36 ticks) one list for the rest: an item stands at
-//! the level of the highest digit (to the base 64) in which its tick differs from the tick that was
-//! reached. When a list is reached its items are told or move to a lower level, one by one: a step is
-//! O(1), and whoever turns the wheel decides how many to take at once. (Varghese and Lauck, "Hashed
-//! and Hierarchical Timing Wheels", 1987.)
+//! There are six levels of 64 lists each, and beyond them (2^36 ticks) one list for the rest. An item is at
+//! the level of the highest base-64 digit in which its tick differs from the current one. When the wheel
+//! reaches a list, its items are reported or move to a lower level, one by one: a step is O(1), and the
+//! caller decides how many steps to take at once. (Varghese and Lauck, "Hashed and Hierarchical Timing
+//! Wheels", 1987.)
 //!
-//! Order: items of one list are told in the order in which they were added. Where an item stands
-//! depends only on its time and on [`Wheel::position`], so a wheel can be stored as its items, list by
-//! list ([`Wheel::iter`]), and its position.
+//! Items of one list are reported in the order in which they were added. The list of an item depends only
+//! on its time and on [`Wheel::position`], so a snapshot consists of the items, list by list
+//! ([`Wheel::iter`]), and the position.
 
 use alloc::boxed::Box;
 use alloc::vec;
@@ -24,21 +24,21 @@ use serde::{Deserialize, Serialize};
 use super::slab::NOWHERE;
 
 const LEVELS: usize = 6;
-/// Bits of a digit.
+/// Bits in a digit.
 const DIGIT: usize = 6;
-/// Lists of a level.
+/// Lists in a level.
 const SLOTS: usize = 1 << DIGIT;
-/// What is further away than all levels reach stands in one list, that of an even round or that of
-/// an odd one: as one is emptied the other is filled.
+/// Items beyond all levels are in one of two lists, for even and odd rounds: while one is being emptied, the
+/// other one is filled.
 const FAR: usize = LEVELS * SLOTS;
 const LISTS: usize = FAR + 2;
 
-/// What an item carries for the wheel.
+/// The part of the wheel that each item carries.
 #[derive(Clone, Copy, Debug)]
 pub struct Link {
     before: u32,
     behind: u32,
-    /// The list it is in; [`LISTS`] for none.
+    /// The list that the item is in; [`LISTS`] means none.
     list: u16,
 }
 
@@ -51,34 +51,34 @@ impl Default for Link {
 #[expect(clippy::cast_possible_truncation, reason = "386")]
 const NO_LIST: u16 = LISTS as u16;
 
-/// Where the items of a wheel are. Each has a 32-bit place, and `u32::MAX` is never one.
+/// Access to the items of a wheel. Each has a 32-bit slot, and `u32::MAX` is never one.
 pub trait Items {
-    /// The link of the item at a place.
+    /// Returns the link of the item in a slot.
     fn link(&self, place: u32) -> Option<&Link>;
-    /// The same, to be changed.
+    /// Returns the link of the item in a slot, mutably.
     fn link_mut(&mut self, place: u32) -> Option<&mut Link>;
-    /// When the item is due, in milliseconds. It does not change while the item is on the wheel.
+    /// Returns when the item is due, in milliseconds. Must not change while the item is on the wheel.
     fn due(&self, place: u32) -> u64;
 }
 
-/// A timing wheel. See the top of this module.
+/// A timing wheel. See the documentation of this module.
 #[derive(Clone, Debug)]
 pub struct Wheel {
     /// A tick is `2^shift` milliseconds.
     shift: u32,
     position: Position,
     lists: Box<[List]>,
-    /// Which lists of each level have items, those of the list that is being emptied aside.
+    /// Which lists of each level have items, as a bit set. Excludes the list that is being emptied.
     occupied: [u64; LEVELS],
     items: u32,
 }
 
-/// How far a wheel has come.
+/// How far a wheel has advanced.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Position {
-    /// The tick that was reached: everything before it has been told.
+    /// The current tick: every item before it has been reported.
     reached: u64,
-    /// The list that was reached and is being emptied.
+    /// The list of that tick, while it is being emptied.
     emptying: Option<u16>,
 }
 
@@ -90,20 +90,20 @@ struct List {
 
 const EMPTY: List = List { first: NOWHERE, last: NOWHERE };
 
-/// What a step of the wheel did.
+/// The result of a step.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[must_use = "a due item is on the wheel no more"]
+#[must_use = "a due item is no longer on the wheel"]
 pub enum Step {
-    /// The item at this place is due, and no longer on the wheel.
+    /// The item in this slot is due, and no longer on the wheel.
     Due(u32),
-    /// An item moved closer.
+    /// An item moved to a lower level.
     Moved,
     /// Nothing is due.
     Nothing,
 }
 
 impl Wheel {
-    /// An empty wheel with ticks of `2^shift` milliseconds, `shift` from 1 to 31. Takes 3 KiB.
+    /// Returns an empty wheel with ticks of `2^shift` milliseconds, `shift` from 1 to 31. Allocates 3 KiB.
     pub fn new(shift: u32) -> Self {
         Self {
             shift: shift.clamp(1, 31),
@@ -114,28 +114,28 @@ impl Wheel {
         }
     }
 
-    /// How many items are on it.
+    /// Returns how many items are on the wheel.
     pub const fn len(&self) -> u32 {
         self.items
     }
 
-    /// Whether no item is on it.
+    /// Returns whether no item is on the wheel.
     pub const fn is_empty(&self) -> bool {
         self.items == 0
     }
 
-    /// How far it has come.
+    /// Returns how far the wheel has advanced.
     pub const fn position(&self) -> Position {
         self.position
     }
 
-    /// The first tick that does not begin before `due`, or the last one there is.
+    /// Returns the first tick that does not begin before `due`, or the last one there is.
     const fn tick(&self, due: u64) -> u64 {
         let (tick, last) = (due.div_ceil(1 << self.shift), u64::MAX >> self.shift);
         if tick < last { tick } else { last }
     }
 
-    /// The list in which an item of this tick belongs now.
+    /// Returns the list for an item with this tick.
     #[inline]
     fn list_of(&self, tick: u64) -> usize {
         let reached = self.position.reached;
@@ -149,10 +149,10 @@ impl Wheel {
         }
     }
 
-    /// The tick at which the next list with items begins, and the list.
+    /// Returns the tick at which the next non-empty list begins, and the list.
     fn next_list(&self) -> Option<(u64, usize)> {
         let reached = self.position.reached;
-        // All lists of a level begin before any of a higher one.
+        // All lists of a level begin before any list of a higher one, so the first level with items decides.
         for (level, occupied) in self.occupied.iter().enumerate() {
             if *occupied != 0 {
                 let slot = occupied.trailing_zeros() as usize;
@@ -170,7 +170,8 @@ impl Wheel {
         self.lists.get(list).map(|ends| (list, ends.first)).filter(|(_, first)| *first != NOWHERE)
     }
 
-    /// When there is something to do, in milliseconds: an item is due, or is to move closer. O(1).
+    /// Returns when there is something to do, in milliseconds: an item is due, or must move to a lower
+    /// level. O(1).
     pub fn next_deadline(&self) -> Option<u64> {
         let tick = match self.emptying() {
             Some(_) => self.position.reached,
@@ -179,7 +180,7 @@ impl Wheel {
         Some(tick.saturating_mul(1 << self.shift))
     }
 
-    /// Adds an item, at `now`. One that is due already is told in the next tick. O(1).
+    /// Adds an item at time `now`. An item that is already due is reported in the next tick. O(1).
     #[inline]
     pub fn insert(&mut self, now: u64, items: &mut impl Items, place: u32) {
         let now = now >> self.shift;
@@ -191,8 +192,7 @@ impl Wheel {
         self.items += 1;
     }
 
-    /// Moves on over ticks in which there is nothing to do, so that what is added now stands as
-    /// close as it can.
+    /// Advances over ticks without any work, so that new items are added at the lowest possible level.
     fn skip_to(&mut self, tick: u64) {
         if self.emptying().is_none() && self.next_list().is_none_or(|(next, _)| next > tick) {
             self.position = Position { reached: tick, emptying: None };
@@ -206,7 +206,7 @@ impl Wheel {
         self.items -= 1;
     }
 
-    /// What stood at one place, and on the wheel, stands at another now. O(1).
+    /// Records that an item on the wheel has moved to another slot. O(1).
     pub fn relocate(&mut self, items: &mut impl Items, from: u32, to: u32) {
         let Some(Link { before, behind, list }) = items.link(to).copied() else {
             return;
@@ -225,8 +225,8 @@ impl Wheel {
         debug_assert!(from != to);
     }
 
-    /// Does one thing that is due at `now`: tells an item, or moves one closer. Everything that is
-    /// due has been told when this returns [`Step::Nothing`]. O(1).
+    /// Performs one unit of work that is due at `now`: reports an item, or moves one to a lower level. When
+    /// this returns [`Step::Nothing`], every due item has been reported. O(1).
     pub fn step(&mut self, now: u64, items: &mut impl Items) -> Step {
         let Some((_, place)) = self.emptying().or_else(|| self.reach(now >> self.shift)) else {
             return Step::Nothing;
@@ -242,7 +242,7 @@ impl Wheel {
         Step::Moved
     }
 
-    /// Begins to empty the next list that is due.
+    /// Starts to empty the next list that is due.
     fn reach(&mut self, now: u64) -> Option<(usize, u32)> {
         match self.next_list() {
             Some((tick, list)) if tick <= now => {
@@ -296,7 +296,7 @@ impl Wheel {
         };
         let list = usize::from(list);
         let Some(ends) = self.lists.get_mut(list) else {
-            debug_assert!(false, "only what is on the wheel is taken off");
+            debug_assert!(false, "only an item on the wheel is removed");
             return;
         };
         match items.link_mut(before) {
@@ -312,9 +312,9 @@ impl Wheel {
         }
     }
 
-    /// The places of all items, list by list, and whether each is in the list that is being
-    /// emptied. Added to a [`Wheel::at`] the same position in this order, they are told as they
-    /// would have been here.
+    /// Returns the slots of all items, list by list, and whether each is in the list that is being emptied.
+    /// Items added in this order to a [`Wheel::at`] the same position are reported in the same order as
+    /// here.
     pub fn iter(
         &self,
         link: impl Fn(u32) -> Option<Link> + Copy,
@@ -328,7 +328,7 @@ impl Wheel {
         })
     }
 
-    /// An empty wheel that has come so far. `None` for a position that no wheel reaches.
+    /// Returns an empty wheel at a position, or `None` for an impossible position.
     pub fn at(shift: u32, position: Position) -> Option<Self> {
         let mut wheel = Self::new(shift);
         let reached = position.reached;
@@ -345,8 +345,8 @@ impl Wheel {
         })
     }
 
-    /// Adds an item to a wheel that is put together again, in the order of [`Wheel::iter`]. Returns
-    /// whether it can have stood there.
+    /// Adds an item to a wheel that is being restored, in the order of [`Wheel::iter`]. Returns whether the
+    /// item can have been there.
     pub fn restore_item(&mut self, items: &mut impl Items, place: u32, emptying: bool) -> bool {
         let list = if emptying {
             self.position.emptying.map(usize::from)
@@ -363,13 +363,13 @@ impl Wheel {
     }
 }
 
-/// A digit of a tick to the base 64.
+/// Returns a base-64 digit of a tick.
 #[expect(clippy::cast_possible_truncation, reason = "below 64")]
 const fn digit(tick: u64, level: usize) -> usize {
     ((tick >> (DIGIT * level)) % SLOTS as u64) as usize
 }
 
-/// How often all levels have gone round.
+/// Returns how often all levels have wrapped around.
 const fn round(tick: u64) -> u64 {
     tick >> (DIGIT * LEVELS)
 }

@@ -16,7 +16,7 @@ fn followers(graph: &Graph, id: u64) -> Vec<u64> {
 
 proptest! {
     #[test]
-    fn a_graph_does_what_a_map_of_sets_does(
+    fn a_graph_behaves_like_a_map_of_sets(
         steps in prop::collection::vec((0u8..5, 0u64..300, 0u64..4), 0..3000),
     ) {
         let mut graph = Graph::new(1000, 100_000);
@@ -47,7 +47,7 @@ proptest! {
 }
 
 #[test]
-fn a_crowd_can_come_and_leave_in_any_order() {
+fn a_crowd_can_follow_and_unfollow_in_any_order() {
     let mut graph = Graph::new(10_000, 100_000);
     for follower in 1..=5000 {
         assert_eq!(graph.follow(follower, 0), Followed::New);
@@ -62,7 +62,7 @@ fn a_crowd_can_come_and_leave_in_any_order() {
 }
 
 #[test]
-fn beyond_its_bounds_a_follow_does_not_stand() {
+fn beyond_its_bounds_a_follow_is_rejected() {
     let mut graph = Graph::new(3, 2);
     assert_eq!(graph.follow(1, 2), Followed::New);
     assert_eq!(graph.follow(1, 3), Followed::New);
@@ -74,15 +74,15 @@ fn beyond_its_bounds_a_follow_does_not_stand() {
 }
 
 #[test]
-fn parts_that_contradict_each_other_make_no_graph() {
+fn contradictory_parts_are_rejected() {
     let parts = |ids: &[u64], followers: &[&[UserIndex]]| Parts {
         ids: ids.to_vec(),
         followers: followers.iter().map(|list| list.to_vec()).collect(),
     };
-    let whole = |parts| Graph::from_parts(parts, 10, 10).is_some();
-    assert!(whole(parts(&[5, 6], &[&[1], &[]])));
-    assert!(!whole(parts(&[5, 5], &[&[1], &[]])));
-    assert!(!whole(parts(&[5, 6], &[&[1]])));
-    assert!(!whole(parts(&[5, 6], &[&[2], &[]])));
-    assert!(!whole(parts(&[5, 6], &[&[1, 1], &[]])));
+    let restores = |parts| Graph::from_parts(parts, 10, 10).is_some();
+    assert!(restores(parts(&[5, 6], &[&[1], &[]])));
+    assert!(!restores(parts(&[5, 5], &[&[1], &[]])));
+    assert!(!restores(parts(&[5, 6], &[&[1]])));
+    assert!(!restores(parts(&[5, 6], &[&[2], &[]])));
+    assert!(!restores(parts(&[5, 6], &[&[1, 1], &[]])));
 }

@@ -1,5 +1,5 @@
-//! How messages and users hang together: the lists over the slabs, and what keeps them right when
-//! something comes, goes or moves.
+//! The linked lists of messages and users over the slabs, and how they stay consistent when an item is
+//! added, removed or moved.
 
 use alloc::boxed::Box;
 
@@ -7,10 +7,10 @@ use super::super::slab::{NOWHERE, Slab};
 use super::super::wheel::{Items, Link};
 use super::{Id, InboxEntry, InboxMessage, Inboxes, User, size};
 
-/// The messages as the wheel of expiry sees them.
+/// The messages as the expiry wheel sees them.
 pub(super) struct Unleased<'a>(pub(super) &'a mut Slab<InboxEntry>);
 
-/// The messages as the wheel of leases sees them.
+/// The messages as the lease wheel sees them.
 pub(super) struct Leased<'a>(pub(super) &'a mut Slab<InboxEntry>);
 
 impl Items for Unleased<'_> {
@@ -56,7 +56,7 @@ impl Inboxes {
         self.users.get(user).map_or(0, |user| user.messages)
     }
 
-    /// The caller adds a message right away. There is room: fewer users than messages.
+    /// Adds a user. The caller adds a message right away. There is room: users never outnumber messages.
     pub(super) fn add_user(&mut self, name: &str) -> u32 {
         let hash = self.users_by_name.hash(name);
         let place = self.users.insert(User {
@@ -74,7 +74,7 @@ impl Inboxes {
         place
     }
 
-    /// Lets go of a user who has no message left.
+    /// Removes a user who has no message left.
     pub(super) fn remove_if_empty(&mut self, place: u32) {
         let Some(user) = self.users.get(place).filter(|user| user.messages == 0) else {
             return;
@@ -85,7 +85,7 @@ impl Inboxes {
         self.users_by_name.remove(hash, place, |hasher, place| hash_user(hasher, users, place));
     }
 
-    /// Adds a message that is not leased to the list of its user, before another one or at the end.
+    /// Inserts a message that is not leased into the list of its user, before `behind` or at the end.
     pub(super) fn insert(&mut self, now: u64, owner: u32, message: InboxMessage, behind: u32) {
         let InboxMessage { seq, id, text, gone_at } = message;
         let Some(user) = self.users.get_mut(owner) else {
@@ -121,7 +121,7 @@ impl Inboxes {
         self.messages_by_id.insert(hash, place, |hasher, at| hash_message(hasher, messages, at));
     }
 
-    /// Removes a message. The caller lets go of the user.
+    /// Removes a message. The caller removes the user if it was the last one.
     pub(super) fn remove(&mut self, place: u32) -> Option<InboxMessage> {
         if self.messages.get(place)?.until == 0 {
             self.expiry.remove(&mut Unleased(&mut self.messages), place);
@@ -157,13 +157,13 @@ impl Inboxes {
         Some(InboxMessage { seq, id, text, gone_at })
     }
 
-    /// Frees a message that has expired. The caller lets go of the user.
+    /// Frees an expired message. The caller removes the user if it was the last one.
     pub(super) fn expire(&mut self, place: u32) {
         self.ended.messages += 1;
         drop(self.remove(place));
     }
 
-    /// The same, for one that the wheel has told.
+    /// Frees an expired message that the wheel has removed already.
     pub(super) fn free_due(&mut self, place: u32) {
         let user = self.messages.get(place).map(|message| message.user);
         self.ended.messages += 1;
@@ -178,7 +178,7 @@ impl Inboxes {
         Some(InboxMessage { seq: *seq, id: *id, text: Box::clone(text), gone_at: *gone_at })
     }
 
-    /// Leases a message that is not leased: it keeps its place.
+    /// Leases a message that is not leased. It keeps its position.
     pub(super) fn lease(&mut self, now: u64, place: u32, until: u64) -> Option<InboxMessage> {
         self.expiry.remove(&mut Unleased(&mut self.messages), place);
         let message = self.messages.get_mut(place)?;
@@ -191,8 +191,8 @@ impl Inboxes {
         self.copy(place)
     }
 
-    /// Ends the leases of a user that have run out. Returns whether messages came back. The caller
-    /// lets go of the user.
+    /// Ends the expired leases of a user. Returns whether messages returned. The caller removes the user if
+    /// it has no message left.
     pub(super) fn end_leases(&mut self, now: u64, owner: u32) -> bool {
         let Some(user) = self.users.get(owner) else {
             return false;
@@ -200,12 +200,15 @@ impl Inboxes {
         if user.leased == 0 || now < user.lease_ends {
             return false;
         }
-        let (mut leased, mut next) = (user.leased, user.first);
-        let (mut returned, mut lease_ends) = (false, u64::MAX);
+        let mut leased = user.leased;
+        let mut next = user.first;
+        let mut returned = false;
+        let mut lease_ends = u64::MAX;
         while leased > 0
             && let Some(message) = self.messages.get(next)
         {
-            let (place, behind) = (next, message.behind);
+            let place = next;
+            let behind = message.behind;
             if message.until != 0 {
                 leased -= 1;
                 if message.is_leased(now) {
@@ -223,7 +226,7 @@ impl Inboxes {
         returned
     }
 
-    /// Ends the lease of a message that the wheel has told.
+    /// Ends the lease of a message that the wheel has removed already.
     pub(super) fn end_lease(&mut self, now: u64, place: u32, returned: &mut impl FnMut(&str)) {
         let Some(owner) = self.messages.get(place).map(|message| message.user) else {
             return;
@@ -235,8 +238,8 @@ impl Inboxes {
         }
     }
 
-    /// Ends the lease of a message that is on no wheel. Returns whether it came back: not so when it
-    /// has expired meanwhile. The caller lets go of the user.
+    /// Ends the lease of a message that is on no wheel. Returns whether the message returned: not if it has
+    /// expired meanwhile. The caller removes the user if it was the last one.
     fn unlease(&mut self, now: u64, place: u32) -> bool {
         self.ended.leases += 1;
         let Some(message) = self.messages.get_mut(place) else {
@@ -248,7 +251,8 @@ impl Inboxes {
             return false;
         }
         message.until = 0;
-        let (owner, seq) = (message.user, message.seq);
+        let owner = message.user;
+        let seq = message.seq;
         if let Some(user) = self.users.get_mut(owner) {
             user.leased -= 1;
             let unleased = self.messages.get(user.unleased);
@@ -260,14 +264,16 @@ impl Inboxes {
         true
     }
 
-    /// Frees all that has expired of a user's. O(unread) if that is anything, else O(1).
+    /// Frees all expired messages of a user. O(unread) if there are any, else O(1).
     pub(super) fn free_gone(&mut self, now: u64, owner: u32) {
         let Some(user) = self.users.get(owner).filter(|user| now >= user.gone_at) else {
             return;
         };
-        let (mut next, mut gone_at) = (user.first, u64::MAX);
+        let mut next = user.first;
+        let mut gone_at = u64::MAX;
         while let Some(message) = self.messages.get(next) {
-            let (place, behind) = (next, message.behind);
+            let place = next;
+            let behind = message.behind;
             if message.is_gone(now) && !message.is_leased(now) {
                 self.ended.leases += u64::from(message.until != 0);
                 self.expire(place);
@@ -282,7 +288,7 @@ impl Inboxes {
         self.remove_if_empty(owner);
     }
 
-    /// Gives memory back, and tells everybody who points to what moved.
+    /// Compacts the slabs, and updates every link to an item that moved.
     pub(super) fn tidy(&mut self) {
         while let Some((from, to)) = self.messages.compact() {
             self.message_moved(from, to);
@@ -297,8 +303,8 @@ impl Inboxes {
             return;
         };
         let (owner, before, behind) = (message.user, message.before, message.behind);
-        let (hash, leased) =
-            (self.messages_by_id.hash(u128::from_ne_bytes(message.id)), message.until != 0);
+        let hash = self.messages_by_id.hash(u128::from_ne_bytes(message.id));
+        let leased = message.until != 0;
         self.messages_by_id.relocate(hash, from, to);
         if leased {
             self.leases.relocate(&mut Leased(&mut self.messages), from, to);
@@ -321,7 +327,7 @@ impl Inboxes {
         }
     }
 
-    /// O(messages of the user). A user moves at most once each time that half of all users go.
+    /// O(messages of the user). A user moves at most once each time that half of all users leave.
     fn user_moved(&mut self, from: u32, to: u32) {
         let Some(user) = self.users.get(to) else {
             return;

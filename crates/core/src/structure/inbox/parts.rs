@@ -1,8 +1,8 @@
-//! Inboxes taken apart to be stored, a message at a time, and put together again.
+//! Stores inboxes message by message, and restores them.
 //!
-//! Messages are stored in the order in which they stand on the wheels, so that those who are put
-//! together again free what has expired in the same order as those that never were taken apart. Their
-//! order in each inbox is that of their numbers.
+//! Messages are stored in the order in which the wheels hold them, so that restored inboxes free expired
+//! messages in the same order as inboxes that kept running. The order within each inbox follows from the
+//! sequence numbers.
 
 use alloc::borrow::Cow;
 use alloc::vec;
@@ -15,63 +15,63 @@ use super::super::wheel::{Link, Position, Wheel};
 use super::lists::{Leased, Unleased, hash_message};
 use super::{Bounds, EXPIRY_SHIFT, Ended, Id, InboxEntry, Inboxes, LEASE_SHIFT, size};
 
-/// All of the inboxes but the messages.
+/// Everything but the messages.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Parts {
     /// How many messages there are.
     pub messages: u32,
-    /// The number of the next one.
+    /// The sequence number of the next message.
     pub next_seq: u64,
     /// What has ended by itself.
     pub ended: Ended,
-    /// How far the wheel of expiry has come.
+    /// How far the expiry wheel has advanced.
     pub expiry: Position,
-    /// How far the wheel of leases has come.
+    /// How far the lease wheel has advanced.
     pub leases: Position,
 }
 
-/// A message, and all that is known of it.
+/// A message with everything that is known of it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct StoredMessage<'a> {
-    /// Whose it is.
+    /// Its user.
     pub user: StoredUser<'a>,
-    /// Its place in the order of arrival; no other of this user has it.
+    /// Its position in the order of arrival, unique within its user.
     pub seq: u64,
-    /// Its name.
+    /// Its id.
     pub id: Id,
-    /// What it says.
+    /// Its text.
     pub text: Cow<'a, str>,
     /// The first millisecond at which it has expired.
     pub gone_at: u64,
     /// Leased until this millisecond; 0 when it is not leased.
     pub until: u64,
-    /// Whether its wheel is in the middle of the list that it stands in.
+    /// Whether its wheel is currently emptying the list that it is in.
     pub emptying: bool,
 }
 
-/// Whose a message is. Users are numbered, from 0, in the order in which they are first named.
+/// The user of a message. Users are numbered from 0, in the order in which they are first named.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum StoredUser<'a> {
     /// A user who was not named before.
     New(Cow<'a, str>),
-    /// The user of this number.
+    /// The user with this number.
     Known(u32),
 }
 
-/// Inboxes that are being put together again.
+/// Inboxes that are being restored.
 #[derive(Debug)]
 pub struct Restoring {
     inboxes: Inboxes,
-    /// How many messages are to come.
+    /// How many messages are still to come.
     missing: u32,
-    /// Where the user of each number stands.
+    /// The slot of each user, by number.
     users: Vec<u32>,
-    /// The number and the place of each message.
+    /// The sequence number and the slot of each message.
     order: Vec<(u64, u32)>,
 }
 
 impl Inboxes {
-    /// What is to be stored besides the messages.
+    /// Returns everything but the messages, for a snapshot.
     pub fn parts(&self) -> Parts {
         Parts {
             messages: self.len(),
@@ -82,7 +82,7 @@ impl Inboxes {
         }
     }
 
-    /// All messages, as they are to be stored. O(messages), allocates 4 bytes a user.
+    /// Returns all messages, for a snapshot. O(messages), allocates 4 bytes per user.
     pub fn stored(&self) -> impl Iterator<Item = StoredMessage<'_>> {
         let link = |place| self.messages.get(place).map(|message: &InboxEntry| message.timer);
         let mut numbers = vec![NOWHERE; self.users.places() as usize];
@@ -112,8 +112,8 @@ impl Inboxes {
         })
     }
 
-    /// Begins to put inboxes together again that behave as those taken apart did. `None` when the
-    /// parts contradict each other.
+    /// Starts to restore inboxes that behave like the stored ones. `None` when the parts contradict each
+    /// other.
     pub fn restore(parts: Parts, bounds: Bounds) -> Option<Restoring> {
         let Parts { messages, next_seq, ended, expiry, leases } = parts;
         let inboxes = Self {
@@ -128,13 +128,13 @@ impl Inboxes {
 }
 
 impl Restoring {
-    /// How many messages are to come.
+    /// Returns how many messages are still to come.
     pub const fn missing(&self) -> u32 {
         self.missing
     }
 
-    /// Adds the next message. `None` when it contradicts what is there.
-    #[must_use = "what cannot be right is not to be used"]
+    /// Adds the next message. `None` when it contradicts the earlier ones.
+    #[must_use = "a contradictory snapshot must not be used"]
     pub fn put(&mut self, message: StoredMessage<'_>) -> Option<()> {
         let StoredMessage { user, seq, id, text, gone_at, until, emptying } = message;
         let inboxes = &mut self.inboxes;
@@ -181,7 +181,7 @@ impl Restoring {
         stands.then_some(())
     }
 
-    /// All messages are there: what it has become. `None` when that cannot be.
+    /// Returns the inboxes once all messages are added. `None` when their sequence is impossible.
     pub fn finish(self) -> Option<Inboxes> {
         let Self { mut inboxes, missing, mut order, .. } = self;
         if missing > 0 {

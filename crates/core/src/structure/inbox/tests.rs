@@ -1,5 +1,4 @@
-//! The inboxes against the dumbest ones there could be, whatever comes in whatever order, and their
-//! rules one by one.
+//! The inboxes against a trivial model, whatever happens in whatever order, and their rules one by one.
 
 use alloc::format;
 use alloc::string::String;
@@ -17,7 +16,7 @@ pub(crate) mod model;
 const ROOMY: Bounds =
     Bounds { per_user_max: 10_000, messages_max: 1_000_000, bytes_max: 1_000_000_000 };
 
-const FOR_GOOD: Wanted = Wanted { limit: u32::MAX, bytes_max: u64::MAX, leased_until: None };
+const TAKE_ALL: Wanted = Wanted { limit: u32::MAX, bytes_max: u64::MAX, leased_until: None };
 
 fn id(number: u64) -> Id {
     u128::from(number).to_be_bytes()
@@ -33,17 +32,17 @@ fn texts(messages: &[InboxMessage]) -> Vec<&str> {
 }
 
 fn take(inboxes: &mut Inboxes, now: u64, user: &str) -> Vec<String> {
-    let out = inboxes.hand_out(now, user, FOR_GOOD);
+    let out = inboxes.hand_out(now, user, TAKE_ALL);
     texts(&out.messages).into_iter().map(String::from).collect()
 }
 
 fn lease(inboxes: &mut Inboxes, now: u64, user: &str, limit: u32, until: u64) -> Vec<String> {
-    let wanted = Wanted { limit, leased_until: Some(until), ..FOR_GOOD };
+    let wanted = Wanted { limit, leased_until: Some(until), ..TAKE_ALL };
     let out = inboxes.hand_out(now, user, wanted);
     texts(&out.messages).into_iter().map(String::from).collect()
 }
 
-fn stored_again(inboxes: &Inboxes) -> Inboxes {
+fn restart(inboxes: &Inboxes) -> Inboxes {
     let mut restoring = Inboxes::restore(inboxes.parts(), inboxes.bounds).unwrap();
     for message in inboxes.stored() {
         restoring.put(message).unwrap();
@@ -52,15 +51,19 @@ fn stored_again(inboxes: &Inboxes) -> Inboxes {
 }
 
 impl Inboxes {
-    /// Every list is what it should be.
+    /// Checks every list and count.
     pub(crate) fn assert_sound(&mut self) {
-        let (mut messages, mut leased, mut bytes) = (0, 0, 0);
+        let mut messages = 0;
+        let mut leased = 0;
+        let mut bytes = 0;
         let places = (0..self.users.places()).filter(|place| self.users.get(*place).is_some());
         for place in places.collect::<Vec<_>>() {
             let user = self.users.get(place).unwrap();
             assert_eq!(self.find_user(&user.name), Some(place));
             let (mut before, mut next, mut seq) = (NOWHERE, user.first, None);
-            let (mut mine, mut mine_leased, mut only_leased) = (0, 0, true);
+            let mut mine = 0;
+            let mut mine_leased = 0;
+            let mut only_leased = true;
             while let Some(message) = self.messages.get(next) {
                 assert_eq!((message.user, message.before), (place, before));
                 assert!(seq < Some(message.seq), "in order");
@@ -69,13 +72,13 @@ impl Inboxes {
                 assert!(!is_leased || user.lease_ends <= message.until);
                 assert!(is_leased || user.gone_at <= message.gone_at);
                 only_leased &= next != user.unleased;
-                assert!(!only_leased || is_leased, "a reader passes over leased ones only");
+                assert!(!only_leased || is_leased, "a reader skips leased messages only");
                 mine += 1;
                 mine_leased += u32::from(is_leased);
                 bytes += size(&user.name, &message.text);
                 (before, next, seq) = (next, message.behind, Some(message.seq));
             }
-            assert!(mine > 0, "an empty inbox is nowhere");
+            assert!(mine > 0, "a user without messages is removed");
             assert_eq!((user.last, user.messages, user.leased), (before, mine, mine_leased));
             messages += mine;
             leased += mine_leased;
@@ -91,7 +94,7 @@ impl Inboxes {
 }
 
 #[test]
-fn messages_are_handed_out_once_oldest_first_and_to_their_user_alone() {
+fn messages_are_handed_out_once_oldest_first_and_only_to_their_user() {
     let mut inboxes = Inboxes::new(ROOMY);
     for number in [0, 2, 4] {
         push(&mut inboxes, 0, "ann", number, 100);
@@ -105,7 +108,7 @@ fn messages_are_handed_out_once_oldest_first_and_to_their_user_alone() {
 }
 
 #[test]
-fn a_message_is_there_until_the_millisecond_in_which_it_is_gone() {
+fn a_message_is_available_until_the_millisecond_of_its_expiry() {
     let mut inboxes = Inboxes::new(ROOMY);
     push(&mut inboxes, 0, "ann", 1, 1001);
     push(&mut inboxes, 0, "ann", 2, 1002);
@@ -116,7 +119,7 @@ fn a_message_is_there_until_the_millisecond_in_which_it_is_gone() {
 }
 
 #[test]
-fn what_has_expired_is_freed_without_a_reader() {
+fn expired_messages_are_freed_without_a_reader() {
     let mut inboxes = Inboxes::new(ROOMY);
     for number in 0..5000 {
         push(&mut inboxes, 0, &format!("user {}", number % 700), number, 1 + number * 100_000);
@@ -146,29 +149,29 @@ fn a_leased_message_is_hidden_and_then_back_in_its_place() {
     );
     assert!(inboxes.acknowledge(49, "ann", id(2)));
     assert!(!inboxes.acknowledge(49, "ann", id(2)), "it is gone");
-    assert!(!inboxes.acknowledge(49, "bob", id(1)), "it is not his");
-    assert!(!inboxes.acknowledge(49, "ann", id(4)), "it is not leased");
+    assert!(!inboxes.acknowledge(49, "bob", id(1)), "another user's");
+    assert!(!inboxes.acknowledge(49, "ann", id(4)), "not leased");
     assert!(!inboxes.acknowledge(50, "ann", id(1)), "the lease has ended");
     assert_eq!(take(&mut inboxes, 50, "ann"), ["m1", "m4"]);
     assert_eq!(take(&mut inboxes, 80, "ann"), ["m3"]);
 }
 
 #[test]
-fn the_end_of_a_lease_is_told_without_a_reader() {
+fn the_end_of_a_lease_is_reported_without_a_reader() {
     let mut inboxes = Inboxes::new(ROOMY);
     push(&mut inboxes, 0, "ann", 1, 100_000);
     push(&mut inboxes, 0, "bob", 2, 40);
     lease(&mut inboxes, 0, "ann", 1, 50);
     lease(&mut inboxes, 0, "bob", 1, 50);
     assert_eq!(inboxes.next_deadline(), Some(64));
-    let mut told = Vec::new();
-    inboxes.work(64, 100, &mut |user| told.push(String::from(user)));
-    assert_eq!(told, ["ann"], "bob's has expired meanwhile");
+    let mut returned = Vec::new();
+    inboxes.work(64, 100, &mut |user| returned.push(String::from(user)));
+    assert_eq!(returned, ["ann"], "bob's message has expired meanwhile");
     assert_eq!((inboxes.len(), inboxes.leased(), inboxes.ended().leases), (1, 0, 2));
 }
 
 #[test]
-fn a_message_that_expires_while_leased_can_be_acknowledged_and_does_not_come_back() {
+fn a_message_that_expires_while_leased_can_be_acknowledged_and_does_not_return() {
     let mut inboxes = Inboxes::new(ROOMY);
     push(&mut inboxes, 0, "ann", 1, 10);
     push(&mut inboxes, 0, "ann", 2, 10);
@@ -179,22 +182,22 @@ fn a_message_that_expires_while_leased_can_be_acknowledged_and_does_not_come_bac
 }
 
 #[test]
-fn what_is_handed_out_at_once_is_bounded_in_number_and_bytes_and_is_never_nothing() {
+fn one_hand_out_is_bounded_in_number_and_bytes_but_never_empty() {
     let mut inboxes = Inboxes::new(ROOMY);
     (1..=5).for_each(|number| push(&mut inboxes, 0, "ann", number, 100));
-    let mut wanted = Wanted { limit: 2, ..FOR_GOOD };
+    let mut wanted = Wanted { limit: 2, ..TAKE_ALL };
     let out = inboxes.hand_out(0, "ann", wanted);
     assert_eq!((texts(&out.messages), out.more), (vec!["m1", "m2"], true));
-    wanted = Wanted { bytes_max: 1, ..FOR_GOOD };
+    wanted = Wanted { bytes_max: 1, ..TAKE_ALL };
     let out = inboxes.hand_out(0, "ann", wanted);
     assert_eq!((texts(&out.messages), out.more), (vec!["m3"], true));
-    wanted = Wanted { bytes_max: 4, ..FOR_GOOD };
+    wanted = Wanted { bytes_max: 4, ..TAKE_ALL };
     let out = inboxes.hand_out(0, "ann", wanted);
     assert_eq!((texts(&out.messages), out.more), (vec!["m4", "m5"], false));
 }
 
 #[test]
-fn at_a_bound_a_message_is_refused_and_nothing_changes() {
+fn at_a_bound_a_message_is_rejected_and_nothing_changes() {
     let bounds = Bounds { per_user_max: 2, messages_max: 3, bytes_max: 17 };
     let mut inboxes = Inboxes::new(bounds);
     let mut push = |user, number, text: &str| inboxes.push(0, user, id(number), text.into(), 9);
@@ -206,16 +209,16 @@ fn at_a_bound_a_message_is_refused_and_nothing_changes() {
     assert_eq!(push("bob", 5, "5"), Pushed::Stored);
     assert_eq!(push("carl", 6, ""), Pushed::MessagesFull);
     assert_eq!((inboxes.len(), inboxes.users(), inboxes.bytes()), (3, 2, 16));
-    // What has expired makes room in its own inbox at once.
+    // Expired messages make room in their own inbox immediately.
     assert_eq!(inboxes.push(9, "ann", id(7), "7".into(), 100), Pushed::Stored);
     assert_eq!(inboxes.len(), 2);
 }
 
 #[test]
-fn what_is_put_back_is_in_its_place_unless_it_is_there_or_has_expired() {
+fn a_message_put_back_is_in_its_place_unless_it_exists_or_has_expired() {
     let mut inboxes = Inboxes::new(ROOMY);
     (1..=4).for_each(|number| push(&mut inboxes, 0, "ann", number, 100 * number));
-    let taken = inboxes.hand_out(0, "ann", Wanted { limit: 3, ..FOR_GOOD }).messages;
+    let taken = inboxes.hand_out(0, "ann", Wanted { limit: 3, ..TAKE_ALL }).messages;
     push(&mut inboxes, 0, "ann", 5, 1000);
     let shuffled: Vec<_> = taken.iter().rev().cloned().collect();
     assert_eq!(inboxes.put_back(150, "ann", shuffled), (2, 0));
@@ -223,44 +226,44 @@ fn what_is_put_back_is_in_its_place_unless_it_is_there_or_has_expired() {
     let foreign = InboxMessage { seq: 99, id: id(99), text: "".into(), gone_at: 1000 };
     assert_eq!(inboxes.put_back(150, "ann", vec![foreign]), (0, 0));
     let forged = InboxMessage { seq: 1, id: id(98), text: "".into(), gone_at: 1000 };
-    assert_eq!(inboxes.put_back(150, "ann", vec![forged]), (0, 0), "the number of another");
+    assert_eq!(inboxes.put_back(150, "ann", vec![forged]), (0, 0), "another message's number");
     inboxes.assert_sound();
     assert_eq!(take(&mut inboxes, 150, "ann"), ["m2", "m3", "m4", "m5"]);
 }
 
 #[test]
-fn what_is_put_back_to_somebody_else_harms_nobody() {
+fn a_message_put_back_to_another_user_harms_nobody() {
     let mut inboxes = Inboxes::new(ROOMY);
     push(&mut inboxes, 0, "ann", 1, 100);
     let strange = InboxMessage { seq: 0, id: id(99), text: "".into(), gone_at: 1000 };
     assert_eq!(inboxes.put_back(0, "bob", vec![strange]), (1, 0));
-    let mut inboxes = stored_again(&inboxes);
+    let mut inboxes = restart(&inboxes);
     inboxes.assert_sound();
     assert_eq!(take(&mut inboxes, 0, "ann"), ["m1"]);
 }
 
 #[test]
-fn what_is_put_back_goes_a_quarter_beyond_the_bounds_and_no_further() {
+fn messages_put_back_exceed_the_bounds_by_at_most_a_quarter() {
     let mut inboxes = Inboxes::new(Bounds { per_user_max: 8, ..ROOMY });
     (0..8).for_each(|number| push(&mut inboxes, 0, "ann", number, 100));
-    let taken = inboxes.hand_out(0, "ann", FOR_GOOD).messages;
+    let taken = inboxes.hand_out(0, "ann", TAKE_ALL).messages;
     (10..18).for_each(|number| push(&mut inboxes, 0, "ann", number, 100));
     assert_eq!(inboxes.put_back(0, "ann", taken), (2, 6));
     assert_eq!(inboxes.len(), 10);
 }
 
 #[test]
-fn what_has_expired_takes_no_room_from_what_is_put_back() {
+fn expired_messages_take_no_room_from_those_put_back() {
     let mut inboxes = Inboxes::new(Bounds { per_user_max: 4, ..ROOMY });
     (0..4).for_each(|number| push(&mut inboxes, 0, "ann", number, 100));
-    let taken = inboxes.hand_out(0, "ann", FOR_GOOD).messages;
+    let taken = inboxes.hand_out(0, "ann", TAKE_ALL).messages;
     (10..14).for_each(|number| push(&mut inboxes, 0, "ann", number, 10));
     assert_eq!(inboxes.put_back(50, "ann", taken), (4, 0));
     assert_eq!(take(&mut inboxes, 50, "ann"), ["m0", "m1", "m2", "m3"]);
 }
 
 #[test]
-fn a_little_work_at_a_time_does_all_of_it() {
+fn work_in_small_portions_frees_everything() {
     let mut inboxes = Inboxes::new(ROOMY);
     (0..1000).for_each(|number| push(&mut inboxes, 0, "ann", number, 5_000_000));
     let mut rounds = 0;
@@ -273,7 +276,7 @@ fn a_little_work_at_a_time_does_all_of_it() {
 }
 
 #[test]
-fn after_a_peak_the_memory_is_given_back() {
+fn memory_of_a_peak_is_given_back() {
     let mut inboxes = Inboxes::new(Bounds { messages_max: 1 << 20, ..ROOMY });
     for number in 0..200_000 {
         push(&mut inboxes, 0, &format!("user {}", number / 10), number, 1000 + number);
@@ -286,7 +289,7 @@ fn after_a_peak_the_memory_is_given_back() {
 }
 
 #[test]
-fn stored_messages_that_contradict_each_other_are_refused() {
+fn contradictory_stored_messages_are_rejected() {
     let mut inboxes = Inboxes::new(ROOMY);
     for (number, user) in [(0, "ann"), (1, "bob"), (2, "ann")] {
         push(&mut inboxes, 0, user, number, 9);
@@ -298,21 +301,21 @@ fn stored_messages_that_contradict_each_other_are_refused() {
         restoring.finish().map(|mut inboxes| inboxes.assert_sound())
     };
     assert!(put_all(inboxes.parts(), &good).is_some());
-    assert!(put_all(inboxes.parts(), &good[..2]).is_none(), "one is missing");
+    assert!(put_all(inboxes.parts(), &good[..2]).is_none(), "a message is missing");
     let with = |change: fn(&mut StoredMessage<'_>)| {
         let mut messages = good.clone();
         change(&mut messages[2]);
         put_all(inboxes.parts(), &messages)
     };
     assert!(with(|message| message.seq = 0).is_none(), "a number twice");
-    assert!(with(|message| message.seq = 3).is_none(), "a number that was not given");
+    assert!(with(|message| message.seq = 3).is_none(), "a number that was never assigned");
     assert!(with(|message| message.id = id(0)).is_none(), "an id twice");
-    assert!(with(|message| message.user = StoredUser::Known(2)).is_none(), "nobody");
+    assert!(with(|message| message.user = StoredUser::Known(2)).is_none(), "an unknown user");
     assert!(with(|message| message.user = StoredUser::New("ann".into())).is_none(), "a name twice");
     assert!(with(|message| message.emptying = true).is_none(), "no list is being emptied");
     let mut parts = inboxes.parts();
     parts.messages = 2;
-    assert!(put_all(parts, &good).is_none(), "one too many");
+    assert!(put_all(parts, &good).is_none(), "one message too many");
 }
 
 #[derive(Clone, Debug)]
@@ -348,7 +351,7 @@ fn act() -> impl Strategy<Value = Act> {
     ]
 }
 
-/// What was handed out, and to whom.
+/// What was handed out, and to which user.
 type Out = Vec<(usize, InboxMessage)>;
 
 fn some_of(out: &Out, pick: usize, count: usize) -> (usize, Vec<InboxMessage>) {
@@ -360,27 +363,31 @@ fn some_of(out: &Out, pick: usize, count: usize) -> (usize, Vec<InboxMessage>) {
 
 proptest! {
     #[test]
-    fn they_do_what_one_list_of_all_messages_does(
+    fn inboxes_behave_like_a_single_list_of_all_messages(
         acts in prop::collection::vec(act(), 0..150),
         per_user_max in prop_oneof![Just(1000u32), 1u32..6],
     ) {
         let bounds = Bounds { per_user_max, ..ROOMY };
         let (mut inboxes, mut model) = (Inboxes::new(bounds), Model::default());
-        let (mut now, mut next_id) = (1_000_000, 0);
-        let (mut taken, mut leased): (Out, Out) = (Vec::new(), Vec::new());
+        let mut now = 1_000_000;
+        let mut next_id = 0;
+        let mut taken: Out = Vec::new();
+        let mut leased: Out = Vec::new();
         // When messages were to expire and leases to end.
-        let (mut gone_ats, mut lease_ends) = (Vec::new(), Vec::new());
+        let mut gone_ats = Vec::new();
+        let mut lease_ends = Vec::new();
         for act in acts {
             match act {
                 Act::Push { user, life_ms, bytes } => {
-                    // Now and then one that is there already.
+                    // Sometimes repeat a message that exists.
                     let known = model.all.first().filter(|_| bytes == 8);
                     let number = known.map_or(next_id, |entry| u64::from_be_bytes(
                         entry.message.id[8..].try_into().unwrap(),
                     ));
                     next_id += 1;
                     gone_ats.push(now + life_ms + 1);
-                    let (text, gone_at) = ("x".repeat(bytes), now + life_ms + 1);
+                    let text = "x".repeat(bytes);
+                    let gone_at = now + life_ms + 1;
                     model.expire(now);
                     prop_assume!(number + 1 == next_id || model.knows(id(number)));
                     let expected =
@@ -414,10 +421,10 @@ proptest! {
                 }
                 Act::Wait { ms } => now += ms,
                 Act::Work { steps_max } => {
-                    let mut told = Vec::new();
-                    let left = inboxes.work(now, steps_max, &mut |user| told.push(String::from(user)));
-                    for user in told {
-                        prop_assert!(inboxes.peek(now, &user).next().is_some(), "told for nothing");
+                    let mut returned = Vec::new();
+                    let left = inboxes.work(now, steps_max, &mut |user| returned.push(String::from(user)));
+                    for user in returned {
+                        prop_assert!(inboxes.peek(now, &user).next().is_some(), "reported without a message");
                     }
                     if left > 0 {
                         prop_assert!(inboxes.next_deadline().is_none_or(|deadline| deadline > now));
@@ -432,7 +439,7 @@ proptest! {
                     }
                 }
                 Act::Restart => {
-                    let again = stored_again(&inboxes);
+                    let again = restart(&inboxes);
                     prop_assert_eq!(again.next_deadline(), inboxes.next_deadline());
                     prop_assert!(again.stored().eq(inboxes.stored()));
                     inboxes = again;

@@ -1,4 +1,4 @@
-//! The sequencer against the dumbest possible model, and its corners one by one.
+//! The sequencer against a trivial model, and its corner cases one by one.
 
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::vec::Vec;
@@ -17,7 +17,7 @@ fn an_idle_sequencer_is_thirty_two_bytes_and_owns_nothing() {
 }
 
 #[test]
-fn memory_is_given_back_when_the_last_held_item_leaves() {
+fn memory_is_freed_when_the_last_held_item_leaves() {
     let mut sequencer = Sequencer::new(1000);
     for number in 2..500 {
         assert_eq!(sequencer.offer(number, ()), Offered::Held);
@@ -29,7 +29,7 @@ fn memory_is_given_back_when_the_last_held_item_leaves() {
 }
 
 #[test]
-fn a_number_far_away_takes_no_ring() {
+fn a_number_far_away_allocates_no_ring() {
     let mut sequencer = Sequencer::new(1000);
     assert_eq!(sequencer.offer(1_000_000_000_000, 7), Offered::Held);
     assert_eq!(sequencer.beyond.as_ref().unwrap().ring.len(), 0);
@@ -41,7 +41,7 @@ fn a_number_far_away_takes_no_ring() {
 }
 
 #[test]
-fn zero_and_numbers_above_the_highest_are_no_part_of_a_sequence() {
+fn zero_and_numbers_above_the_highest_belong_to_no_sequence() {
     let mut sequencer = Sequencer::new(10);
     assert_eq!(sequencer.offer(0, ()), Offered::Duplicate(()));
     assert_eq!(sequencer.offer(u64::MAX, ()), Offered::Duplicate(()));
@@ -53,7 +53,7 @@ fn zero_and_numbers_above_the_highest_are_no_part_of_a_sequence() {
 }
 
 #[test]
-fn a_forgotten_range_is_told_as_duplicates() {
+fn numbers_in_a_forgotten_range_are_reported_as_duplicates() {
     let mut sequencer = Sequencer::new(10);
     for i in 1..=(DROPPED_RANGES_MAX as u64 + 1) {
         assert_eq!(sequencer.offer(i * 2, ()), Offered::Held);
@@ -65,7 +65,7 @@ fn a_forgotten_range_is_told_as_duplicates() {
 }
 
 #[test]
-fn a_window_holds_without_moving() {
+fn a_window_holds_items_without_reallocating() {
     let mut sequencer = Sequencer::with_window(1000, 100);
     for base in 0..50u64 {
         for offset in (0..100).rev() {
@@ -85,7 +85,7 @@ fn a_window_holds_without_moving() {
     assert_eq!((beyond.ring.len(), beyond.far.len()), (128, 0));
 }
 
-/// The dumbest thing that could be right.
+/// A trivial model.
 #[derive(Default)]
 struct Model {
     passed: BTreeSet<u64>,
@@ -152,7 +152,7 @@ fn compare(sequencer: &Sequencer<u32>, model: &Model) {
 
 proptest! {
     #[test]
-    fn it_does_what_the_model_does(
+    fn it_behaves_like_the_model(
         window in prop_oneof![Just(0usize), Just(4), Just(64)],
         held_max in 1u32..40,
         steps in prop::collection::vec(
@@ -174,7 +174,7 @@ proptest! {
         let mut model = Model { next: 1, ..Model::default() };
         for (i, step) in steps.into_iter().enumerate() {
             if let Some(offset) = step {
-                // Around the watermark: some before it, most shortly behind it.
+                // Around the watermark: some numbers before it, most of them shortly behind it.
                 let number = (model.next + offset).saturating_sub(5);
                 let item = u32::try_from(i).unwrap();
                 let (expected, released) = model.offer(number, item);

@@ -1,4 +1,4 @@
-//! Ids from outside, each at a dense place inside.
+//! Assigns dense indices to ids.
 
 use alloc::vec::Vec;
 use core::hash::BuildHasher;
@@ -7,11 +7,11 @@ use hashbrown::{DefaultHashBuilder, HashTable};
 
 use super::{Id, IdIndex};
 
-/// Ids in the order in which they first came. None ever goes.
+/// Ids in order of first appearance. None is ever removed.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Ids {
     all: Vec<Id>,
-    /// Finds a place by id.
+    /// Maps an id to its index.
     places: HashTable<IdIndex>,
 }
 
@@ -24,14 +24,14 @@ impl Ids {
         u32::try_from(self.all.len()).unwrap_or(u32::MAX)
     }
 
-    /// Where an id stands.
+    /// Returns the index of an id.
     #[inline]
     pub(super) fn find(&self, hasher: &DefaultHashBuilder, id: &Id) -> Option<IdIndex> {
         let is_it = |place: &IdIndex| self.all.get(*place as usize) == Some(id);
         self.places.find(hasher.hash_one(id), is_it).copied()
     }
 
-    /// Where an id stands; one that is new gets the next place, unless there are so many already.
+    /// Returns the index of an id. A new id gets the next index, unless there are `count_max` already.
     pub(super) fn find_or_add(
         &mut self,
         hasher: &DefaultHashBuilder,

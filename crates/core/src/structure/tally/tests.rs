@@ -1,4 +1,4 @@
-//! The tally against one that keeps everything and counts it again each time.
+//! The tally against a model that keeps all calls and recounts them each time.
 
 use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
@@ -13,7 +13,7 @@ fn id(number: u8) -> Id {
     [number; 16]
 }
 
-/// What is counted by pair of parents, by their ids.
+/// Returns the counts by pair of parents.
 fn by_pair(tally: &Tally, rows: &[Row]) -> BTreeMap<(u8, u8), (u64, u32, u32)> {
     let parent = |place: IdIndex| tally.parents()[place as usize][0];
     let rows = rows.iter().map(|row| {
@@ -43,7 +43,7 @@ fn calls_between_children_are_counted_between_their_parents() {
 }
 
 #[test]
-fn a_call_is_held_until_both_children_are_known_and_no_longer_than_its_window() {
+fn a_call_is_held_until_both_children_are_known_but_not_beyond_its_window() {
     let mut tally = Tally::new(MANY);
     assert_eq!(tally.count(&id(1), &id(2), Kind::Served), Counted::Held);
     assert_eq!(tally.count(&id(1), &id(1), Kind::Served), Counted::Held);
@@ -59,7 +59,7 @@ fn a_call_is_held_until_both_children_are_known_and_no_longer_than_its_window() 
 }
 
 #[test]
-fn a_child_that_moves_is_counted_for_its_new_parent_from_then_on() {
+fn a_child_that_moves_counts_for_its_new_parent_from_then_on() {
     let mut tally = Tally::new(MANY);
     learn(&mut tally, 1, 10);
     tally.count(&id(1), &id(1), Kind::Served);
@@ -88,7 +88,7 @@ fn at_a_bound_nothing_more_is_learnt_counted_or_held() {
     tally.set_bounds(Bounds { children_max: 3, ..bounds });
     let mut dropped = 0;
     assert_eq!(tally.learn(id(3), id(10), &mut |calls| dropped += calls), Learnt::New);
-    assert_eq!(dropped, 2, "what was held has no room among the pairs");
+    assert_eq!(dropped, 2, "the held calls have no room among the pairs");
 }
 
 #[derive(Clone, Debug)]
@@ -112,7 +112,7 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
 
 proptest! {
     #[test]
-    fn the_sum_over_any_window_equals_a_dumb_recount(steps in steps()) {
+    fn the_counts_of_every_window_equal_a_recount(steps in steps()) {
         let mut tally = Tally::new(MANY);
         let mut parents: BTreeMap<u8, u8> = BTreeMap::new();
         let mut counted: BTreeMap<(u8, u8), (u64, u32, u32)> = BTreeMap::new();

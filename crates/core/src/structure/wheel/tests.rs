@@ -1,5 +1,5 @@
-//! The wheel against a list of times: each item is told in its tick and not before, and those of one
-//! list in the order in which they came.
+//! The wheel against a list of times: each item is reported in its tick and not before, and items of one
+//! list in the order in which they were added.
 
 use alloc::vec::Vec;
 
@@ -9,7 +9,7 @@ use super::*;
 
 const SHIFT: u32 = 3;
 
-/// Items that are nothing but a time.
+/// Items that consist of nothing but a time.
 #[derive(Clone, Default)]
 struct Times(Vec<(u64, Link)>);
 
@@ -48,7 +48,7 @@ fn all_due(wheel: &mut Wheel, items: &mut Times, now: u64) -> Vec<u32> {
 }
 
 #[test]
-fn an_item_is_told_in_the_tick_that_begins_when_it_is_due_or_next() {
+fn an_item_is_reported_in_the_first_tick_that_begins_when_it_is_due_or_later() {
     let (mut wheel, mut items) = (Wheel::new(SHIFT), Times::default());
     items.add(&mut wheel, 0, 8);
     items.add(&mut wheel, 0, 9);
@@ -79,14 +79,14 @@ fn an_item_moves_at_most_once_for_each_level() {
 }
 
 #[test]
-fn an_empty_wheel_follows_the_time_without_work() {
+fn an_empty_wheel_advances_without_work() {
     let (mut wheel, mut items) = (Wheel::new(SHIFT), Times::default());
     items.add(&mut wheel, 1 << 60, (1 << 60) + 5);
     assert_eq!(wheel.next_deadline(), Some((1 << 60) + 8));
 }
 
 #[test]
-fn the_end_of_time_is_reached() {
+fn the_last_timestamp_is_reached() {
     let (mut wheel, mut items) = (Wheel::new(SHIFT), Times::default());
     for due in [u64::MAX, u64::MAX - 1, 1 << 50, 0] {
         items.add(&mut wheel, 0, due);
@@ -100,7 +100,7 @@ fn the_end_of_time_is_reached() {
 }
 
 #[test]
-fn a_position_that_no_wheel_reaches_is_refused() {
+fn an_impossible_position_is_rejected() {
     let at = |reached, list: Option<usize>| {
         let emptying = list.map(|list| u16::try_from(list).unwrap());
         Wheel::at(SHIFT, Position { reached, emptying }).is_some()
@@ -111,22 +111,23 @@ fn a_position_that_no_wheel_reaches_is_refused() {
 }
 
 fn step() -> impl Strategy<Value = (u8, u64)> {
-    // Times of every size: the level is that of the highest bit.
+    // Times of every magnitude: the highest bit decides on the level.
     let size = prop_oneof![6 => 0u32..12, 3 => 0u32..30, 1 => 0u32..45];
     (0u8..10, (size, any::<u64>()).prop_map(|(bits, at)| at % (1 << bits)))
 }
 
 proptest! {
     #[test]
-    fn it_does_what_a_list_of_times_does(
+    fn it_behaves_like_a_list_of_times(
         start in prop_oneof![Just(0u64), 0u64..1 << 45],
         steps in prop::collection::vec(step(), 0..300),
         restart_every in 1usize..20,
     ) {
-        let (mut wheel, mut items, mut now) = (Wheel::new(SHIFT), Times::default(), start);
+        let (mut wheel, mut items) = (Wheel::new(SHIFT), Times::default());
+        let mut now = start;
         // What is on the wheel.
         let mut model: Vec<u32> = Vec::new();
-        // When each item came.
+        // When each item was added.
         let mut added = Vec::new();
         for (i, (what, time)) in steps.into_iter().enumerate() {
             match what {
@@ -139,7 +140,7 @@ proptest! {
                     wheel.remove(&mut items, place);
                 }
                 6 => {
-                    // Some steps only: what is left is told later.
+                    // Only some steps: the rest is reported later.
                     now += time;
                     for _ in 0..3 {
                         if let Step::Due(place) = wheel.step(now, &mut items) {
@@ -150,15 +151,15 @@ proptest! {
                 }
                 _ => {
                     now += time;
-                    let told = all_due(&mut wheel, &mut items, now);
-                    for place in &told {
-                        prop_assert!(items.due(*place) <= now, "told before it is due");
+                    let due = all_due(&mut wheel, &mut items, now);
+                    for place in &due {
+                        prop_assert!(items.due(*place) <= now, "reported before it is due");
                     }
-                    model.retain(|place| !told.contains(place));
+                    model.retain(|place| !due.contains(place));
                     for place in &model {
-                        // One that was due already when it came is told in the next tick.
+                        // An item that was already due when it was added is reported in the next tick.
                         let tick = items.due(*place).div_ceil(1 << SHIFT).max((added[*place as usize] >> SHIFT) + 1);
-                        prop_assert!(tick << SHIFT > now, "not told");
+                        prop_assert!(tick << SHIFT > now, "not reported");
                     }
                     prop_assert!(wheel.next_deadline().is_none_or(|deadline| deadline > now));
                 }
@@ -176,7 +177,7 @@ proptest! {
                     prop_assert!(other.restore_item(&mut other_items, place, emptying));
                 }
                 prop_assert_eq!(other.next_deadline(), wheel.next_deadline());
-                // From here to the end both tell the same in the same order.
+                // From here to the end both report the same items in the same order.
                 let (mut one, mut one_items) = (wheel.clone(), items.clone());
                 let mut two = other.clone();
                 let mut two_items = other_items.clone();
@@ -189,7 +190,7 @@ proptest! {
                 (wheel, items) = (other, other_items);
             }
         }
-        // Moved from place to place, they are told all the same.
+        // Items that are moved to other slots are reported all the same.
         for place in &mut model {
             let to = u32::try_from(items.0.len()).unwrap();
             let moved = items.0[*place as usize];
@@ -198,9 +199,9 @@ proptest! {
             wheel.relocate(&mut items, *place, to);
             *place = to;
         }
-        let mut told = all_due(&mut wheel, &mut items, 1 << 62);
-        told.sort_unstable();
+        let mut due = all_due(&mut wheel, &mut items, 1 << 62);
+        due.sort_unstable();
         model.sort_unstable();
-        prop_assert_eq!(told, model);
+        prop_assert_eq!(due, model);
     }
 }

@@ -1,4 +1,4 @@
-//! The dumbest inboxes there could be: one list of all messages, searched from end to end.
+//! A trivial model of the inboxes: one list of all messages, searched from end to end.
 
 use alloc::string::String;
 use alloc::vec::Vec;
@@ -8,7 +8,7 @@ use super::{Id, InboxMessage, Pushed, Wanted};
 pub(crate) struct Entry {
     pub(crate) user: String,
     pub(crate) message: InboxMessage,
-    /// 0 when it is not leased.
+    /// 0 when the message is not leased.
     pub(crate) until: u64,
 }
 
@@ -19,7 +19,7 @@ pub(crate) struct Model {
 }
 
 impl Model {
-    /// Forgets what is over at `now`.
+    /// Ends leases and forgets expired messages.
     pub(crate) fn expire(&mut self, now: u64) {
         for entry in &mut self.all {
             if entry.until <= now {
@@ -37,7 +37,7 @@ impl Model {
         self.all.iter().any(|entry| entry.message.id == id)
     }
 
-    /// A message that the bounds have room for.
+    /// Adds a message, under the bound per user.
     pub(crate) fn push(
         &mut self,
         now: u64,
