@@ -1,4 +1,4 @@
-//! Where the time of an entry comes from: given to a node, so that a test can give another.
+//! The clock of a node. It is injected, so that a test or a simulation can move time.
 
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -6,12 +6,16 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use tidings_core::machine::Timestamp;
 
-/// Tells the time. It may jump; the node never lets the time of an entry run backwards.
+/// How long the node sleeps for a deadline before it reads the clock again. If the clock was put forward meanwhile, or the
+/// machine was suspended, the deadline comes earlier.
+pub(crate) const CHECK_EVERY: Duration = Duration::from_secs(60);
+
+/// Reads the time. The clock may jump; the node never lets the time of an entry run backwards.
 pub trait Clock: Send + Sync + 'static {
-    /// Milliseconds since 1970-01-01T00:00:00Z.
+    /// Returns the milliseconds since 1970-01-01T00:00:00Z.
     fn now(&self) -> Timestamp;
 
-    /// Since some moment in the life of this process. It never jumps and never runs backwards.
+    /// Returns the time since an arbitrary moment in the life of this process. It never jumps and never runs backwards.
     fn steady(&self) -> Duration {
         static BEGUN: OnceLock<Instant> = OnceLock::new();
         BEGUN.get_or_init(Instant::now).elapsed()
@@ -29,12 +33,12 @@ impl Clock for System {
     }
 }
 
-/// A clock that moves when it is told to.
+/// A clock that moves only when a test sets it.
 #[derive(Debug, Default)]
 pub struct Manual(AtomicU64);
 
 impl Manual {
-    /// Sets it.
+    /// Sets the time.
     pub fn set(&self, now: Timestamp) {
         self.0.store(now.0, Ordering::Relaxed);
     }
@@ -45,7 +49,7 @@ impl Clock for Manual {
         Timestamp(self.0.load(Ordering::Relaxed))
     }
 
-    /// What it was set to, since 1970.
+    /// Returns what it was set to, since 1970.
     fn steady(&self) -> Duration {
         Duration::from_millis(self.now().0)
     }

@@ -1,35 +1,37 @@
-//! Commits, applies, takes snapshots, recovers. No thread and no clock in here: the writer drives
-//! it, and so does the simulation.
+//! Commits, applies, takes snapshots, recovers. The engine has no thread and reads only the clock that it is given: the
+//! writer drives it, and so does the simulation.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use tidings_core::machine::{Malformed, Timestamp};
 use tidings_log::{AppendError, Batch, Log, Position, Snapshot};
 
-use crate::entry::{Header, TICK};
-use crate::lease;
-use crate::slot::{Erased, Refused};
+use crate::clock::Clock;
+use crate::entry::{Header, LEASES, TICK};
+use crate::proposal::{Proposal, Refused};
+use crate::slot::Erased;
 use crate::snapshot::{Applied, Taken};
-use crate::writer::Proposal;
+use crate::stats::Stats;
 
-/// What is kept of a batch's memory for the next one.
+/// How much of a batch's memory is kept for the next one.
 const BUFFER_BYTES_KEPT: usize = 4 << 20;
 /// How much of a snapshot is written between two commits.
 const SNAPSHOT_CHUNK_BYTES: usize = 1 << 20;
-/// How much of the log is read at once when recovering.
+/// How much of the log is read at once during recovery.
 const READ_BYTES: usize = 4 << 20;
-/// An append with an unknown outcome is tried again this often before the process ends. To a log that
-/// others share it is tried until it succeeds.
+/// How often an append of unknown outcome is tried before the process ends. To a log that nodes share it is tried until it
+/// succeeds: servers that are away come back, a disk that fails does not.
 const APPEND_TRIES_MAX: u32 = 100;
-/// An append that takes longer is told of: who waits for it is answered, and nobody else is taken.
+/// After this long without an answer the log counts as stalled: pending proposals fail with [`Refused::Unknown`], new ones
+/// are rejected.
 const STALLED_AFTER: Duration = Duration::from_secs(5);
-/// While another node ticks, this one is so much later: one of them is enough.
+/// While another node is known to tick, this node ticks this much later, so that ticks are not duplicated.
 const TICK_BEHIND_MS: u64 = 300;
-/// Another node that has not ticked for so long may be gone.
+/// Another node that has not ticked for this long may be gone.
 const TICKED_LATELY_MS: u64 = 3_000;
-/// Recovery tells how far it is at most this often, and not before it has taken as long.
+/// How often a recovery reports its progress. A shorter one reports nothing.
 const PROGRESS_EVERY: Duration = Duration::from_secs(1);
 
 /// How far a recovery is.
@@ -41,11 +43,11 @@ pub struct Progress {
     pub total: u64,
     /// Commands replayed.
     pub entries: u64,
-    /// Since when.
+    /// How long the recovery has taken.
     pub elapsed: Duration,
 }
 
-/// Is told why an append takes too long, or that it is done; says whether to go on trying.
+/// Called with the reason when the log has stalled, and with `None` when it answers again. Returns whether to go on trying.
 type Stalled = Box<dyn FnMut(Option<&str>) -> bool + Send>;
 
 /// A log, the machines over it, and how far they have come.
@@ -55,40 +57,31 @@ pub(crate) struct Engine {
     applied: Applied,
     /// The number of the last batch that this node has appended.
     number: u64,
-    /// The batch being made; kept for its memory.
+    /// The batch being built. It is kept for its memory.
     buffer: Vec<u8>,
-    /// Read already, and behind what is applied: a log that reads ahead need not go back for them.
+    /// Batches read and not applied yet. Without them a log that reads ahead would have to go back.
     read_ahead: Vec<Batch>,
     /// How many bytes have been appended since the last snapshot was taken.
     since_snapshot_bytes: u64,
     /// The snapshot being written: the position it covers, its bytes, the next chunk.
     writing: Option<(Position, Vec<u8>, u32)>,
-    /// What the newest complete snapshot covers.
+    /// The position that the newest complete snapshot covers.
     covered: u64,
-    /// Batches up to here may go.
+    /// Batches before this position are being truncated.
     truncate_before: Option<Position>,
-    /// What there is when others share the log.
+    /// Set when other nodes share the log.
     sharing: Option<Sharing>,
     on_stall: Stalled,
-    pub(crate) stats: EngineStats,
-}
-
-/// What an engine has done.
-#[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct EngineStats {
-    pub(crate) replayed: u64,
-    pub(crate) batches: u64,
-    pub(crate) bytes: u64,
-    pub(crate) refused: u64,
-    pub(crate) snapshots: u64,
-    pub(crate) snapshots_failed: u64,
+    clock: Arc<dyn Clock>,
+    stats: Stats,
 }
 
 impl Engine {
-    /// Restores the last snapshot and applies what the log holds behind it.
+    /// Restores the last snapshot and applies what the log holds after it.
     pub(crate) fn recover(
         mut log: Box<dyn Log>,
         slots: Vec<Arc<dyn Erased>>,
+        clock: Arc<dyn Clock>,
         mut progress: impl FnMut(Progress),
     ) -> Result<Self, Fatal> {
         let number = log.last_number();
@@ -107,29 +100,30 @@ impl Engine {
             truncate_before: None,
             sharing,
             on_stall: Box::new(|_| true),
-            stats: EngineStats::default(),
+            clock,
+            stats: Stats::default(),
         };
         if let Some(snapshot) = snapshot {
             engine.restore(&snapshot)?;
         }
         while let Err(why) = engine.replay(&mut progress) {
-            // Others may truncate what is being read, behind a snapshot that is newer.
+            // Another node may truncate what is being read, once it has shared a newer snapshot.
             let newer = if why.is_behind() { engine.log.read_snapshot()? } else { None };
             match newer.filter(|snapshot| snapshot.position.0 > engine.applied.position) {
                 Some(snapshot) => engine.restore(&snapshot)?,
                 None => return Err(why),
             }
         }
-        // Its last batch may have been truncated by others, behind a snapshot that knows of it.
+        // Another node may have truncated this node's last batch. The snapshot knows its number then.
         let applied = engine.applied.origins.get(&engine.origin()).copied().unwrap_or_default();
         engine.number = engine.number.max(applied);
         Ok(engine)
     }
 
-    /// Everything stored is applied: what comes from here on is new.
+    /// Ends recovery: entries are new from here on.
     pub(crate) fn begin_now(&mut self) {
         if let Some(sharing) = &mut self.sharing {
-            sharing.live = true;
+            sharing.begin_now();
         }
         self.slots.iter().for_each(|slot| slot.begin_now());
     }
@@ -155,8 +149,8 @@ impl Engine {
         Ok(())
     }
 
-    /// Commits proposals from the front of the queue as one batch, applies them, and moves them to
-    /// `applied` to be answered. Refuses them, and changes nothing, when the log has no room.
+    /// Commits proposals from the front of the queue as one batch, applies them, and moves them to `applied`. When the log
+    /// has no room, refuses them and changes nothing.
     pub(crate) fn commit(
         &mut self,
         proposals: &mut VecDeque<Box<dyn Proposal>>,
@@ -164,9 +158,9 @@ impl Engine {
         now: Timestamp,
     ) -> Result<(), Fatal> {
         if let Err(why) = self.room_below(COMMANDS_PERCENT_MAX) {
-            // Who holds a lease does not lose it for that.
+            // A lease holder must be able to renew, or it loses its lease to a full log.
             proposals.retain_mut(|proposal| {
-                let stays = proposal.machine() == lease::machine::ID;
+                let stays = proposal.machine() == LEASES;
                 if !stays {
                     self.stats.refused += proposal.entries();
                     proposal.refuse(&Refused::NoRoom(why.clone()));
@@ -177,9 +171,10 @@ impl Engine {
                 return Ok(());
             }
         }
-        let (mut count, mut entries) = (0, 0);
+        let mut count = 0;
+        let mut entries = 0;
         let mut body = self.new_body();
-        // What a single proposal brings is never torn apart.
+        // The commands of one proposal stay together, so a batch can exceed the limit by one proposal.
         let batch_bytes = self.log.batch_bytes();
         for proposal in proposals.iter() {
             proposal.encode(&mut body);
@@ -219,8 +214,8 @@ impl Engine {
         }
     }
 
-    /// Logs and applies a tick for every machine whose deadline has come. Returns false when the log
-    /// had no room for it: then it is to be tried again later.
+    /// Logs and applies a tick for every machine that is due. Returns false when the log had no room for it. The caller tries
+    /// again later then.
     pub(crate) fn tick(&mut self, now: Timestamp) -> Result<bool, Fatal> {
         let at = self.applied.at.max(now);
         let late = Timestamp(at.0.saturating_sub(self.ticks_behind_ms()));
@@ -245,26 +240,25 @@ impl Engine {
         }
     }
 
-    /// When the earliest deadline of any machine is to be ticked.
+    /// Returns when the earliest deadline of any machine is to be ticked.
     pub(crate) fn next_deadline(&self) -> Option<Timestamp> {
         let first = self.slots.iter().filter_map(|slot| slot.next_deadline()).min()?;
         Some(Timestamp(first.0.saturating_add(self.ticks_behind_ms())))
     }
 
-    /// An empty batch with room for its header, in the memory of the last one.
+    /// Returns an empty batch with room for its header, in the memory of the last one.
     fn new_body(&mut self) -> Vec<u8> {
         let mut body = std::mem::take(&mut self.buffer);
         body.clear();
-        // One huge batch does not keep its memory for ever.
+        // A huge batch must not keep its memory.
         body.shrink_to(BUFFER_BYTES_KEPT);
         body.resize(Header::BYTES, 0);
         body
     }
 
-    /// Appends one batch; retries while the outcome is unknown. Afterwards everything before the
-    /// batch is applied and the batch itself is not. Returns the time at which to apply it: later
-    /// than the header's when another node, whose clock is ahead, was faster. Of a log that is shared no
-    /// more than `percent_max` may be taken before.
+    /// Appends one batch, and retries while the outcome is unknown. Afterwards everything before the batch is applied and the
+    /// batch itself is not. Returns the time at which to apply it: later than the header's when another node, whose clock is
+    /// ahead, was faster. Fails when a shared log is filled to `percent_max` or more.
     fn append(
         &mut self,
         header: Header,
@@ -299,28 +293,31 @@ impl Engine {
     ) -> Result<Position, AppendFailed> {
         let number = self.number + 1;
         let tries_max = if self.sharing.is_some() { u32::MAX } else { APPEND_TRIES_MAX };
-        let (mut tries, mut told, begun) = (0, false, Instant::now());
+        let begun = self.clock.steady();
+        let mut tries = 0;
+        let mut is_stalled = false;
         loop {
             match self.log.append(number, body) {
                 Ok(position) => {
                     self.number = number;
-                    if told {
+                    if is_stalled {
                         (self.on_stall)(None);
                     }
                     return Ok(position);
                 }
-                // A refusal means that nothing was written, unless an earlier try may have been.
+                // Nothing was written, unless an earlier try of unknown outcome was.
                 Err(AppendError::Full(why)) if tries == 0 => return Err(AppendFailed::Room(why)),
                 Err(AppendError::Unknown(why) | AppendError::Full(why)) if tries < tries_max => {
                     tries += 1;
-                    if !told && begun.elapsed() >= STALLED_AFTER {
-                        told = true;
+                    if !is_stalled && self.has_stalled(begun) {
+                        is_stalled = true;
                         stalled(&why);
                     }
-                    if told && !(self.on_stall)(Some(&why)) {
+                    if is_stalled && !(self.on_stall)(Some(&why)) {
                         return Err(AppendFailed::Fatal(Fatal::Unanswered(why)));
                     }
-                    // Whatever became of it, this node can only learn of it from a snapshot.
+                    // If another node has truncated the log past this node, the outcome can only be learnt from the
+                    // shared snapshot.
                     self.reaches_back().map_err(AppendFailed::Fatal)?;
                     if tries.is_power_of_two() {
                         tracing::warn!(
@@ -336,21 +333,26 @@ impl Engine {
         }
     }
 
-    /// Whether so much was appended since the last snapshot that it is time for another. Those who
-    /// share a log take theirs at checkpoints.
+    /// Returns whether a call to the log that began at `begun` has taken so long that the log counts as stalled.
+    fn has_stalled(&self, begun: Duration) -> bool {
+        self.clock.steady().saturating_sub(begun) >= STALLED_AFTER
+    }
+
+    /// Returns whether enough was appended since the last snapshot for another. Nodes that share a log take theirs at
+    /// checkpoints instead.
     pub(crate) fn snapshot_is_due(&self, log_bytes: u64) -> bool {
         self.since_snapshot_bytes >= log_bytes && self.writing.is_none() && self.sharing.is_none()
     }
 
-    /// Whether the log holds anything that no snapshot covers, be it written or half written. (One
-    /// that was taken and never came to be written covers nothing.)
-    pub(crate) fn has_news(&self) -> bool {
+    /// Returns whether the log holds anything that no snapshot covers. A snapshot that is being written counts; one that was
+    /// taken and never written does not.
+    pub(crate) fn is_uncovered(&self) -> bool {
         let writing = self.writing.as_ref().map_or(0, |(position, ..)| position.0);
         self.applied.position > self.covered.max(writing)
     }
 
-    /// Takes a snapshot: everything stands still meanwhile, so it is only copied here. It is to be
-    /// sealed elsewhere and then given to [`Engine::write_snapshot`].
+    /// Takes a snapshot. Nothing is applied meanwhile, so the states are only copied here. The caller has them sealed on
+    /// another thread, and passes the result to [`Engine::write_snapshot`].
     pub(crate) fn take_snapshot(&mut self) -> Taken {
         let (mut states, mut kept) = (Vec::new(), Vec::new());
         let mut machines = Vec::with_capacity(self.slots.len());
@@ -364,49 +366,28 @@ impl Engine {
         Taken { applied: self.applied.clone(), machines, states, kept }
     }
 
-    /// Begins to write a sealed snapshot; [`Engine::work`] does it, a chunk at a time.
+    /// Begins to write a sealed snapshot. [`Engine::work`] writes it, one chunk a call.
     pub(crate) fn write_snapshot(&mut self, position: Position, sealed: Vec<u8>) {
         self.writing = Some((position, sealed, 0));
     }
 
-    /// Does a little of what is to be done beside the commits: a chunk of a snapshot, a slice of
-    /// the log to truncate. Returns whether there is more.
+    /// Does a little work between commits: writes a chunk of a snapshot, or truncates a slice of the log. Returns whether
+    /// there is more.
     pub(crate) fn work(&mut self, now: Timestamp) -> bool {
         if let Some((position, sealed, chunk)) = self.writing.take() {
-            let from = chunk as usize * SNAPSHOT_CHUNK_BYTES;
-            let rest = sealed.get(from..).unwrap_or_default();
-            let last = rest.len() <= SNAPSHOT_CHUNK_BYTES;
-            let body = rest.get(..SNAPSHOT_CHUNK_BYTES).unwrap_or(rest);
-            match self.log.write_snapshot(position, chunk, body, last) {
-                Ok(()) if last => {
-                    self.stats.snapshots += 1;
-                    let before = std::mem::replace(&mut self.covered, position.0);
-                    match &mut self.sharing {
-                        Some(sharing) => sharing.covered_before = before,
-                        None => self.truncate_before = Some(position.next()),
-                    }
-                }
-                Ok(()) => self.writing = Some((position, sealed, chunk + 1)),
-                Err(why) => {
-                    self.stats.snapshots_failed += 1;
-                    tracing::warn!(%position, %why, "the snapshot could not be written; the log keeps what it covers");
-                }
-            }
-            if self.writing.is_none() {
-                self.snapshot_is_done();
-            }
+            self.write_chunk(position, sealed, chunk);
             return true;
         }
-        // A clock that is behind the others waits for nobody for longer than they do.
+        // The log's time counts where this node's clock is behind it: it waits no longer than other nodes do.
         let now = self.applied.at.max(now);
         self.share(now);
-        self.let_go(now);
+        self.release(now);
         if let Some(before) = self.truncate_before {
             match self.log.truncate(before) {
                 Ok(0) => self.truncate_before = None,
                 Ok(_) => {}
                 Err(why) => {
-                    tracing::warn!(%why, "the log could not be truncated behind its snapshot");
+                    tracing::warn!(%why, "the log could not be truncated up to its snapshot");
                     self.truncate_before = None;
                 }
             }
@@ -414,30 +395,55 @@ impl Engine {
         self.truncate_before.is_some()
     }
 
-    /// A snapshot could not be sealed; the next is taken when its turn comes.
+    fn write_chunk(&mut self, position: Position, sealed: Vec<u8>, chunk: u32) {
+        let from = chunk as usize * SNAPSHOT_CHUNK_BYTES;
+        let rest = sealed.get(from..).unwrap_or_default();
+        let last = rest.len() <= SNAPSHOT_CHUNK_BYTES;
+        let body = rest.get(..SNAPSHOT_CHUNK_BYTES).unwrap_or(rest);
+        match self.log.write_snapshot(position, chunk, body, last) {
+            Ok(()) if last => {
+                self.stats.snapshots += 1;
+                let before = std::mem::replace(&mut self.covered, position.0);
+                match &mut self.sharing {
+                    Some(sharing) => sharing.covered_before = before,
+                    None => self.truncate_before = Some(position.next()),
+                }
+            }
+            Ok(()) => self.writing = Some((position, sealed, chunk + 1)),
+            Err(why) => {
+                self.stats.snapshots_failed += 1;
+                tracing::warn!(%position, %why, "the snapshot could not be written; the log keeps what it covers");
+            }
+        }
+        if self.writing.is_none() {
+            self.snapshot_is_done();
+        }
+    }
+
+    /// Drops a snapshot that could not be sealed. The next is taken when it is due.
     pub(crate) fn snapshot_failed(&mut self, why: &std::io::Error) {
         self.stats.snapshots_failed += 1;
         self.snapshot_is_done();
         tracing::warn!(%why, "a snapshot could not be sealed; the log keeps what it covers");
     }
 
-    /// Tells of appends that take too long, with the reason, and of their end. What it returns says
-    /// whether to go on trying.
-    pub(crate) fn on_stall(&mut self, tell: Stalled) {
-        self.on_stall = tell;
+    pub(crate) fn on_stall(&mut self, call: Stalled) {
+        self.on_stall = call;
     }
 
-    /// Whether an append could succeed now.
+    /// Checks whether an append could succeed now.
     pub(crate) fn check(&mut self) -> Result<(), Refused> {
         self.log.check().map_err(|why| Refused::NoRoom(why.to_string()))?;
         self.room_below(COMMANDS_PERCENT_MAX).map_err(Refused::NoRoom)
     }
 
-    pub(crate) const fn applied(&self) -> &Applied {
-        &self.applied
+    /// Returns what the engine has done so far.
+    pub(crate) fn stats(&self) -> Stats {
+        let Applied { position, entries, .. } = self.applied;
+        Stats { position, entries, ..self.stats }
     }
 
-    /// What tells this log from all others.
+    /// Returns the name of the log's history.
     pub(crate) fn history(&self) -> u64 {
         self.log.history()
     }
@@ -454,12 +460,13 @@ enum AppendFailed {
     Fatal(Fatal),
 }
 
+mod checkpoint;
 mod fatal;
 mod sharing;
 mod stored;
 
+use checkpoint::{COMMANDS_PERCENT_MAX, Sharing, UPKEEP_PERCENT_MAX};
 pub use fatal::Fatal;
-use sharing::{COMMANDS_PERCENT_MAX, Sharing, UPKEEP_PERCENT_MAX};
 
 #[cfg(test)]
 mod tests;

@@ -1,10 +1,10 @@
-//! What a batch looks like inside: a header, then entries. The log keeps its checksum.
+//! The encoding of a batch: a header, then entries. The log adds the checksum.
 //!
 //! ```text
 //! format u8 | at u64 | entries u64 (both little-endian) | ( machine u8 | command )*
 //! ```
-//! A machine's number with [`TICK`] set is a tick and has no command. Commands delimit themselves.
-//! Number [`NODES`] is no machine: a [`Notice`] follows.
+//! A machine's number with [`TICK`] set is a tick and has no command. Commands are self-delimiting. After the number
+//! [`NODES`] follows a [`Notice`] instead of a command.
 
 use serde::{Deserialize, Serialize};
 use tidings_core::machine::{Malformed, Timestamp};
@@ -15,35 +15,37 @@ const FORMAT: u8 = 1;
 /// Set in the machine's number when the entry is a tick.
 pub(crate) const TICK: u8 = 0x80;
 
-/// Stands for no machine: what follows is for the nodes themselves.
+/// The number that stands for no machine: a notice to the nodes themselves follows.
 pub(crate) const NODES: u8 = 0;
 
-/// What nodes that share a log tell each other. Stored in the log: variants are only ever added at
-/// the end.
+/// The number of the machine of the leases, the highest that fits. Every node has it.
+pub(crate) const LEASES: u8 = 0x7f;
+
+/// A message between the nodes that share a log. It is stored in the log: variants are only added at the end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) enum Notice {
-    /// Every node takes a snapshot of what it is behind this entry.
+    /// Asks every node for a snapshot of its state after this entry.
     Checkpoint,
-    /// What the states of a node's machines came to behind a checkpoint.
+    /// Publishes the digest of the machines' states of one node at a checkpoint.
     Digest {
-        /// The batch of the checkpoint.
+        /// The position of the checkpoint's batch.
         position: u64,
         /// See [`crate::snapshot::Taken::digest`].
         digest: u128,
     },
 }
 
-/// What stands before the entries.
+/// The header of a batch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Header {
-    /// When the batch was made.
+    /// When the batch was built.
     pub(crate) at: Timestamp,
     /// How many entries follow.
     pub(crate) entries: u64,
 }
 
 impl Header {
-    /// How long it is, so that it can be written when what follows is known.
+    /// The length of the encoding. The header is written last, when the entries are known.
     pub(crate) const BYTES: usize = 17;
 
     pub(crate) fn to_bytes(self) -> [u8; Self::BYTES] {
@@ -69,7 +71,7 @@ impl Header {
     }
 }
 
-/// Takes the machine's number of the next entry.
+/// Decodes the machine's number from the front of an entry.
 pub(crate) fn machine(bytes: &mut &[u8]) -> Result<u8, Malformed> {
     let (first, rest) = bytes.split_first().ok_or(Malformed { what: "an entry" })?;
     *bytes = rest;

@@ -6,21 +6,20 @@
 //!   the log            [the entry's time .................... + 5 s)
 //!   another                                                        take, with a higher token
 //! ```
-//! A lease is an entry of the log like any other, so all nodes agree on who has it and until when. Its
-//! holder does not ask the log whether it still is the holder: it counts from the moment before its
-//! last successful [`Lease::take`] was proposed, takes off [`SKEW_MAX`], and stops being the holder by
-//! itself when that has passed. What is fenced is fenced by the token, which rises with each change.
+//! Taking a lease is an entry of the log like any other, so all nodes agree on its holder and its end. The holder does not ask
+//! the log whether it still holds the lease: it counts from the moment before its last successful [`Lease::take`] was
+//! proposed, subtracts [`SKEW_MAX`], and ceases to be the holder by itself after that time. The fencing token, which rises with
+//! each change of holder, lets others reject late output of a deposed holder.
 //!
 //! # What must hold of clocks
-//! The clocks of any two nodes differ by less than [`SKEW_MAX`] at every moment, steps included. Then no
-//! two holders of a lease are ever valid at once. A holder looks at two clocks, the one of the
-//! operating system and one that never jumps, and counts as long as both say so: a machine that was
-//! suspended wakes up as no holder. A clock that is far ahead holds leases up (nobody can take one until
-//! its time has come) and breaks nothing.
+//! The clocks of any two nodes differ by less than [`SKEW_MAX`] at every moment, steps included. Then no two holders of a lease
+//! are ever valid at once. A holder reads two clocks, the one of the operating system and one that never jumps, and is valid
+//! only while both say so: a machine that was suspended no longer holds its leases when it wakes up. A clock that is far ahead
+//! delays leases (nobody can take one before its end) and breaks nothing.
 //!
-//! On a node that shares its log with nobody every lease is held at once and for ever, and nothing is
-//! logged.
+//! On a node that shares its log with no other node, every lease is held at once and forever, and nothing is logged.
 
+use std::fmt;
 use std::hash::{BuildHasher, RandomState};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -31,8 +30,9 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio::time::{sleep, timeout};
 
-use crate::node::Shared;
-use crate::slot::{Handle, Refused};
+use crate::handle::Handle;
+use crate::proposal::Refused;
+use crate::shared::Shared;
 use machine::{Command, Reply, Table};
 
 pub(crate) mod machine;
@@ -41,12 +41,12 @@ pub(crate) mod machine;
 pub const TTL: Duration = Duration::from_secs(5);
 /// The clocks of two nodes differ by less than this.
 pub const SKEW_MAX: Duration = Duration::from_secs(1);
-/// How often a holder renews: twice it may fail.
+/// How often a holder renews. Two renewals in a row may fail before the lease ends.
 const RENEW_EVERY: Duration = Duration::from_millis(1500);
-/// When a take that was refused is tried again.
-const AGAIN_AFTER: Duration = Duration::from_millis(200);
-/// How often the one who waits looks whether the holder has gone on renewing.
-const LOOK_EVERY: Duration = Duration::from_secs(1);
+/// The pause before a take that was refused is tried again.
+const RETRY_AFTER: Duration = Duration::from_millis(200);
+/// How often a waiting node checks whether the holder still renews.
+const CHECK_EVERY: Duration = Duration::from_secs(1);
 
 fn ms(time: Duration) -> u64 {
     u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
@@ -57,29 +57,38 @@ fn ms(time: Duration) -> u64 {
 pub struct Leases {
     pub(crate) table: Handle<Table>,
     shared: Arc<Shared>,
-    /// Names this life of the process, and counts its holders.
-    life: Arc<(u64, AtomicU64)>,
+    /// A random name of this run of the process.
+    life: u64,
+    /// How many handles were made, so that each has a name of its own.
+    holders: Arc<AtomicU64>,
+}
+
+impl fmt::Debug for Leases {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Leases").field("shared", &self.is_shared()).finish_non_exhaustive()
+    }
 }
 
 impl Leases {
     pub(crate) fn new(table: Handle<Table>, shared: Arc<Shared>) -> Self {
         let life = RandomState::new().hash_one(0);
-        Self { table, shared, life: Arc::new((life, AtomicU64::new(0))) }
+        Self { table, shared, life, holders: Arc::default() }
     }
 
-    /// Whether others could hold any.
+    /// Returns whether other nodes could hold a lease.
     pub fn is_shared(&self) -> bool {
         self.shared.is_shared()
     }
 
-    /// A handle on the lease of this name. Nothing is asked for yet. Each handle, and its clones, is a
-    /// holder of its own: not even another one of the same node holds the lease beside it.
+    /// Returns a handle on the lease of this name. Nothing is taken yet. Each handle, with its clones, is a holder of its own:
+    /// two handles of one node do not hold the lease at the same time either.
     ///
     /// # Panics
     /// When the name has more than 64 bytes: a mistake in the program.
     pub fn lease(&self, name: &'static str) -> Lease {
         assert!(name.len() <= machine::NAME_BYTES_MAX, "{name}: a name has at most 64 bytes");
-        let (life, count) = (self.life.0, self.life.1.fetch_add(1, Ordering::Relaxed));
+        let life = self.life;
+        let count = self.holders.fetch_add(1, Ordering::Relaxed);
         let holder = format!("{:016x}-{life:016x}-{count}", self.shared.history());
         Lease(Arc::new(Inner {
             name,
@@ -92,17 +101,17 @@ impl Leases {
     }
 }
 
-/// How a [`Lease::take`] went.
+/// The result of [`Lease::take`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Taken {
-    /// It is held now.
+    /// The lease is held now.
     Held {
-        /// Rises with each change of holder; a renewal keeps it. 0 where nobody shares the log.
+        /// The fencing token. It rises with each change of holder; a renewal keeps it. 0 where no other node shares the log.
         token: u64,
     },
-    /// Another has it.
+    /// Another holder has it.
     Other {
-        /// Until then, unless it is renewed.
+        /// The end of the lease, unless it is renewed.
         until: Timestamp,
     },
     /// There are too many leases (64).
@@ -117,20 +126,20 @@ struct Inner {
     name: &'static str,
     holder: String,
     leases: Leases,
-    /// A take was proposed since it was last given back.
+    /// Whether a take was proposed since the lease was last given back.
     asked: AtomicBool,
-    /// What the last successful take gave.
+    /// The result of the last successful take.
     valid: Mutex<Option<Valid>>,
-    /// Told when that has changed.
+    /// Notified when `valid` has changed.
     changed: watch::Sender<()>,
 }
 
 #[derive(Clone, Copy)]
 struct Valid {
     token: u64,
-    /// By the clock that never jumps.
+    /// The end, by the clock that never jumps.
     until: Duration,
-    /// By the clock of the operating system.
+    /// The end, by the clock of the operating system.
     until_at: Timestamp,
 }
 
@@ -139,7 +148,7 @@ impl Lease {
         &self.0.leases.shared
     }
 
-    /// Whether others could hold it: without any it is always held.
+    /// Returns whether another node could hold it. Otherwise it is always held.
     pub fn is_shared(&self) -> bool {
         self.shared().is_shared()
     }
@@ -149,7 +158,7 @@ impl Lease {
         self.0.changed.send_replace(());
     }
 
-    /// The token under which it is held, and for how much longer without renewal.
+    /// Returns the token under which it is held, and how long it is still held without renewal.
     fn valid(&self) -> Option<(u64, Duration)> {
         if !self.is_shared() {
             return Some((0, Duration::MAX));
@@ -162,29 +171,29 @@ impl Lease {
         Some((token, left.min(Duration::from_millis(left_at))))
     }
 
-    /// The token under which it is held at this moment; `None` when it is not. Two clocks are read, and
-    /// nothing is asked of the log: to be called immediately before whatever only the holder may do.
+    /// Returns the token under which it is held at this moment, or `None`. Costs two clock reads and no access to the log, so
+    /// call it immediately before each thing that only the holder may do.
     pub fn token(&self) -> Option<u64> {
         self.valid().map(|(token, _)| token)
     }
 
-    /// For how much longer it is held if it is not renewed.
+    /// Returns how long it is still held if it is not renewed.
     pub fn left(&self) -> Option<Duration> {
         self.valid().map(|(_, left)| left)
     }
 
-    /// Whether it is held at this moment.
+    /// Returns whether it is held at this moment.
     pub fn is_held(&self) -> bool {
         self.valid().is_some()
     }
 
-    /// Whether it is held at this moment, and under this token: nobody else has had it since.
+    /// Returns whether it is held at this moment under this token. Then no other holder has had it since.
     pub fn is_held_as(&self, token: u64) -> bool {
         self.token() == Some(token)
     }
 
-    /// Until when anybody has it, and under which token, as far as this node has come: one that has run
-    /// out counts as free. O(log leases).
+    /// Returns the token and the end of the lease, whoever holds it, as far as this node has applied the log. `None` if it is
+    /// free or has ended. O(log leases).
     pub fn taken_until(&self) -> Option<(u64, Timestamp)> {
         let now = self.shared().clock.now();
         let table = &self.0.leases.table;
@@ -193,23 +202,26 @@ impl Lease {
         taken.filter(|(_, until)| now < *until)
     }
 
-    /// Whether anybody has it, as far as this node has come.
+    /// Returns whether anyone holds it, as far as this node has applied the log.
     pub fn is_taken(&self) -> bool {
         self.taken_until().is_some()
     }
 
-    /// Takes it, or renews it. Costs a commit; nothing where nobody shares the log.
+    /// Takes or renews it. Costs a commit, or nothing where no other node shares the log.
     ///
     /// # Errors
-    /// [`Refused`]: whether it was taken may not be known then. It does not count as held by this.
+    /// [`Refused`]: it may have been taken, and is not held.
     pub async fn take(&self) -> Result<Taken, Refused> {
         if !self.is_shared() {
             return Ok(Taken::Held { token: 0 });
         }
         let clock = &self.shared().clock;
-        let (before, before_at) = (clock.steady(), clock.now());
+        // Read before the proposal: the lease lasts at least from here.
+        let before = clock.steady();
+        let before_at = clock.now();
         self.0.asked.store(true, Ordering::Relaxed);
-        let (name, holder) = (self.0.name.to_owned(), self.0.holder.clone());
+        let name = self.0.name.to_owned();
+        let holder = self.0.holder.clone();
         let take = Command::Take { name, holder, ttl_ms: ms(TTL) };
         match self.0.leases.table.propose(take).await? {
             Reply::Held { token } => {
@@ -227,8 +239,8 @@ impl Lease {
         }
     }
 
-    /// Gives it back, if it was taken or may have been. It is not held from here on; that others may take
-    /// it stands in the log a little later, or never, and then it runs out.
+    /// Gives it back, if it was taken or may have been. It is not held from here on. Others can take it once that is logged; if
+    /// it never is, the lease ends by itself.
     pub fn give(&self) {
         if !self.is_shared() {
             return;
@@ -238,15 +250,16 @@ impl Lease {
         if !self.0.asked.swap(false, Ordering::Relaxed) {
             return;
         }
-        let (name, holder) = (self.0.name.to_owned(), self.0.holder.clone());
+        let name = self.0.name.to_owned();
+        let holder = self.0.holder.clone();
         let give = Command::Give { name, holder, token: valid.map_or(0, |valid| valid.token) };
-        // Behind a take that is under way. Nobody waits for the answer.
+        // Queued after a take that is under way. Nobody waits for the reply.
         let (proposal, _answer) = self.0.leases.table.proposal(give);
         drop(self.shared().queue.push(proposal));
     }
 
-    /// Takes it as soon as it is free, renews it, and takes it again when it was lost, until the future
-    /// is dropped; then it is given back. Needs a runtime with timers.
+    /// Takes it as soon as it is free, renews it, and takes it again when it was lost. When the future is dropped, the lease is
+    /// given back. Needs a runtime with timers.
     pub async fn hold(&self) {
         if !self.is_shared() {
             return std::future::pending().await;
@@ -255,8 +268,8 @@ impl Lease {
         let mut changes = self.0.leases.table.watch(None);
         loop {
             if let Some(left) = self.taken_by_another() {
-                // Whichever comes first.
-                drop(timeout(left.min(LOOK_EVERY), changes.next(usize::MAX)).await);
+                // Until it ends, it changes, or the next check.
+                drop(timeout(left.min(CHECK_EVERY), changes.next(usize::MAX)).await);
                 continue;
             }
             match self.take().await {
@@ -264,21 +277,21 @@ impl Lease {
                 Ok(Taken::Other { .. }) => tokio::task::yield_now().await,
                 Ok(Taken::Full)
                 | Err(Refused::NoRoom(_) | Refused::Silent(_) | Refused::Unknown(_)) => {
-                    sleep(AGAIN_AFTER).await;
+                    sleep(RETRY_AFTER).await;
                 }
                 Err(Refused::Stopping | Refused::Failed(_)) => std::future::pending().await,
             }
         }
     }
 
-    /// [`Lease::hold`], in a task of its own.
+    /// Runs [`Lease::hold`] in a task of its own, until the result is dropped.
     pub fn keep(&self) -> Keeper {
         let lease = self.clone();
         let task = tokio::spawn(async move { lease.hold().await });
         Keeper { lease: self.clone(), task }
     }
 
-    /// For how much longer another has it, as far as this node has come.
+    /// Returns how long another holder still has it, as far as this node has applied the log.
     fn taken_by_another(&self) -> Option<Duration> {
         let now = self.shared().clock.now();
         self.0.leases.table.read(|table| {
@@ -288,19 +301,19 @@ impl Lease {
         })
     }
 
-    /// Waits until it is held, and gives the token.
+    /// Waits until it is held. Returns the token.
     pub async fn held(&self) -> u64 {
         let mut changed = self.0.changed.subscribe();
         loop {
             if let Some(token) = self.token() {
                 return token;
             }
-            // The sender lives as long as this.
+            // It does not fail: `self` keeps the sender.
             drop(changed.changed().await);
         }
     }
 
-    /// Waits until it is not held under this token any more.
+    /// Waits until it is no longer held under this token.
     pub async fn lost(&self, token: u64) {
         if !self.is_shared() {
             return std::future::pending().await;
@@ -312,7 +325,7 @@ impl Lease {
     }
 }
 
-/// Gives a lease back when it is dropped.
+/// Gives a lease back on drop.
 struct Giving<'a>(&'a Lease);
 
 impl Drop for Giving<'_> {
@@ -321,7 +334,7 @@ impl Drop for Giving<'_> {
     }
 }
 
-/// Holds a lease until it is dropped; see [`Lease::keep`].
+/// Holds a lease until it is dropped. See [`Lease::keep`].
 pub struct Keeper {
     lease: Lease,
     task: JoinHandle<()>,
@@ -330,7 +343,7 @@ pub struct Keeper {
 impl Drop for Keeper {
     fn drop(&mut self) {
         self.task.abort();
-        // Not only when the runtime comes to it: the node may be about to stop.
+        // The aborted task would give it back too, but only when the runtime gets to it, and the node may stop before.
         self.lease.give();
     }
 }

@@ -7,13 +7,13 @@
 //! ```
 //!
 //! # What it guarantees
-//! - A proposal is answered when it is durable in the log *and* applied; what is answered survives
-//!   any crash. A proposal that is refused has changed nothing.
-//! - Every machine sees the entries of the one log in one order, each once: a batch that stands in
-//!   the log twice (an append that was retried) is applied once.
-//! - After a restart the machines are as they were: restored from the last snapshot, and brought
-//!   up to date from the log. What cannot be read stops the start; nothing is skipped.
-//! - Commands that come while a commit is under way are committed together (group commit).
+//! - A proposal is answered when it is durable in the log *and* applied. What was answered survives any crash. A refused
+//!   proposal has changed nothing, unless the refusal says that the outcome is unknown.
+//! - Every machine applies the entries of the one log in one order, each once. A batch that stands in the log twice (an append
+//!   that was retried) is applied once.
+//! - After a restart the machines are as they were: restored from the last snapshot, and brought up to date from the log. An
+//!   entry that cannot be read stops the start; nothing is skipped.
+//! - Commands that arrive while a commit is under way are committed together (group commit).
 //!
 //! # An example
 //! ```
@@ -54,9 +54,15 @@
 //! With [`Builder::start`] and a [`Log`](tidings_log::Log) the same is durable.
 //!
 //! # In reading order
-//! [`clock`], `entry` (what a batch looks like inside), [`slot`] (a machine, its watchers), `engine`
-//! (commit, apply, snapshot, recover: no threads, no clock), `writer` (the thread that drives the
-//! engine), [`lease`] (what only one of several nodes may do at a time), [`Node`].
+//! From the lowest floor up; a file imports only from the files before it.
+//!
+//! - [`clock`], `entry` (the encoding of a batch), `snapshot`, `agreement` (whether nodes have the same state)
+//! - `proposal` (commands on their way, and why they are refused), `stats`
+//! - `slot` (a machine behind its lock, its watchers, its tap)
+//! - `memory` (a node without a log), `queue` (group commit)
+//! - `engine` (commit, apply, snapshot, recover, checkpoints)
+//! - `shared`, `writer` (the thread that drives the engine), `handle`
+//! - [`lease`] (what only one of several nodes may do at a time), `node`
 
 #![forbid(unsafe_code)]
 
@@ -64,15 +70,24 @@ mod agreement;
 pub mod clock;
 mod engine;
 mod entry;
+mod handle;
 pub mod lease;
-pub mod slot;
-mod snapshot;
-mod writer;
-
+mod memory;
 mod node;
+mod proposal;
+mod queue;
+mod shared;
+mod slot;
+mod snapshot;
+mod stats;
+mod writer;
 
 pub use agreement::Disagreement;
 pub use engine::{Fatal, Progress};
+pub use handle::{Handle, Retry};
 pub use lease::{Keeper, Lease, Leases, Taken};
-pub use node::{Builder, Digest, Node, Settings, Stats};
-pub use slot::{Handle, Refused, Tap, Watched, Watcher, When};
+pub use node::{Builder, Digest, Node};
+pub use proposal::Refused;
+pub use shared::Settings;
+pub use slot::{Tap, Watched, Watcher, When};
+pub use stats::Stats;

@@ -103,8 +103,6 @@ pub(crate) struct Context {
     pub(crate) leases: Leases,
     /// Becomes true when the server stops.
     pub(crate) stop: watch::Receiver<bool>,
-    /// Whether there is a log, which can be full or stalled.
-    pub(crate) durable: bool,
 }
 
 /// A port that a service has taken.

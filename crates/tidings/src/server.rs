@@ -196,7 +196,6 @@ impl Bound {
     async fn recover_over(self, log: Option<Box<dyn Log>>) -> anyhow::Result<Server> {
         let begun = Instant::now();
         let Self { mut server, settings, gate, mut ports } = self;
-        let durable = log.is_some() || settings.data.is_some();
         let mut builder = Builder::new(settings.node);
         let mut installed = Vec::new();
         for (service, configured) in &settings.services {
@@ -208,7 +207,6 @@ impl Bound {
             http: settings.http_bounds,
             leases: node.leases().clone(),
             stop: server.stop.subscribe(),
-            durable,
         };
         server.parts.node.get_or_init(|| node);
         let mut services = Vec::new();

@@ -1,42 +1,42 @@
-//! What an engine does with what is in the log: its own of earlier lives, and what others append.
-
-use std::time::Instant;
+//! What an engine does with what is in the log: what it wrote in earlier lives, and what other nodes append.
 
 use tidings_core::machine::{Malformed, decode};
 use tidings_log::{Batch, Position};
 
-use super::{Engine, Fatal, PROGRESS_EVERY, Progress, READ_BYTES, STALLED_AFTER};
+use super::{Engine, Fatal, PROGRESS_EVERY, Progress, READ_BYTES};
 use crate::entry::{self, Header, NODES, TICK};
 
 impl Engine {
+    /// Applies the log from the snapshot to its end.
     pub(super) fn replay(&mut self, progress: &mut impl FnMut(Progress)) -> Result<(), Fatal> {
         let first = self.applied.position;
         let entries_before = self.applied.entries;
         let total = self.log.bounds()?.next.0.saturating_sub(first + 1);
-        let started = Instant::now();
-        let mut told = started;
+        let started = self.clock.steady();
+        let mut reported = started;
         loop {
             let read = self.catch_up()?;
             self.stats.replayed = self.applied.entries - entries_before;
             if read == 0 {
                 return Ok(());
             }
-            if told.elapsed() >= PROGRESS_EVERY {
-                told = Instant::now();
+            let now = self.clock.steady();
+            if now.saturating_sub(reported) >= PROGRESS_EVERY {
+                reported = now;
                 progress(Progress {
                     done: self.applied.position - first,
                     total,
                     entries: self.stats.replayed,
-                    elapsed: started.elapsed(),
+                    elapsed: now.saturating_sub(started),
                 });
             }
         }
     }
 
-    /// Whether the log still has what comes next, as far as is known without asking.
+    /// Checks that the log still has the next batch, as far as is known without asking a server.
     ///
     /// # Errors
-    /// [`tidings_log::Error::Truncated`] when others have truncated it.
+    /// [`tidings_log::Error::Truncated`] when another node has truncated it.
     pub(super) fn reaches_back(&mut self) -> Result<(), Fatal> {
         let asked = Position(self.applied.position).next();
         let first = self.log.bounds()?.first;
@@ -47,26 +47,27 @@ impl Engine {
         Err(tidings_log::Error::Truncated { asked, first }.into())
     }
 
-    /// The next batches of the log. Asks until they come.
+    /// Reads the next batches of the log, and retries until the log answers.
     pub(super) fn read(&mut self) -> Result<Vec<Batch>, Fatal> {
         let from = Position(self.applied.position).next();
         if self.read_ahead.first().is_some_and(|batch| batch.position == from) {
             return Ok(std::mem::take(&mut self.read_ahead));
         }
-        let (begun, mut told) = (Instant::now(), false);
+        let begun = self.clock.steady();
+        let mut is_stalled = false;
         loop {
             match self.log.read(from, READ_BYTES) {
                 Err(tidings_log::Error::Unanswered(why)) => {
-                    if !told && begun.elapsed() >= STALLED_AFTER {
-                        told = true;
+                    if !is_stalled && self.has_stalled(begun) {
+                        is_stalled = true;
                         tracing::warn!(why, "the log does not answer");
                     }
-                    if told && !(self.on_stall)(Some(&why)) {
+                    if is_stalled && !(self.on_stall)(Some(&why)) {
                         return Err(Fatal::Unanswered(why));
                     }
                 }
                 read => {
-                    if told {
+                    if is_stalled {
                         (self.on_stall)(None);
                     }
                     return Ok(read?);
@@ -82,13 +83,13 @@ impl Engine {
             self.apply_stored(batch)?;
             self.since_snapshot_bytes += batch.body.len() as u64;
         }
-        self.tell_watchers();
+        self.notify_watchers();
         Ok(batches.len())
     }
 
-    /// Applies what others have appended before the batch just appended at `position`. Returns
-    /// where that batch counts: a retry that the log did not recognise stands behind a first copy,
-    /// and the first is the one that is applied, here as after a restart.
+    /// Applies what other nodes appended before the batch just appended at `position`. Returns the position at which that batch
+    /// counts: if the log did not recognise a retry, an earlier copy of the batch comes first, and the first copy is applied,
+    /// here as after a restart.
     pub(super) fn catch_up_before(&mut self, position: Position) -> Result<Position, Fatal> {
         loop {
             let from = Position(self.applied.position).next();
@@ -103,7 +104,7 @@ impl Engine {
                 let same = batch.origin == self.log.origin() && batch.number == self.number;
                 if same || batch.position >= position {
                     self.read_ahead = batches.collect();
-                    self.tell_watchers();
+                    self.notify_watchers();
                     return Ok(batch.position);
                 }
                 self.apply_stored(&batch)?;
@@ -112,8 +113,8 @@ impl Engine {
         }
     }
 
-    fn tell_watchers(&self) {
-        self.slots.iter().for_each(|slot| slot.tell_watchers());
+    fn notify_watchers(&self) {
+        self.slots.iter().for_each(|slot| slot.notify_watchers());
     }
 
     fn apply_stored(&mut self, batch: &Batch) -> Result<(), Fatal> {
@@ -129,7 +130,9 @@ impl Engine {
             return Err(Fatal::Missing { position, origin, missing, number: batch.number });
         }
         *last = batch.number;
-        self.heard(batch.origin.0, position);
+        if let Some(sharing) = &mut self.sharing {
+            sharing.agreement.record_append(batch.origin.0, position.0);
+        }
         let mut bytes = batch.body.as_slice();
         let header = Header::read(&mut bytes).map_err(malformed)?;
         let at = self.applied.at.max(header.at);
@@ -138,7 +141,7 @@ impl Engine {
             let machine = entry::machine(&mut bytes).map_err(malformed)?;
             if machine == NODES {
                 let notice = decode("a notice", &mut bytes).map_err(malformed)?;
-                self.heed(batch.origin.0, notice)?;
+                self.apply_notice(batch.origin.0, notice)?;
                 continue;
             }
             let slot = self.slots.iter().find(|slot| slot.id() == machine & !TICK);

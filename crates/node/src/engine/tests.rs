@@ -10,8 +10,11 @@ use tidings_core::machine::encode;
 use tidings_log::Memory;
 
 use super::*;
-use crate::node::{Builder, Settings};
-use crate::slot::Handle;
+use crate::clock::Manual;
+use crate::handle::Handle;
+use crate::lease;
+use crate::node::Builder;
+use crate::shared::Settings;
 use machines::{Ledger, Total};
 
 /// Small numbers that a seed decides (splitmix64).
@@ -40,7 +43,7 @@ impl Life {
         let ledger = builder.add(1, "ledger", Ledger::default());
         let total = builder.add(2, "total", Total::default());
         let leases = builder.leases.table.clone();
-        let mut engine = Engine::recover(log, builder.slots, |_| {})?;
+        let mut engine = Engine::recover(log, builder.slots, Arc::new(Manual::default()), |_| {})?;
         engine.begin_now();
         Ok(Self { engine, ledger, total, leases })
     }
@@ -114,14 +117,14 @@ fn a_snapshot_that_was_taken_and_never_written_covers_nothing() {
     log.append(1, &batch(1, 1)).unwrap();
     let mut life = Life::over(Box::new(log.reopen())).unwrap();
     let taken = life.engine.take_snapshot();
-    assert!(life.engine.has_news(), "or a node that stops now would leave the log as it is");
+    assert!(life.engine.is_uncovered(), "or a node that stops now would leave the log as it is");
     life.engine.write_snapshot(Position(taken.applied.position), taken.seal().unwrap());
-    assert!(!life.engine.has_news(), "it is being written");
+    assert!(!life.engine.is_uncovered(), "it is being written");
     while life.engine.work(Timestamp(1)) {}
-    assert!(!life.engine.has_news());
-    assert!(!Life::over(Box::new(log.reopen())).unwrap().engine.has_news());
+    assert!(!life.engine.is_uncovered());
+    assert!(!Life::over(Box::new(log.reopen())).unwrap().engine.is_uncovered());
     let mut proposals = VecDeque::from([life.ledger.proposal((2, 0)).0]);
     life.engine.commit(&mut proposals, &mut Vec::new(), Timestamp(1)).unwrap();
-    assert!(life.engine.has_news(), "one batch is enough");
-    assert!(Life::over(Box::new(log)).unwrap().engine.has_news());
+    assert!(life.engine.is_uncovered(), "one batch is enough");
+    assert!(Life::over(Box::new(log)).unwrap().engine.is_uncovered());
 }

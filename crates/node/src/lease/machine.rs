@@ -1,65 +1,63 @@
-//! Who holds which lease: a machine on every node that has a log, under a number of its own.
+//! The table of leases: a machine on every node, under a reserved number ([`LEASES`](crate::entry::LEASES)).
 //!
-//! Time is the entry's. A lease that has run out stays with its last holder until another takes it:
-//! then its token rises, and whoever held it before can be told from it.
+//! Time is the time of the entry. A lease that has ended stays with its last holder until another takes it. The token rises
+//! then, which tells the two holders apart.
 
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 use tidings_core::machine::{Machine, Malformed, Timestamp, decode, encode};
 
-/// The number of this machine in the entries: the last one there is.
-pub(crate) const ID: u8 = 127;
 pub(crate) const NAME: &str = "leases";
 
 /// The longest name of a lease, and of a holder.
 pub(super) const NAME_BYTES_MAX: usize = 64;
-/// How many leases there are at most. One more is refused while none of them has run out.
+/// How many leases there are at most. A further one is refused while none of them has ended.
 pub(super) const LEASES_MAX: usize = 64;
-/// The longest time for which one command takes a lease; more counts as this.
+/// The longest time for which one command takes a lease. A longer time is cut to this.
 pub(super) const TTL_MS_MAX: u64 = 60_000;
 
-/// What is asked of the machine. Stored in the log: variants are only ever added at the end.
+/// A command. It is stored in the log: variants are only added at the end.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) enum Command {
-    /// Takes a lease that is free or has run out, or renews it.
+    /// Takes a lease that is free or has ended, or renews it.
     Take {
         /// The lease.
         name: String,
-        /// Who takes it. Never used again by another.
+        /// The name of the holder. It is never used again by another one.
         holder: String,
-        /// For how long from now on.
+        /// How long it is taken for, from the time of the entry.
         ttl_ms: u64,
     },
-    /// Gives a lease back before it runs out.
+    /// Gives a lease back before it ends.
     Give {
         /// The lease.
         name: String,
-        /// Who holds it.
+        /// The holder.
         holder: String,
-        /// The token under which it was taken; 0 for whichever it is.
+        /// The token under which it was taken; 0 for any.
         token: u64,
     },
 }
 
-/// What the one who asked gets back.
+/// The reply to a command.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Reply {
-    /// It is his.
+    /// The lease is held by the holder in the command.
     Held {
         /// Rises with each change of holder, over all leases.
         token: u64,
     },
-    /// Another has it. Nothing has changed.
+    /// Another holder has it. Nothing has changed.
     Other {
-        /// Who.
+        /// That holder.
         holder: String,
-        /// Until when, unless it is renewed.
+        /// The end of the lease, unless it is renewed.
         until: Timestamp,
     },
     /// It was given back.
     Given,
-    /// It was not his to give. Nothing has changed.
+    /// The holder in the command does not hold it. Nothing has changed.
     NotHeld,
     /// There are too many leases, or a name is too long. Nothing has changed.
     Unusable,
@@ -78,12 +76,12 @@ pub(crate) struct Held {
 #[derive(Debug, Default)]
 pub(crate) struct Table {
     leases: BTreeMap<String, Held>,
-    /// The token given last.
+    /// The last token that was given out.
     token: u64,
 }
 
 impl Table {
-    /// Who has a lease, or had it last. O(log leases).
+    /// Returns the holder of a lease, or the last one. O(log leases).
     pub(crate) fn get(&self, name: &str) -> Option<&Held> {
         self.leases.get(name)
     }

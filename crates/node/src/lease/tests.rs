@@ -7,7 +7,8 @@ use tidings_log::{AppendError, Batch, Bounds, Error, Log, Memory, Origin, Positi
 
 use super::*;
 use crate::clock::{Clock, Manual};
-use crate::node::{Builder, Node, Settings};
+use crate::node::{Builder, Node};
+use crate::shared::Settings;
 
 /// The time, and how far a node's clock is off.
 #[derive(Default)]

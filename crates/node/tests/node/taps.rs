@@ -26,7 +26,7 @@ impl Tap<Sum> for Keep {
         sum.tick(at, &mut |event| self.0.lock().unwrap().push((event, when)));
     }
 
-    fn may_tick(&self, _: &Sum) -> bool {
+    fn may_tick(&self, _: &Sum, _: Timestamp) -> bool {
         !self.1.load(Ordering::SeqCst)
     }
 }
@@ -93,7 +93,7 @@ async fn deadlines_count_from_when_ticking_begins() {
         sum.propose(1).await.unwrap();
         sum.propose(1).await.unwrap();
         assert!(!sum.read(|sum| sum.rung), "nobody is there to hear it");
-        sum.begin_ticking();
+        sum.resume_ticks();
         until(|| sum.read(|sum| sum.rung)).await;
         assert_eq!(take(&seen).last(), Some(&(0, When::Now)));
         node.stop().await.unwrap();
@@ -105,7 +105,7 @@ async fn while_a_tap_says_no_nothing_is_ticked_and_when_it_is_asked_again_it_is(
     for log in [None, Some(Memory::default())] {
         let (clock, no) = (Arc::new(Manual::default()), Arc::new(AtomicBool::new(true)));
         let (node, sum, _) = tapped_by(Arc::clone(&no), log, &clock);
-        sum.begin_ticking();
+        sum.resume_ticks();
         sum.propose(100).await.unwrap();
         clock.set(Timestamp(1000));
         for _ in 0..100 {
@@ -113,7 +113,7 @@ async fn while_a_tap_says_no_nothing_is_ticked_and_when_it_is_asked_again_it_is(
         }
         assert!(!sum.read(|sum| sum.rung));
         no.store(false, Ordering::SeqCst);
-        sum.begin_ticking();
+        sum.resume_ticks();
         until(|| sum.read(|sum| sum.rung)).await;
         node.stop().await.unwrap();
     }

@@ -7,7 +7,6 @@ use axum::http::{HeaderMap, HeaderName, Method, StatusCode, Uri, header};
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 use tidings_core::machine::chat::{Chat, Command, Reply};
-use tidings_node::clock::{Clock, System};
 use tidings_node::{Builder, Handle, Refused};
 use tokio::sync::watch;
 use utoipa::ToSchema;
@@ -68,7 +67,7 @@ impl Service for Adapter {
         if machine.read(|machine| machine.limits() != settings.limits) {
             super::settle(&machine, Command::Configure(settings.limits)).await?;
         }
-        machine.begin_ticking();
+        machine.resume_ticks();
         Ok(Self { machine, waiters, settings, http, stop })
     }
 
@@ -175,7 +174,7 @@ impl Adapter {
 
     /// Whether there is nothing to take.
     fn is_empty(&self, user: &str) -> bool {
-        self.machine.read(|machine| machine.peek(System.now(), user).next().is_none())
+        self.machine.read(|machine| machine.peek(self.machine.clock().now(), user).next().is_none())
     }
 
     /// Wakes the first who waits for a user, if there is anything to take.

@@ -48,8 +48,6 @@ pub(crate) struct Adapter {
     leases: Leases,
     /// Names this run of the node where it pauses the source.
     name: u64,
-    /// Whether there is a log, which can be full.
-    durable: bool,
     /// Becomes true when nothing new is to be taken.
     stop: watch::Receiver<bool>,
     /// Becomes true when everything is delivered: clients are written what is queued for them, and closed.
@@ -93,7 +91,7 @@ impl Service for Adapter {
     async fn start(
         (machine, outside): Self::Installed,
         settings: Settings,
-        Context { leases, stop, durable, .. }: Context,
+        Context { leases, stop, .. }: Context,
     ) -> Result<Self, Refused> {
         if machine.read(|machine| machine.limits() != settings.limits) {
             super::settle(&machine, Command::Configure(settings.limits)).await?;
@@ -104,7 +102,7 @@ impl Service for Adapter {
         } else if let Some(source) = machine.read(Maze::source) {
             machine.propose(Command::Abandon { source }).await?;
         }
-        machine.begin_ticking();
+        machine.resume_ticks();
         Ok(Self {
             settings,
             machine,
@@ -112,7 +110,6 @@ impl Service for Adapter {
             outside,
             leases,
             name: RandomState::new().hash_one(0),
-            durable,
             stop,
             ending: watch::Sender::new(false),
             source_connected: AtomicBool::new(false),

@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use tidings_core::machine::Machine;
-use tidings_node::{Handle, Refused};
+use tidings_node::{Handle, Refused, Retry};
 
 pub(crate) mod chat;
 pub(crate) mod maze;
@@ -12,30 +12,20 @@ pub(crate) mod rockets;
 pub(crate) mod tracker;
 pub(crate) mod traffic;
 
-/// How long a log that does not answer is left alone.
-const SETTLE_AGAIN_AFTER: Duration = Duration::from_secs(1);
+/// The pause before settings are logged again.
+const SETTLE_PAUSE: Duration = Duration::from_secs(1);
 
-/// Has the settings of a machine logged. Where that may work a little later it is tried until it does: a log
-/// whose leader is just being elected is no reason for a node not to start.
+/// Has the settings of a machine logged. A log whose leader is just being elected is no reason for a node not to start, so it is
+/// tried until it succeeds. Settings are idempotent.
 ///
 /// # Errors
-/// [`Refused`] when it will not work by itself.
+/// [`Refused`] when it cannot succeed by itself: a log of this node alone has no room.
 async fn settle<M: Machine>(machine: &Handle<M>, command: M::Command) -> Result<(), Refused>
 where
     M::Command: Clone,
 {
-    loop {
-        let Err(why) = machine.propose(command.clone()).await else { return Ok(()) };
-        let passes = match &why {
-            Refused::Silent(_) | Refused::Unknown(_) => true,
-            // Of a shared log checkpoints make some.
-            Refused::NoRoom(_) => machine.is_shared(),
-            Refused::Stopping | Refused::Failed(_) => false,
-        };
-        if !passes {
-            return Err(why);
-        }
-        tracing::warn!(%why, "the settings are not stored yet");
-        tokio::time::sleep(SETTLE_AGAIN_AFTER).await;
-    }
+    let on_wait = |why: &Refused| tracing::warn!(%why, "the settings are not stored yet");
+    let retry =
+        Retry { pause: SETTLE_PAUSE, wait_for_room: false, idempotent: true, on_wait: &on_wait };
+    machine.propose_until_stored(command, &retry).await.map(drop)
 }

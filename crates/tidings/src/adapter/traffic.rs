@@ -46,8 +46,6 @@ pub(crate) struct Adapter {
     lease: Lease,
     /// The window whose report was written last; 0 for none. While the log is stalled the machine may not say so yet.
     written: AtomicU64,
-    /// Whether there is a log, which can be full.
-    durable: bool,
     stop: watch::Receiver<bool>,
     connected: AtomicBool,
     frames: AtomicU64,
@@ -79,7 +77,7 @@ impl Service for Adapter {
     async fn start(
         machine: Handle<Traffic>,
         settings: Settings,
-        Context { leases, stop, durable, .. }: Context,
+        Context { leases, stop, .. }: Context,
     ) -> Result<Self, Refused> {
         if machine.read(|machine| machine.limits() != settings.limits) {
             super::settle(&machine, Command::Configure(settings.limits)).await?;
@@ -89,7 +87,6 @@ impl Service for Adapter {
             machine,
             lease: leases.lease(LEASE),
             written: AtomicU64::new(0),
-            durable,
             stop,
             connected: AtomicBool::new(false),
             frames: AtomicU64::new(0),

@@ -9,7 +9,7 @@ use tidings_log::faulty::{Call, Fault, Faulty};
 use tidings_log::{Memory, Origin};
 
 use super::*;
-use crate::slot::Awaited;
+use crate::proposal::Awaited;
 
 /// How many seeds a run without `TIDINGS_SEED` goes through.
 const SEEDS: u64 = 300;

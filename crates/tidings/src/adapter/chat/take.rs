@@ -16,7 +16,6 @@ use futures_util::stream;
 use tidings_core::machine::chat::{Command, Reply, Taken};
 use tidings_core::structure::inbox::{Id, InboxMessage};
 use tidings_node::Refused;
-use tidings_node::clock::{Clock, System};
 use tokio::time::Instant;
 use uuid::Uuid;
 
@@ -69,7 +68,7 @@ impl Shown {
 fn peek(adapter: &Adapter, user: &str, limit: u32) -> Shown {
     let (mut bytes, mut more) = (0, false);
     let messages: Vec<(Id, Box<str>)> = adapter.machine.read(|machine| {
-        let mut messages = machine.peek(System.now(), user);
+        let mut messages = machine.peek(adapter.machine.clock().now(), user);
         let shown = messages.by_ref().take(limit as usize).take_while(|(_, text)| {
             let fits = bytes == 0 || bytes + text.len() <= adapter.settings.take_bytes_max;
             bytes += text.len();

@@ -2,9 +2,8 @@
 
 use std::time::Duration;
 
-use tidings_core::machine::maze::{Command, Maze, PAUSE_MS, Reply};
-use tidings_node::Refused;
-use tidings_node::clock::{Clock, System};
+use tidings_core::machine::maze::{Command, PAUSE_MS, Maze, Reply};
+use tidings_node::{Refused, Retry};
 use tokio::time::timeout;
 
 use super::Adapter;
@@ -14,20 +13,12 @@ const ROOM_WAIT: Duration = Duration::from_millis(200);
 /// How much is released at once of what one command had to leave.
 const RELEASE_BYTES: usize = 256 << 10;
 
-/// Proposes until the log takes it. What is proposed here can stand in the log twice and counts once.
+/// Proposes a command until it is stored. Every command that is proposed here is idempotent: stored twice, it counts once.
 pub(super) async fn propose(adapter: &Adapter, command: Command) -> Result<Reply, Refused> {
-    if !adapter.durable {
-        return adapter.machine.propose(command).await;
-    }
-    loop {
-        match adapter.machine.propose(command.clone()).await {
-            Err(Refused::NoRoom(why) | Refused::Silent(why) | Refused::Unknown(why)) => {
-                adapter.room_complaint.warn(&why);
-                tokio::time::sleep(ROOM_WAIT).await;
-            }
-            done => return done,
-        }
-    }
+    let on_wait = |why: &Refused| adapter.room_complaint.warn(why);
+    let retry =
+        Retry { pause: ROOM_WAIT, wait_for_room: true, idempotent: true, on_wait: &on_wait };
+    adapter.machine.propose_until_stored(command, &retry).await
 }
 
 /// Releases what one command had to leave, as the clients have room for it.
@@ -52,7 +43,7 @@ pub(super) async fn wait_for_holds(adapter: &Adapter) {
         said.as_mut().enable();
         let Some(until) = adapter.machine.read(Maze::paused_until) else { return };
         // Whatever the clocks say, no hold stands for longer.
-        let left_ms = until.0.saturating_sub(System.now().0).min(PAUSE_MS);
+        let left_ms = until.0.saturating_sub(adapter.machine.clock().now().0).min(PAUSE_MS);
         if left_ms == 0 {
             return;
         }

@@ -10,11 +10,11 @@ use std::time::{Duration, Instant};
 use futures_util::FutureExt;
 use tidings_core::machine::maze::{Command, Maze, Reply, SourceId, parse};
 use tidings_core::machine::{Machine, Timestamp};
-use tidings_node::clock::{Clock, System};
 use tidings_node::{Lease, Refused};
 use tokio::io::Interest;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinHandle;
+use tokio::time::sleep;
 
 use super::{Adapter, feed, nodes};
 use crate::wire::lines::{self, Lines};
@@ -22,6 +22,8 @@ use crate::wire::tcp::Acceptor;
 
 /// While a feed is under way, so many times its size is read.
 const READ_AHEAD: usize = 4;
+/// How often the clock is read while a gap is waited for.
+const CLOCK_CHECK_EVERY: Duration = Duration::from_secs(1);
 /// A feed that takes longer than this holds the source up: the number that is missing may be among
 /// what it cannot send, and such a time is no time that a gap was waited for.
 const HOLD_UP: Duration = Duration::from_millis(50);
@@ -91,8 +93,7 @@ struct Source {
     id: SourceId,
     /// The number of the next feed.
     part: u64,
-    /// A gap that is due, by its deadline, and how much of what was there when that was found is not
-    /// yet applied.
+    /// A gap that is due, by its deadline, and how many of the bytes that were there when that was found are not applied yet.
     owed: Option<(Timestamp, usize)>,
 }
 
@@ -154,10 +155,9 @@ impl Source {
         if !self.open(lease).await? {
             return Ok(None);
         }
-        self.adapter.outside.intake.set_stream(Arc::downgrade(&self.stream));
+        self.adapter.outside.intake.reset();
         let ended = self.read_all().await;
-        self.adapter.outside.intake.set_stream(Weak::new());
-        self.adapter.machine.begin_ticking();
+        self.adapter.machine.resume_ticks();
         if feed::propose(&self.adapter, Command::Close { source: self.id }).await? == Reply::More {
             feed::release(&self.adapter).await?;
         }
@@ -184,6 +184,7 @@ impl Source {
                 }
             }
             let read_max = if feeding.is_some() { bytes_max * READ_AHEAD } else { bytes_max };
+            let is_idle = feeding.is_none() && ended.is_none();
             tokio::select! {
                 biased;
                 Some(fed) = async { Some((&mut feeding.as_mut()?.done).await) } => {
@@ -202,7 +203,6 @@ impl Source {
                     ended = Some("stopping");
                 }
                 ready = self.stream.readable(), if ended.is_none() && lines.len() < read_max => {
-                    self.adapter.outside.intake.set_busy(true);
                     match ready.and_then(|()| lines.read(&self.stream, read_max)) {
                         Ok(false) => {}
                         Ok(true) => ended = Some("it has ended"),
@@ -211,8 +211,12 @@ impl Source {
                             ended = Some("it is gone");
                         }
                     }
-                    if feeding.is_none() && !lines.has_whole() {
-                        self.listen();
+                }
+                () = self.gap_is_due(), if is_idle => {
+                    // Nothing read is left to apply. If nothing is in the socket either, the number did not come in time.
+                    if self.unread() == 0 {
+                        self.adapter.outside.intake.set_waited_until(self.now());
+                        self.adapter.machine.resume_ticks();
                     }
                 }
             }
@@ -240,32 +244,53 @@ impl Source {
     /// A feed is done.
     async fn fed(&mut self, fed: Option<Feeding>, lines: &Lines) -> Result<(), Refused> {
         let Some(Feeding { begun, bytes, .. }) = fed else { return Ok(()) };
-        let adapter = &self.adapter;
-        let gap = || adapter.machine.read(Maze::next_deadline);
-        if begun.elapsed() >= HOLD_UP && gap().is_some() {
+        if begun.elapsed() >= HOLD_UP && self.gap().is_some() {
             let ms = u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX);
-            feed::propose(adapter, Command::Paused { source: self.id, ms }).await?;
+            feed::propose(&self.adapter, Command::Paused { source: self.id, ms }).await?;
         }
-        let intake = &adapter.outside.intake;
-        let due = gap().filter(|due| *due <= System.now());
+        let due = self.gap().filter(|due| *due <= self.now());
         self.owed = due.map(|due| match self.owed {
             Some((same, owed)) if same == due => (due, owed.saturating_sub(bytes)),
-            Some(_) | None => (due, lines.len().saturating_add(intake.unread())),
+            Some(_) | None => (due, lines.len().saturating_add(self.unread())),
         });
-        let waited_out = self.owed.is_some_and(|(_, owed)| owed == 0);
-        intake.set_waited_out(waited_out);
-        if lines.has_whole() && !waited_out {
-            // The next feed follows at once.
-            return Ok(());
+        if let Some((due, 0)) = self.owed {
+            self.adapter.outside.intake.set_waited_until(due);
+            self.adapter.machine.resume_ticks();
         }
-        intake.set_busy(lines.has_whole());
-        adapter.machine.begin_ticking();
         Ok(())
     }
 
-    /// All that came is applied, but for the beginning of a line.
-    fn listen(&self) {
-        self.adapter.outside.intake.set_busy(false);
-        self.adapter.machine.begin_ticking();
+    fn now(&self) -> Timestamp {
+        self.adapter.machine.clock().now()
+    }
+
+    /// Returns when the oldest gap is due, if there is a gap.
+    fn gap(&self) -> Option<Timestamp> {
+        self.adapter.machine.read(Maze::next_deadline)
+    }
+
+    /// Waits until the oldest gap is due and has not been waited for.
+    async fn gap_is_due(&self) {
+        loop {
+            let Some(due) =
+                self.gap().filter(|due| !self.adapter.outside.intake.has_waited_until(*due))
+            else {
+                // The next gap comes with a feed, after which this is called again.
+                return std::future::pending().await;
+            };
+            let left_ms = due.0.saturating_sub(self.now().0);
+            if left_ms == 0 {
+                return;
+            }
+            // The clock may jump meanwhile.
+            sleep(Duration::from_millis(left_ms).min(CLOCK_CHECK_EVERY)).await;
+        }
+    }
+
+    /// Returns how many bytes have come and are not read.
+    fn unread(&self) -> usize {
+        // A connection that is broken brings nothing more.
+        let unread = rustix::io::ioctl_fionread(&*self.stream);
+        usize::try_from(unread.unwrap_or(0)).unwrap_or(usize::MAX)
     }
 }

@@ -107,7 +107,6 @@ impl Tap<Maze> for Outlet {
     fn tick(&mut self, machine: &mut Maze, at: Timestamp, when: When) {
         match when {
             When::Now => {
-                self.outside.intake.set_waited_out(false);
                 self.deliver(machine, |machine, to| machine.tick_to(at, to));
                 if machine.has_more() {
                     self.outside.more.notify_one();
@@ -117,9 +116,10 @@ impl Tap<Maze> for Outlet {
         }
     }
 
-    /// Only the node with the source knows whether it has waited for it, so that a gap is a gap.
-    fn may_tick(&self, machine: &Maze) -> bool {
+    /// Only the node with the source knows whether it has waited for it. Without a source, every gap has been waited for.
+    fn may_tick(&self, machine: &Maze, due: Timestamp) -> bool {
         machine.connected().is_none()
-            || (!self.outside.elsewhere.load(Ordering::Relaxed) && self.outside.intake.has_waited())
+            || (!self.outside.elsewhere.load(Ordering::Relaxed)
+                && self.outside.intake.has_waited_until(due))
     }
 }

@@ -21,7 +21,7 @@ use std::time::Duration;
 use futures_util::stream::{SplitSink, SplitStream};
 use futures_util::{FutureExt, SinkExt, StreamExt};
 use tidings_core::machine::traffic::{Command, Reply};
-use tidings_node::Refused;
+use tidings_node::{Refused, Retry};
 use tokio::net::TcpStream;
 use tokio::sync::watch;
 use tokio::time::Instant;
@@ -43,7 +43,7 @@ const SILENCE_MAX: Duration = Duration::from_secs(40);
 const CLOSE_WAIT: Duration = Duration::from_secs(1);
 /// While a feed is under way, so many times its size is read.
 const READ_AHEAD: usize = 4;
-/// How long a log that has no room is given to get some.
+/// The pause before a log that had no room is tried again.
 const ROOM_WAIT: Duration = Duration::from_millis(200);
 
 type Socket = WebSocketStream<MaybeTlsStream<TcpStream>>;
@@ -309,27 +309,28 @@ async fn finish(
     Ok(())
 }
 
-/// Proposes until the log takes it.
+/// Proposes records of frames until they are stored. They are not idempotent, so they are not proposed again when the outcome
+/// is unknown: the node goes on appending them by itself.
 fn propose(adapter: Arc<Adapter>, command: Command) -> Feeding {
     Box::pin(async move {
-        if !adapter.durable {
-            return adapter.machine.propose(command).await;
-        }
-        loop {
-            match adapter.machine.propose(command.clone()).await {
-                Err(Refused::NoRoom(why) | Refused::Silent(why)) => {
-                    adapter.room_complaint.warn(&why);
-                    tokio::time::sleep(ROOM_WAIT).await;
-                }
-                // It is tried until it stands in the log: proposed again it would stand there twice.
-                Err(Refused::Unknown(why)) => {
-                    adapter.room_complaint.warn(&why);
-                    return Ok(Reply::Done);
-                }
-                done => return done,
+        match propose_until_stored(&adapter, command, false).await {
+            Err(Refused::Unknown(why)) => {
+                adapter.room_complaint.warn(&why);
+                Ok(Reply::Done)
             }
+            done => done,
         }
     })
+}
+
+async fn propose_until_stored(
+    adapter: &Adapter,
+    command: Command,
+    idempotent: bool,
+) -> Result<Reply, Refused> {
+    let on_wait = |why: &Refused| adapter.room_complaint.warn(why);
+    let retry = Retry { pause: ROOM_WAIT, wait_for_room: true, idempotent, on_wait: &on_wait };
+    adapter.machine.propose_until_stored(command, &retry).await
 }
 
 /// Claims a report for this node. Returns whether it is to be sent.
@@ -337,28 +338,20 @@ async fn claim(adapter: &Adapter, start: u64, token: u64) -> Result<bool, Unsent
     if !adapter.lease.is_shared() {
         return Ok(true);
     }
-    loop {
-        match adapter.machine.propose(Command::Claim { start, token }).await {
-            Ok(Reply::Done) => return Ok(true),
-            Ok(Reply::NotUnsent) => return Ok(false),
-            Ok(Reply::ClaimedBefore) => {
-                let start = report::time(start);
-                tracing::warn!(
-                    start,
-                    "the node that was connected upstream before may have sent the report of this \
-                     window: it is not sent again"
-                );
-                return Ok(false);
-            }
-            // It changes nothing to claim it again.
-            Err(Refused::NoRoom(why) | Refused::Silent(why) | Refused::Unknown(why)) => {
-                adapter.room_complaint.warn(&why);
-                tokio::time::sleep(ROOM_WAIT).await;
-            }
-            Err(why @ (Refused::Stopping | Refused::Failed(_))) => {
-                return Err(Unsent::Refused(why));
-            }
+    // Claiming a report again changes nothing.
+    match propose_until_stored(adapter, Command::Claim { start, token }, true).await {
+        Ok(Reply::Done) => Ok(true),
+        Ok(Reply::NotUnsent) => Ok(false),
+        Ok(Reply::ClaimedBefore) => {
+            let start = report::time(start);
+            tracing::warn!(
+                start,
+                "the report of this window is not sent again: the node that was connected upstream before may have \
+                 sent it"
+            );
+            Ok(false)
         }
+        Err(why) => Err(Unsent::Refused(why)),
     }
 }
 
