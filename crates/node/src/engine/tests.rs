@@ -39,11 +39,15 @@ struct Life {
 
 impl Life {
     fn over(log: Box<dyn Log>) -> Result<Self, Fatal> {
+        Self::with_clock(log, Arc::default())
+    }
+
+    fn with_clock(log: Box<dyn Log>, clock: Arc<Manual>) -> Result<Self, Fatal> {
         let mut builder = Builder::new(Settings { events_kept_max: 50, ..Settings::default() });
         let ledger = builder.add(1, "ledger", Ledger::default());
         let total = builder.add(2, "total", Total::default());
         let leases = builder.leases.table.clone();
-        let mut engine = Engine::recover(log, builder.slots, Arc::new(Manual::default()), |_| {})?;
+        let mut engine = Engine::recover(log, builder.slots, clock, |_| {})?;
         engine.begin_now();
         Ok(Self { engine, ledger, total, leases })
     }

@@ -1,7 +1,8 @@
-//! The simulation: two nodes on one log, which fails; processes that die; clocks that disagree.
-//! Every step is drawn from a seed. `TIDINGS_SEED=n` replays one.
+//! The simulation: two nodes on one log, which fails and stalls; processes that die; clocks that disagree. Every step is drawn
+//! from a seed. `TIDINGS_SEED=n` replays one.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll, Waker};
 
 use tidings_core::machine::decode;
@@ -15,27 +16,60 @@ use crate::proposal::Awaited;
 const SEEDS: u64 = 300;
 const STEPS: u64 = 240;
 
+/// A log that stalls does so for up to this many calls, each of which takes this long.
+const STALL_CALLS: u64 = 12;
+const STALL_CALL: Duration = Duration::from_secs(1);
+
 /// A process that owns one origin of the log.
 struct Seat {
     log: Memory,
     /// Its clock is ahead of the other's by this much.
     ahead_ms: u64,
     life: Life,
+    /// How often the log counted as stalled, in all lives.
+    stalls: Arc<AtomicU64>,
 }
 
 impl Seat {
-    /// A log that fails now and then.
-    fn begin(log: &Memory, seed: u64) -> Life {
+    fn new(log: Memory, draw: &mut Draw) -> Self {
+        let stalls = Arc::default();
+        let life = Self::begin(&log, draw.below(u64::MAX), &stalls);
+        Self { log, ahead_ms: draw.below(3) * 300, life, stalls }
+    }
+
+    /// Starts over a log that fails now and then, and sometimes does not answer for seconds.
+    fn begin(log: &Memory, seed: u64, stalls: &Arc<AtomicU64>) -> Life {
         let mut draw = Draw(seed);
-        let plan = move |call: Call| match draw.below(32) {
-            0..=3 if matches!(call, Call::Read { .. }) => Some(Fault::UnknownLost),
-            0 => Some(Fault::Full),
-            1 => Some(Fault::UnknownWritten),
-            2 => Some(Fault::UnknownLost),
-            3 if draw.below(4) == 0 => Some(Fault::Broken),
-            _ => None,
+        let clock = Arc::<Manual>::default();
+        let time = Arc::clone(&clock);
+        let mut stalled_calls = 0;
+        let plan = move |call: Call| {
+            if matches!(call, Call::Append { .. }) && draw.below(100) == 0 {
+                stalled_calls = draw.below(STALL_CALLS);
+            }
+            if stalled_calls > 0 {
+                stalled_calls -= 1;
+                time.advance(STALL_CALL);
+                let written = matches!(call, Call::Append { .. }) && draw.below(4) == 0;
+                return Some(if written { Fault::UnknownWritten } else { Fault::UnknownLost });
+            }
+            match draw.below(32) {
+                0..=3 if matches!(call, Call::Read { .. }) => Some(Fault::UnknownLost),
+                0 => Some(Fault::Full),
+                1 => Some(Fault::UnknownWritten),
+                2 => Some(Fault::UnknownLost),
+                3 if draw.below(4) == 0 => Some(Fault::Broken),
+                _ => None,
+            }
         };
-        Life::over(Box::new(Faulty::new(log.reopen(), plan))).unwrap()
+        let log = Faulty::new(log.reopen(), plan);
+        let mut life = Life::with_clock(Box::new(log), clock).unwrap();
+        let stalls = Arc::clone(stalls);
+        life.engine.on_stall(Box::new(move |why| {
+            stalls.fetch_add(u64::from(why.is_none()), Ordering::Relaxed);
+            true
+        }));
+        life
     }
 
     /// The process dies. If it had read the whole log, its successor is the same in everything.
@@ -45,7 +79,7 @@ impl Seat {
         if let Some(before) = before {
             assert_eq!(before, after.state(), "a restart changes nothing");
         }
-        self.life = Self::begin(&self.log, draw.below(u64::MAX));
+        self.life = Self::begin(&self.log, draw.below(u64::MAX), &self.stalls);
         assert_eq!(after.state(), self.life.state(), "each restart finds the same");
     }
 }
@@ -196,10 +230,7 @@ impl World {
         let mut draw = Draw(seed);
         let log = Memory::default();
         let logs = [log.reopen(), log.join(Origin(77))];
-        let seats = logs.map(|log| {
-            let life = Seat::begin(&log, draw.below(u64::MAX));
-            Seat { log, ahead_ms: draw.below(3) * 300, life }
-        });
+        let seats = logs.map(|log| Seat::new(log, &mut draw));
         Self { draw, seats, known: Known::default(), now: 1000, name: 0 }
     }
 
@@ -279,31 +310,40 @@ fn sealed(engine: &mut Engine, now: Timestamp) -> Result<(), Fatal> {
     engine.sealed_at_checkpoint(position, digest, asked, now)
 }
 
-/// Returns whether the log was truncated on the way: a snapshot was shared then, and another.
-fn simulate(seed: u64) -> bool {
+/// Returns whether the log was truncated on the way (a snapshot was shared then, and another), and how often it stalled and
+/// answered again.
+fn simulate(seed: u64) -> (bool, u64) {
     let mut world = World::new(seed);
     for _ in 0..STEPS {
         world.step();
     }
     let truncated = world.seats[0].log.bounds().unwrap().first > Position(1);
+    let stalls = world.seats.iter().map(|seat| seat.stalls.load(Ordering::Relaxed)).sum();
     world.end();
-    truncated
+    (truncated, stalls)
 }
 
 #[test]
-fn whatever_fails_what_was_answered_is_applied_once_and_what_was_refused_never() {
+fn whatever_fails_an_answered_proposal_is_applied_once_and_a_refused_one_never() {
     let given = std::env::var("TIDINGS_SEED").ok().map(|seed| seed.parse().unwrap());
     let seeds = given.map_or(0..SEEDS, |seed: u64| seed..seed + 1);
     let mut truncated = 0;
+    let mut stalled = 0;
     for seed in seeds {
         let simulated = std::panic::catch_unwind(|| simulate(seed));
         assert!(
             simulated.is_ok(),
             "replay with: TIDINGS_SEED={seed} cargo test -p tidings-node whatever_fails"
         );
-        truncated += u64::from(simulated.is_ok_and(|truncated| truncated));
+        let (was_truncated, stalls) = simulated.unwrap_or_default();
+        truncated += u64::from(was_truncated);
+        stalled += stalls;
     }
     assert!(given.is_some() || truncated > SEEDS / 8, "only {truncated} logs were truncated");
+    assert!(
+        given.is_some() || stalled > SEEDS / 8,
+        "logs stalled and recovered only {stalled} times"
+    );
 }
 
 #[test]

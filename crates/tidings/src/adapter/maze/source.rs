@@ -217,6 +217,9 @@ impl Source {
                     if self.unread() == 0 {
                         self.adapter.outside.intake.set_waited_until(self.now());
                         self.adapter.machine.resume_ticks();
+                    } else {
+                        // The runtime has yet to find out that the socket is readable, and only does when this task yields.
+                        tokio::task::yield_now().await;
                     }
                 }
             }
