@@ -69,7 +69,7 @@ fn show(verdict: &Verdict, before: Duration, per: &[(&str, &str)]) -> Result<(),
     verdict.to_string().lines().filter(is_row).for_each(|line| eprintln!("{line}"));
     eprintln!("drill CPU: {:.2} s in all", used.as_secs_f64());
     for (what, row) in per {
-        let count = verdict.value(row).unwrap_or("1").replace(',', "").parse::<f64>()?;
+        let count = verdict.value(row).as_deref().unwrap_or("1").replace(',', "").parse::<f64>()?;
         eprintln!("drill CPU per {what}: {:.3} µs", used.as_secs_f64() * 1e6 / count);
     }
     Ok(())

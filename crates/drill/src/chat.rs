@@ -26,197 +26,138 @@ mod options;
 mod world;
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
-
-use tokio::task::JoinSet;
 
 pub use options::Options;
 
 use crate::Target;
+use crate::error::Error;
+use crate::harness::{self, Course, Drill, drive, join_all};
 use crate::http::Cluster;
-use crate::metrics::Usage;
+use crate::options::reproduce;
 use crate::progress::Progress;
-use crate::verdict::{Differences, Verdict, grouped, per_second};
+use crate::verdict::{Differences, Value, Verdict, grouped};
 use board::{Board, Report};
-use judge::Findings;
 use lane::Lane;
 
 /// How many connections take what is left in the end.
 const DRAIN_LANES: u32 = 8;
 
-/// Why a drill was not begun.
-#[derive(Debug, thiserror::Error)]
-pub enum Error {
-    /// An option is out of its range.
-    #[error(transparent)]
-    Options(#[from] crate::options::Error),
-    /// There is no server to drill.
-    #[error("no server to drill: give at least one")]
-    NoTarget,
-}
-
-/// What the drill found out beside the rules.
-#[derive(Default)]
-struct Course {
-    /// What was counted until all was posted.
-    load: Report,
-    /// How long that took.
-    elapsed: Duration,
-    before: Usage,
-    after: Usage,
-    finished: bool,
-    /// Why it ended before its time, if no server answered any more.
-    given_up: Option<String>,
-}
-
-/// Drills a server, or several that show the same chat: the connections are spread over them, and one
-/// that fails goes on with the next.
+/// Drills a server, or several that show the same chat: the connections are spread over them, and one that fails goes on
+/// with the next.
 ///
-/// The servers may be killed and started again at the same address while this runs. The future can run
-/// on any tokio runtime; a current-thread one is the fastest. Dropping it stops the drill.
+/// The servers may be killed and started again at the same address while this runs. The future can run on any tokio runtime;
+/// a current-thread one is the fastest. Dropping it stops the drill.
 ///
 /// # Errors
 ///
-/// [`Error`] if the options cannot be drilled; nothing was sent then. Everything that goes wrong
-/// afterwards, running out of time included, is in the verdict.
+/// [`Error`] if the options cannot be drilled; nothing was sent then. Everything that goes wrong afterwards, running out of
+/// time included, is in the verdict.
 pub async fn run(
     targets: &[Target],
     options: &Options,
     progress: Progress,
 ) -> Result<Verdict, Error> {
+    harness::check(options, targets.len())?;
     options.check()?;
-    if targets.is_empty() {
-        return Err(Error::NoTarget);
-    }
-    let cluster = Cluster::new(targets, options.retry(), options.patience);
+    let cluster = Cluster::new(targets, options.retry(), options.common.patience);
     let board = Arc::new(Board::new(options, targets.len(), progress.clone()));
     progress.begin(options.messages.into());
-    let deadline = tokio::time::Instant::now() + Duration::from_secs(options.timeout);
-    let mut course = Course::default();
-    let started = Instant::now();
-    let whole = async {
-        course.before = Usage::ask_all(&cluster).await;
-        let started = Instant::now();
-        board.start();
-        load(&cluster, options, &board).await;
-        course.elapsed = started.elapsed();
-        course.load = board.report();
-        course.after = Usage::ask_all(&cluster).await;
-        tokio::time::sleep(board.settle()).await;
-        let drain = |number| Lane::new(number, &cluster, &board).drain();
-        spawned((0..DRAIN_LANES).map(drain)).await;
-        course.finished = true;
-    };
-    let mut given_up = None;
-    tokio::select! {
-        outcome = tokio::time::timeout_at(deadline, whole) => drop(outcome),
-        why = cluster.given_up() => given_up = Some(why),
-        never = progress.show() => match never {},
+    let drill = Chat { cluster: &cluster, options, board, loaded: None };
+    let reproduce = reproduce(options, options.seed);
+    Ok(drive(drill, &cluster, &options.common, reproduce, &progress).await)
+}
+
+struct Chat<'a> {
+    cluster: &'a Arc<Cluster>,
+    options: &'a Options,
+    board: Arc<Board>,
+    /// What was counted until all was posted.
+    loaded: Option<Report>,
+}
+
+impl Drill for Chat<'_> {
+    const NAME: &'static str = "chat";
+
+    async fn load(&mut self) {
+        self.board.start();
+        load(self.cluster, self.options, &self.board).await;
+        self.loaded = Some(self.board.report());
     }
-    course.given_up = given_up;
-    if course.elapsed.is_zero() {
-        course.elapsed = started.elapsed();
-        course.load = board.report();
+
+    async fn check(&mut self) {
+        tokio::time::sleep(self.board.settle()).await;
+        let Self { cluster, board, .. } = self;
+        join_all((0..DRAIN_LANES).map(|number| Lane::new(number, cluster, board).drain())).await;
     }
-    Ok(verdict(options, &course, &board.report(), &board.close()))
+
+    fn reached(&self) -> String {
+        let done = grouped(self.board.report().done.into());
+        format!(" with {done} of {} posted", grouped(self.options.messages.into()))
+    }
+
+    fn report(self, course: &Course, verdict: &mut Verdict) {
+        let report = self.board.report();
+        let load = self.loaded.as_ref().unwrap_or(&report);
+        let found = self.board.close();
+        let fates = found.fates;
+        verdict.row("posts", report.posts);
+        verdict.row("takes", report.takes);
+        verdict.row("calls", report.calls);
+        verdict.row("messages shown", report.shown);
+        verdict.counts_above_zero(&[
+            ("messages handed out", fates.handed_out),
+            ("messages acknowledged", fates.acknowledged),
+            ("messages expired", fates.expired),
+            ("messages never posted", fates.never_posted),
+            ("messages possibly taken", fates.doubtful),
+            ("messages lost", fates.lost),
+            ("messages unread", fates.unread),
+        ]);
+        for (method, &count) in &report.unanswered {
+            verdict.row(format!("{method} without an answer"), count);
+        }
+        verdict.counts_above_zero(&[
+            ("retried", report.retried),
+            ("unknown takes", report.unknown_takes),
+        ]);
+        for (rule, count) in found.breaches.counts() {
+            verdict.row(format!("broken: {rule}"), count);
+        }
+        verdict.row("breaches", found.breaches.total());
+        verdict.row("elapsed", course.elapsed);
+        verdict.row("requests/s", Value::per_second(load.calls, course.elapsed));
+        verdict.latency_of("post", &load.post_latency);
+        verdict.latency_of("take", &load.take_latency);
+        course.usage_rows(&[("request", load.calls)], verdict);
+        for (&(method, status), &count) in &report.refused {
+            verdict.refused(Some(method), status, count, self.options.crashes);
+        }
+        if course.finished {
+            verdict.unanswered(report.unanswered.values().sum(), self.options.crashes);
+        }
+        if fates.unread > 0 && course.finished {
+            let unread = grouped(fates.unread);
+            verdict.fail(format!("{unread} messages were left unread, and could not be judged"));
+        }
+        let mut differences = Differences::default();
+        for breach in found.breaches.shortest() {
+            differences.add(|| breach.to_string());
+        }
+        let described = found.breaches.shortest().len() as u64;
+        differences.add_undescribed(found.breaches.total() - described);
+        verdict.set_differences(differences);
+    }
 }
 
 /// Posts everything, and reads meanwhile.
 async fn load(cluster: &Arc<Cluster>, options: &Options, board: &Arc<Board>) {
     let lane = |number| Lane::new(number, cluster, board);
-    let (writers, lanes) = (options.writers, options.writers + options.readers);
+    let writers = options.writers;
+    let lanes = writers + options.readers;
     let writing = async {
-        spawned((0..writers).map(|number| lane(number).write())).await;
+        join_all((0..writers).map(|number| lane(number).write())).await;
         board.set_written();
     };
-    let reading = spawned((writers..lanes).map(|number| lane(number).read()));
+    let reading = join_all((writers..lanes).map(|number| lane(number).read()));
     tokio::join!(writing, reading);
-}
-
-/// Runs all of these beside each other.
-async fn spawned(lanes: impl Iterator<Item = impl Future<Output = ()> + Send + 'static>) {
-    let mut running: JoinSet<()> = lanes.collect();
-    while running.join_next().await.is_some() {}
-}
-
-/// Writes the table.
-fn verdict(options: &Options, course: &Course, report: &Report, found: &Findings) -> Verdict {
-    let (load, fates) = (&course.load, found.fates);
-    let mut verdict = Verdict::new("chat", options.reproduce());
-    verdict.row("posts", grouped(report.posts));
-    verdict.row("takes", grouped(report.takes));
-    verdict.row("calls", grouped(report.calls));
-    verdict.row("messages shown", grouped(report.shown));
-    for (what, count) in [
-        ("handed out", fates.handed_out),
-        ("acknowledged", fates.acknowledged),
-        ("expired", fates.expired),
-        ("never posted", fates.never_posted),
-        ("possibly taken", fates.doubtful),
-        ("lost", fates.lost),
-        ("unread", fates.unread),
-    ] {
-        if count > 0 {
-            verdict.row(format!("messages {what}"), grouped(count));
-        }
-    }
-    for (method, &count) in &report.unanswered {
-        verdict.row(format!("{method} without an answer"), grouped(count));
-    }
-    for (what, count) in [("retried", report.retried), ("unknown takes", report.unknown_takes)] {
-        if count > 0 {
-            verdict.row(what, grouped(count));
-        }
-    }
-    for (rule, count) in found.breaches.counts() {
-        verdict.row(format!("broken: {rule}"), grouped(count));
-    }
-    verdict.row("breaches", grouped(found.breaches.total()));
-    verdict.row("elapsed", format!("{:.2} s", course.elapsed.as_secs_f64()));
-    verdict.row("requests/s", per_second(load.calls, course.elapsed));
-    verdict.latency_of("post", &load.post_latency);
-    verdict.latency_of("take", &load.take_latency);
-    course.after.rows_since(course.before, &[("request", load.calls)], &mut verdict);
-    complaints(&mut verdict, options, course, report, found);
-    let mut differences = Differences::default();
-    for breach in found.breaches.shortest() {
-        differences.add(|| breach.to_string());
-    }
-    let described = found.breaches.shortest().len() as u64;
-    differences.add_undescribed(found.breaches.total() - described);
-    verdict.set_differences(differences);
-    verdict
-}
-
-/// What is wrong beside the rules.
-fn complaints(
-    verdict: &mut Verdict,
-    options: &Options,
-    course: &Course,
-    report: &Report,
-    found: &Findings,
-) {
-    if let Some(why) = &course.given_up {
-        verdict.fail(why.clone());
-    } else if !course.finished {
-        let done = grouped(report.done.into());
-        let messages = grouped(options.messages.into());
-        let seconds = options.timeout;
-        verdict.fail(format!("out of time after {seconds} s with {done} of {messages} posted"));
-    }
-    for (&(method, status), &count) in &report.refused {
-        // A server that stops or starts, or whose log is silent, may say so.
-        if !(options.crashes && status >= 500) {
-            verdict.fail(format!("{} calls of {method} got status {status}", grouped(count)));
-        }
-    }
-    let unanswered: u64 = report.unanswered.values().sum();
-    if unanswered > 0 && !options.crashes && course.finished {
-        let unanswered = grouped(unanswered);
-        verdict.fail(format!("{unanswered} calls got no answer, and --crashes was not given"));
-    }
-    if found.fates.unread > 0 && course.finished {
-        let unread = grouped(found.fates.unread);
-        verdict.fail(format!("{unread} messages were left unread, and could not be judged"));
-    }
 }

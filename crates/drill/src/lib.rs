@@ -29,7 +29,9 @@
 //! - [`maze`]: the drill of the maze: events in disorder, and what every client must receive.
 //! - [`traffic`]: the drill of the traffic: an upstream server of its own.
 //! - [`tracker`]: the drill of the tracker: peers that relay the same messages all at once.
-//! - [`verdict`]: the table, and the latencies in it.
+//! - `harness`: the contract of a drill, and what runs it.
+//! - [`error`]: why a drill was not begun.
+//! - [`verdict`]: the table, as text and as JSON, and the latencies in it.
 //! - [`progress`]: how far a drill is, for the person who waits.
 //! - [`http`]: a client that costs little enough to load a server from one core.
 //! - [`metrics`]: what the server says of its own use of processor and memory.
@@ -50,6 +52,8 @@
 //! It does not do TLS. Several targets are taken to be one service: nodes that show the same.
 
 pub mod chat;
+pub mod error;
+mod harness;
 pub mod http;
 pub mod maze;
 pub mod metrics;
@@ -62,7 +66,9 @@ pub mod tracker;
 pub mod traffic;
 pub mod verdict;
 
+pub use error::Error;
 pub use http::Target;
+pub use options::Common;
 pub use patience::Patience;
 pub use progress::Progress;
 pub use verdict::Verdict;

@@ -35,11 +35,13 @@ use tokio::task::{JoinHandle, spawn_blocking};
 pub use options::{Mix, Options};
 
 use crate::Target;
+use crate::error::Error;
+use crate::harness::{self, Course, Drill, drive};
 use crate::http::{Client, Cluster};
-use crate::metrics::Usage;
+use crate::options::{Common, reproduce};
 use crate::patience::Patience;
 use crate::progress::Progress;
-use crate::verdict::{Verdict, grouped, per_second};
+use crate::verdict::{Value, Verdict};
 use load::{Load, Report};
 
 /// How often it is asked whether it has.
@@ -61,30 +63,6 @@ pub struct Targets {
     pub http: Vec<Target>,
 }
 
-/// Why a drill was not begun.
-#[derive(Debug, thiserror::Error)]
-pub enum Error {
-    /// An option is out of its range.
-    #[error(transparent)]
-    Options(#[from] crate::options::Error),
-    /// The server is not there.
-    #[error("the {what} could not connect to {address}: {error}")]
-    Connect {
-        /// Who.
-        what: &'static str,
-        /// Where to.
-        address: SocketAddr,
-        /// Why.
-        error: std::io::Error,
-    },
-    /// There is no server to drill.
-    #[error("no server to drill: give at least one address for user clients")]
-    NoTarget,
-    /// The system has no way to wait for connections.
-    #[error("cannot wait for connections: {0}")]
-    System(std::io::Error),
-}
-
 /// Drills a server: connects the clients, sends the world, and compares every byte that every
 /// client receives.
 ///
@@ -100,37 +78,97 @@ pub async fn run(
     options: &Options,
     progress: Progress,
 ) -> Result<Verdict, Error> {
+    harness::check(options, targets.clients.len())?;
     options.check()?;
-    if targets.clients.is_empty() {
-        return Err(Error::NoTarget);
-    }
     raise_descriptors(u64::from(options.clients));
-    let dropped = Dropped::default();
     progress.begin(options.events);
-    let mut server = Asked::new(targets);
+    // Whether the server answers over HTTP decides nothing here, so it is never given up.
+    let give_up_after = Duration::from_secs(options.common.timeout) * 2;
+    let patience = Patience { give_up_after, ..options.common.patience };
+    let cluster = Cluster::new(&targets.http, REGISTRATION_ASK_EVERY, patience);
+    let mut server = Asked::new(targets, &cluster);
     let connected_before = server.clients().await.unwrap_or(0);
+    let dropped = Dropped::default();
     let load = spawn_blocking({
-        let (options, targets, progress) = (options.clone(), targets.clone(), progress.clone());
+        let options = options.clone();
+        let targets = targets.clone();
+        let progress = progress.clone();
         let dropped = Arc::clone(&dropped.0);
         move || Load::connect(options, &targets, progress, dropped)
     });
     let load = finished(load).await?;
     let unregistered = server.wait_for(connected_before, options).await;
-    let before = server.usage().await;
-    let load = spawn_blocking(move || load.run());
-    let report = tokio::select! {
-        report = finished(load) => report,
-        never = progress.show() => match never {},
-    };
-    let after = server.usage().await;
-    let mut verdict = verdict(options, report, before, after);
-    if let Some(registered) = unregistered {
-        verdict.fail(format!(
-            "GET /maze showed {registered} of {} clients {} ms after they had connected",
-            options.clients, options.stall_ms
-        ));
+    let report = Report::default();
+    let drill = Maze { options, load: Some(load), unregistered, report, _dropped: dropped };
+    let reproduce = reproduce(options, options.seed);
+    // The load's own thread keeps the time; the harness only ends a load that does not.
+    let common = Common { timeout: options.common.timeout + 60, ..options.common.clone() };
+    Ok(drive(drill, &cluster, &common, reproduce, &progress).await)
+}
+
+struct Maze<'a> {
+    options: &'a Options,
+    /// Connected, and not running yet.
+    load: Option<Load>,
+    /// How many clients were registered, if not all were in time.
+    unregistered: Option<u64>,
+    report: Report,
+    _dropped: Dropped,
+}
+
+impl Drill for Maze<'_> {
+    const NAME: &'static str = "maze";
+
+    async fn load(&mut self) {
+        if let Some(load) = self.load.take() {
+            self.report = finished(spawn_blocking(move || load.run())).await;
+        }
     }
-    Ok(verdict)
+
+    fn report(self, course: &Course, verdict: &mut Verdict) {
+        let Self { options, report, unregistered, .. } = self;
+        let Report { counts, elapsed, .. } = report;
+        verdict.row("events", counts.events);
+        verdict.counts_above_zero(&[
+            ("sent again", counts.duplicates),
+            ("malformed lines", counts.malformed),
+            ("numbers that never came", counts.gaps),
+        ]);
+        verdict.row("notifications", counts.notifications);
+        verdict.row("notifications/event", ratio(counts.notifications, counts.events));
+        verdict.row("bytes sent", report.sent_bytes);
+        verdict.row("bytes received", report.received_bytes);
+        let awaited = options.clients - options.slow;
+        verdict.row("clients complete", format!("{} of {awaited}", report.complete));
+        verdict.counts_above_zero(&[("clients cut in mid-stream", report.cut)]);
+        if options.slow > 0 {
+            verdict.row("slow clients cut off", format!("{} of {}", report.cut_off, options.slow));
+        }
+        verdict.row("differences", report.differences.total());
+        verdict.row("elapsed", elapsed);
+        verdict.row("events/s", Value::per_second(counts.events, elapsed));
+        verdict.row("notifications/s", Value::per_second(counts.notifications, elapsed));
+        let bytes = report.sent_bytes + report.received_bytes;
+        verdict.row("bytes/s", Value::per_second(bytes, elapsed));
+        verdict.latency(&report.latency);
+        #[expect(clippy::cast_precision_loss, reason = "a mean for a person to read")]
+        let micros = report.cpu.as_secs_f64() * 1e6 / counts.events.max(1) as f64;
+        verdict.row("drill CPU per event", Value::Micros(micros));
+        course.usage_rows(&[("event", counts.events)], verdict);
+        if let Some(registered) = unregistered {
+            verdict.fail(format!(
+                "GET /maze showed {registered} of {} clients {} ms after they had connected",
+                options.clients, options.stall_ms
+            ));
+        }
+        if report.cut > 0 && report.complete == 0 {
+            verdict.fail("every client was cut off, and what came in the end was not judged");
+        }
+        for failure in report.failures {
+            verdict.fail(failure);
+        }
+        verdict.set_differences(report.differences);
+    }
 }
 
 /// Tells the load when nobody waits for it any more.
@@ -182,9 +220,8 @@ struct Asked {
 }
 
 impl Asked {
-    fn new(targets: &Targets) -> Self {
-        let cluster = Cluster::new(&targets.http, REGISTRATION_ASK_EVERY, Patience::default());
-        let clients = (0..cluster.len()).map(|at| Client::at(at, &cluster)).collect();
+    fn new(targets: &Targets, cluster: &Arc<Cluster>) -> Self {
+        let clients = (0..cluster.len()).map(|at| Client::at(at, cluster)).collect();
         Self { clients, are_all: cluster.len() == targets.clients.len() }
     }
 
@@ -217,56 +254,6 @@ impl Asked {
             tokio::time::sleep(REGISTRATION_ASK_EVERY).await;
         }
     }
-
-    async fn usage(&mut self) -> Usage {
-        Usage::ask_each(&mut self.clients).await
-    }
-}
-
-/// Writes the table.
-fn verdict(options: &Options, report: Report, before: Usage, after: Usage) -> Verdict {
-    let Report { counts, elapsed, .. } = report;
-    let mut verdict = Verdict::new("maze", options.reproduce());
-    verdict.row("events", grouped(counts.events));
-    for (what, count) in [
-        ("sent again", counts.duplicates),
-        ("malformed lines", counts.malformed),
-        ("numbers that never came", counts.gaps),
-    ] {
-        if count > 0 {
-            verdict.row(what, grouped(count));
-        }
-    }
-    verdict.row("notifications", grouped(counts.notifications));
-    verdict.row("notifications/event", ratio(counts.notifications, counts.events));
-    verdict.row("bytes sent", grouped(report.sent_bytes));
-    verdict.row("bytes received", grouped(report.received_bytes));
-    let awaited = options.clients - options.slow;
-    verdict.row("clients complete", format!("{} of {awaited}", report.complete));
-    if report.cut > 0 {
-        verdict.row("clients cut in mid-stream", grouped(report.cut));
-    }
-    if options.slow > 0 {
-        verdict.row("slow clients cut off", format!("{} of {}", report.cut_off, options.slow));
-    }
-    verdict.row("differences", grouped(report.differences.total()));
-    verdict.row("elapsed", format!("{:.2} s", elapsed.as_secs_f64()));
-    verdict.row("events/s", per_second(counts.events, elapsed));
-    verdict.row("notifications/s", per_second(counts.notifications, elapsed));
-    verdict.row("bytes/s", per_second(report.sent_bytes + report.received_bytes, elapsed));
-    verdict.latency(&report.latency);
-    #[expect(clippy::cast_precision_loss, reason = "a mean for a person to read")]
-    let micros = report.cpu.as_secs_f64() * 1e6 / counts.events.max(1) as f64;
-    verdict.row("drill CPU per event", format!("{micros:.3} µs"));
-    after.rows_since(before, &[("event", counts.events)], &mut verdict);
-    if report.cut > 0 && report.complete == 0 {
-        verdict.fail("every client was cut off, and what came in the end was not judged");
-    }
-    for failure in report.failures {
-        verdict.fail(failure);
-    }
-    verdict.set_differences(report.differences);
-    verdict
 }
 
 /// So many per one, with two digits.

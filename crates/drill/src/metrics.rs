@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::http::{Answer, Client, Cluster};
-use crate::verdict::Verdict;
+use crate::verdict::{Value, Verdict};
 
 /// How long a server is asked.
 const ANSWER_WAIT: Duration = Duration::from_secs(5);
@@ -25,19 +25,13 @@ impl Usage {
         Self::read(&client.get("/metrics").await)
     }
 
-    /// Asks all servers, each until it answers or the time is up, and sums.
+    /// Asks all servers, each until it answers or the time is up, and adds up.
     pub(crate) async fn ask_all(cluster: &Arc<Cluster>) -> Self {
-        let clients = (0..cluster.len()).map(|at| Client::at(at, cluster));
-        Self::ask_each(&mut clients.collect::<Vec<_>>()).await
-    }
-
-    /// The same through connections that are there.
-    pub(crate) async fn ask_each(clients: &mut [Client]) -> Self {
         let mut used = Vec::new();
-        for client in clients {
-            // One that is away may stay away.
-            let wait = ANSWER_WAIT.min(client.answer_within());
-            let asked = tokio::time::timeout(wait, Self::ask(client)).await;
+        for at in 0..cluster.len() {
+            // A server that is away may stay away.
+            let wait = ANSWER_WAIT.min(cluster.answer_within());
+            let asked = tokio::time::timeout(wait, Self::ask(&mut Client::at(at, cluster))).await;
             used.push(asked.unwrap_or_default());
         }
         Self::sum(used)
@@ -69,14 +63,11 @@ impl Usage {
             for &(what, count) in per.iter().filter(|(_, count)| *count > 0) {
                 #[expect(clippy::cast_precision_loss, reason = "a mean for a person to read")]
                 let micros = used.as_secs_f64() * 1e6 / count as f64;
-                let digits = if micros < 1.0 { 3 } else { 2 };
-                verdict.row(format!("server CPU per {what}"), format!("{micros:.digits$} µs"));
+                verdict.row(format!("server CPU per {what}"), Value::Micros(micros));
             }
         }
         if let Some(bytes) = self.memory_bytes {
-            #[expect(clippy::cast_precision_loss, reason = "a size for a person to read")]
-            let mebibytes = bytes as f64 / f64::from(1 << 20);
-            verdict.row("server memory", format!("{mebibytes:.1} MiB"));
+            verdict.row("server memory", Value::Bytes(bytes));
         }
     }
 

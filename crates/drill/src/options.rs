@@ -1,93 +1,103 @@
-//! What the options of all drills share: ranges that are checked with the name of the flag, and the
-//! words that give the same drill again.
+//! What the options of all drills share: limits, checks, and the words that repeat a drill.
+//!
+//! Defaults and ranges stand at the flags and nowhere else. Options that a program sets are checked by parsing them as flags.
 
-use std::fmt::Display;
+use serde::Serialize;
+use serde_json::Value;
 
-/// Why options were refused.
-#[derive(Debug, Clone, Copy, PartialEq, thiserror::Error)]
-pub enum Error {
-    /// An option is out of its range.
-    #[error("--{name} {value}: from {min} to {max} is allowed")]
-    Range {
-        /// The option.
-        name: &'static str,
-        /// What it was set to.
-        value: u64,
-        /// The least that is allowed.
-        min: u64,
-        /// The most that is allowed.
-        max: u64,
-    },
-    /// An option that is a share is out of its range.
-    #[error("--{name} {share}: a share from 0.0 to {max:?} is allowed")]
-    Share {
-        /// The option.
-        name: &'static str,
-        /// What it was set to.
-        share: f64,
-        /// The most that is allowed.
-        max: f64,
-    },
+use crate::error::Error;
+use crate::patience::Patience;
+
+/// Flags that decide how long a drill waits, and not what it does: they are no part of what repeats a drill.
+const NOT_OF_THE_WORLD: [&str; 3] = ["seed", "retry-ms", "timeout"];
+
+/// The options of every drill.
+#[derive(Debug, Clone, clap::Args, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct Common {
+    /// How long the drill may take in all, in seconds; then it fails
+    #[arg(long, default_value_t = 600, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(1..=31_536_000))]
+    pub timeout: u64,
+    /// How long it waits for a server that is away
+    #[command(flatten)]
+    #[serde(skip)]
+    pub patience: Patience,
 }
 
-/// Refuses the first value that is out of its range: name, value, least, most.
-pub(crate) fn check_ranges(
-    ranges: impl IntoIterator<Item = (&'static str, u64, u64, u64)>,
-) -> Result<(), Error> {
-    for (name, value, min, max) in ranges {
-        if !(min..=max).contains(&value) {
-            return Err(Error::Range { name, value, min, max });
-        }
-    }
-    Ok(())
-}
-
-/// Refuses the first share that is out of its range: name, share, most.
-pub(crate) fn check_shares(
-    shares: impl IntoIterator<Item = (&'static str, f64, f64)>,
-) -> Result<(), Error> {
-    for (name, share, max) in shares {
-        if !(0.0..=max).contains(&share) {
-            return Err(Error::Share { name, share, max });
-        }
-    }
-    Ok(())
-}
-
-/// What to type to have the same drill again: the seed, and everything that is not as usual.
-pub(crate) struct Reproduce(Vec<String>);
-
-impl Reproduce {
-    pub(crate) fn new(seed: u64) -> Self {
-        Self(vec![format!("seed {seed}")])
-    }
-
-    /// An option with a value.
-    pub(crate) fn add<T: Copy + Display + PartialEq>(&mut self, name: &str, value: T, usual: T) {
-        if value != usual {
-            self.0.push(format!("--{name} {value}"));
-        }
-    }
-
-    /// An option that is set or not.
-    pub(crate) fn flag(&mut self, name: &str, set: bool) {
-        if set {
-            self.0.push(format!("--{name}"));
-        }
-    }
-
-    pub(crate) fn finish(self) -> String {
-        self.0.join(" ")
+impl Default for Common {
+    fn default() -> Self {
+        defaults()
     }
 }
 
-/// What a command line without flags gives: the defaults stand at the flags, and nowhere else.
+/// Reads a share.
+pub(crate) fn share(text: &str) -> Result<f64, String> {
+    share_up_to(text, 1.0)
+}
+
+/// Reads a share that is at most a half.
+pub(crate) fn half(text: &str) -> Result<f64, String> {
+    share_up_to(text, 0.5)
+}
+
+fn share_up_to(text: &str, max: f64) -> Result<f64, String> {
+    let share = text.parse().ok().filter(|share| (0.0..=max).contains(share));
+    share.ok_or_else(|| format!("a share from 0.0 to {max:?} is allowed"))
+}
+
+/// Checks options against the ranges of their flags.
+///
+/// # Errors
+/// [`Error::Option`] for the first one that is out of its range.
+pub(crate) fn check<O: clap::Args + Serialize>(options: &O) -> Result<(), Error> {
+    let flags = flags(options).into_iter().filter_map(|(name, value)| flag(&name, &value, "="));
+    let command = O::augment_args(clap::Command::new("drill").no_binary_name(true));
+    match command.try_get_matches_from(flags) {
+        Ok(_) => Ok(()),
+        Err(why) => {
+            let why = why.to_string();
+            let line = why.lines().next().unwrap_or_default();
+            Err(Error::Option(line.trim_start_matches("error: ").to_owned()))
+        }
+    }
+}
+
+/// Returns what to type for the same drill: the seed, and every option that is not at its default.
+pub(crate) fn reproduce<O: clap::Args + Serialize>(options: &O, seed: u64) -> String {
+    let defaults = flags(&defaults::<O>());
+    let changed = flags(options).into_iter().filter(|(name, value)| {
+        let is_world = !NOT_OF_THE_WORLD.contains(&name.as_str());
+        is_world && defaults.get(name) != Some(value)
+    });
+    let flags = changed.filter_map(|(name, value)| flag(&name, &value, " "));
+    std::iter::once(format!("seed {seed}")).chain(flags).collect::<Vec<_>>().join(" ")
+}
+
+/// Returns what a command line without flags gives.
 ///
 /// # Panics
-/// When a default is none of its flag's values, which every drill would show.
-#[expect(clippy::expect_used, reason = "the flags are written here, and not by whoever calls")]
-pub(crate) fn without_flags<O: clap::Args>() -> O {
+/// When a default is not a value of its flag, which every drill would show.
+#[expect(clippy::expect_used, reason = "the flags are written here, and not by the caller")]
+pub(crate) fn defaults<O: clap::Args>() -> O {
     let command = O::augment_args(clap::Command::new("drill"));
     let matches = command.try_get_matches_from(["drill"]);
     matches.and_then(|matches| O::from_arg_matches(&matches)).expect("every flag has a default")
+}
+
+/// The options by the names of their flags.
+fn flags(options: &impl Serialize) -> serde_json::Map<String, Value> {
+    match serde_json::to_value(options) {
+        Ok(Value::Object(flags)) => flags,
+        _ => serde_json::Map::new(),
+    }
+}
+
+/// An option as it is typed. `None` for a flag that is not set.
+fn flag(name: &str, value: &Value, between: &str) -> Option<String> {
+    match value {
+        Value::Null | Value::Bool(false) | Value::Array(_) | Value::Object(_) => None,
+        Value::Bool(true) => Some(format!("--{name}")),
+        Value::String(text) => Some(format!("--{name}{between}{text}")),
+        Value::Number(number) => Some(format!("--{name}{between}{number}")),
+    }
 }

@@ -83,11 +83,11 @@ impl Alarm {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::options::without_flags;
+    use crate::options::defaults;
 
     #[test]
     fn no_flags_give_the_defaults() {
-        assert_eq!(without_flags::<Patience>(), Patience::default());
+        assert_eq!(defaults::<Patience>(), Patience::default());
     }
 
     #[test]

@@ -22,136 +22,144 @@ mod options;
 mod world;
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
-
-use serde_json::Value;
-use tokio::task::JoinSet;
+use std::time::Duration;
 
 pub use options::Options;
 pub use world::{Delivery, World};
 
 use crate::Target;
+use crate::error::Error;
+use crate::harness::{self, Course, Drill, drive, join_all};
 use crate::http::{Client, Cluster};
-use crate::metrics::Usage;
+use crate::options::reproduce;
 use crate::progress::Progress;
-use crate::verdict::{Verdict, grouped, per_second};
+use crate::verdict::{Value, Verdict, grouped};
 use board::{Board, Report};
 use judge::Judge;
 
-/// Why a drill was not begun.
-#[derive(Debug, thiserror::Error)]
-pub enum Error {
-    /// An option is out of its range.
-    #[error(transparent)]
-    Options(#[from] crate::options::Error),
-    /// Messages would be too far out of place.
-    #[error(
-        "--shuffle: at most {shuffle_max} is allowed with so few rockets, or the server would \
-         have to hold more messages beyond a gap than --held-max"
-    )]
-    Shuffle {
-        /// The most that is allowed.
-        shuffle_max: usize,
-    },
-    /// There is no server to drill.
-    #[error("no server to drill: give at least one")]
-    NoTarget,
-    /// Two options contradict each other.
-    #[error("--pipeline: more than 1 is not allowed with --connection-per-message")]
-    Pipeline,
-}
-
-/// What the drill found out beside the state of the rockets.
-struct Findings {
-    report: Report,
-    elapsed: Duration,
-    /// Rockets of this world were on the server before.
-    known_before: bool,
-    before: Usage,
-    after: Usage,
-    finished: bool,
-    /// Why it ended before its time, if no server answered any more.
-    given_up: Option<String>,
-}
-
-/// Drills a server, or several that show the same rockets: sends the world, looks at rockets
-/// meanwhile, compares all of them in the end, as each server shows them. The connections are spread
-/// over the servers, and one that fails goes on with the next. What is looked at is asked for with
-/// `Tidings-Consistency: strong`, so that it must show whatever any of them has acknowledged.
+/// Drills a server, or several that show the same rockets: sends the world, checks rockets meanwhile, and compares all of them
+/// in the end, as each server shows them. The connections are spread over the servers, and one that fails goes on with the
+/// next. What is checked is requested with `Tidings-Consistency: strong`, so that it must show whatever any server has
+/// acknowledged.
 ///
-/// A server may be killed and started again at the same address while this runs: what was not
-/// acknowledged is sent again until it is. The future can run on any tokio runtime; a
-/// current-thread one is the fastest. Dropping it stops the drill.
+/// A server may be killed and started again at the same address while this runs: what was not acknowledged is sent again
+/// until it is. The future can run on any tokio runtime; a current-thread one is the fastest. Dropping it stops the drill.
 ///
 /// # Errors
 ///
-/// [`Error`] if the options cannot be drilled; nothing was sent then. Everything that goes
-/// wrong afterwards, running out of time included, is in the verdict.
+/// [`Error`] if the options cannot be drilled; nothing was sent then. Everything that goes wrong afterwards, running out of
+/// time included, is in the verdict.
 pub async fn run(
     targets: &[Target],
     options: &Options,
     progress: Progress,
 ) -> Result<Verdict, Error> {
-    if targets.is_empty() {
-        return Err(Error::NoTarget);
-    }
-    let cluster = Cluster::new(targets, options.retry(), options.patience);
+    harness::check(options, targets.len())?;
+    let cluster = Cluster::new(targets, options.retry(), options.common.patience);
     let world = Arc::new(World::new(options)?);
     let board = Arc::new(Board::new(Arc::clone(&world), options, progress.clone()));
     progress.begin(world.deliveries().len() as u64);
-    let mut judge = Judge::new(Arc::clone(&world));
-    let deadline = tokio::time::Instant::now() + Duration::from_secs(options.timeout);
-    let mut findings = Findings {
-        report: Report::default(),
-        elapsed: Duration::ZERO,
-        known_before: false,
-        before: Usage::default(),
-        after: Usage::default(),
-        finished: false,
-        given_up: None,
-    };
-    let mut given_up = None;
-    let whole = async {
-        let mut client = Client::at(0, &cluster).strong();
-        findings.known_before = judge.look_before(&mut client).await;
-        findings.before = Usage::ask_all(&cluster).await;
-        let started = Instant::now();
+    let judge = Judge::new(Arc::clone(&world));
+    let drill = Rockets { cluster: &cluster, options, world, board, judge, known_before: false };
+    let reproduce = reproduce(options, options.seed);
+    Ok(drive(drill, &cluster, &options.common, reproduce, &progress).await)
+}
+
+struct Rockets<'a> {
+    cluster: &'a Arc<Cluster>,
+    options: &'a Options,
+    world: Arc<World>,
+    board: Arc<Board>,
+    judge: Judge,
+    /// Rockets of this world were on the server before.
+    known_before: bool,
+}
+
+impl Drill for Rockets<'_> {
+    const NAME: &'static str = "rockets";
+
+    async fn prepare(&mut self) {
+        let mut client = Client::at(0, self.cluster).strong();
+        self.known_before = self.judge.look_before(&mut client).await;
+    }
+
+    async fn load(&mut self) {
+        let Self { cluster, options, board, judge, .. } = self;
         board.start();
+        let lane =
+            |number| lane::run(number, Arc::clone(cluster), options.clone(), Arc::clone(board));
         tokio::select! {
-            () = load(&cluster, options, &board) => {}
-            never = watch(&cluster, options, &board, &mut judge) => match never {},
+            () = join_all((0..options.senders as usize).map(lane)) => {}
+            never = watch(cluster, options, board, judge) => match never {},
         }
-        findings.elapsed = started.elapsed();
-        findings.after = Usage::ask_all(&cluster).await;
-        for at in 0..cluster.len() {
-            judge.check_all(&mut Client::at(at, &cluster).strong()).await;
+    }
+
+    async fn check(&mut self) {
+        for at in 0..self.cluster.len() {
+            self.judge.check_all(&mut Client::at(at, self.cluster).strong()).await;
         }
-        findings.finished = true;
-    };
-    let started = Instant::now();
-    tokio::select! {
-        outcome = tokio::time::timeout_at(deadline, whole) => drop(outcome),
-        why = cluster.given_up() => given_up = Some(why),
-        never = progress.show() => match never {},
     }
-    if findings.elapsed.is_zero() {
-        findings.elapsed = started.elapsed();
+
+    fn reached(&self) -> String {
+        let acknowledged = self.board.report().acknowledged().map(|(_, count)| count).sum();
+        let all = self.world.deliveries().len() as u64;
+        format!(" with {} of {} messages acknowledged", grouped(acknowledged), grouped(all))
     }
-    findings.report = board.report();
-    findings.given_up = given_up;
-    Ok(verdict(options, &world, findings, judge))
+
+    fn report(self, course: &Course, verdict: &mut Verdict) {
+        let report = self.board.report();
+        verdict.row("messages sent", report.messages);
+        verdict.row("distinct messages", self.world.messages());
+        verdict.row("requests", report.requests);
+        for (outcome, count) in report.acknowledged() {
+            verdict.row(format!("acknowledged: {outcome}"), count);
+        }
+        for (cause, &count) in &report.retried {
+            verdict.row(format!("sent again after {cause}"), count);
+        }
+        verdict.counts_above_zero(&[("retried", report.retried.values().sum())]);
+        verdict.row("rejected", report.rejected);
+        verdict.row("samples checked", self.judge.samples());
+        verdict.row("rockets compared", self.judge.compared());
+        verdict.row("mismatches", self.judge.mismatches() + report.differences.total());
+        verdict.row("elapsed", course.elapsed);
+        verdict.row("requests/s", Value::per_second(report.requests, course.elapsed));
+        verdict.row("messages/s", Value::per_second(report.messages, course.elapsed));
+        verdict.latency(&report.latency);
+        course.usage_rows(&[("message", report.messages), ("request", report.requests)], verdict);
+        self.complaints(&report, course.finished, verdict);
+        let mut differences = report.differences;
+        differences.merge(self.judge.into_differences());
+        verdict.set_differences(differences);
+    }
 }
 
-/// Sends everything and returns when all of it is acknowledged.
-async fn load(cluster: &Arc<Cluster>, options: &Options, board: &Arc<Board>) {
-    let mut lanes = JoinSet::new();
-    for number in 0..options.senders as usize {
-        lanes.spawn(lane::run(number, Arc::clone(cluster), options.clone(), Arc::clone(board)));
+impl Rockets<'_> {
+    /// Writes what is wrong besides the state of the rockets.
+    fn complaints(&self, report: &Report, finished: bool, verdict: &mut Verdict) {
+        if report.rejected > 0 {
+            verdict.fail(format!("{} messages were rejected", grouped(report.rejected)));
+        }
+        if self.known_before {
+            verdict.row("known before the drill", "yes, outcomes not judged");
+            return;
+        }
+        // After a repetition nobody knows whether the first one arrived.
+        if finished && report.retried.is_empty() && report.rejected == 0 {
+            let repeated = self.world.deliveries().len() as u64 - self.world.messages();
+            let duplicates = report.count_of("duplicate");
+            if duplicates != repeated {
+                verdict.fail(format!(
+                    "{} messages were sent again, and {} answered as duplicates",
+                    grouped(repeated),
+                    grouped(duplicates)
+                ));
+            }
+        }
     }
-    while lanes.join_next().await.is_some() {}
 }
 
-/// Looks at rockets for as long as it is let, at each server in turn.
+/// Checks rockets until it is dropped, at each server in turn.
 async fn watch(
     cluster: &Arc<Cluster>,
     options: &Options,
@@ -162,7 +170,8 @@ async fn watch(
         return std::future::pending().await;
     }
     let clients = (0..cluster.len()).map(|at| Client::at(at, cluster).strong());
-    let (mut clients, mut turn): (Vec<Client>, usize) = (clients.collect(), 0);
+    let mut clients: Vec<Client> = clients.collect();
+    let mut turn = 0;
     let mut ticks = tokio::time::interval(Duration::from_secs(1) / options.watch);
     ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
@@ -174,76 +183,8 @@ async fn watch(
     }
 }
 
-/// Writes the table.
-fn verdict(options: &Options, world: &World, findings: Findings, judge: Judge) -> Verdict {
-    let Findings { report, elapsed, .. } = &findings;
-    let mut verdict = Verdict::new("rockets", options.reproduce());
-    verdict.row("messages sent", grouped(report.messages));
-    verdict.row("distinct messages", grouped(world.messages()));
-    verdict.row("requests", grouped(report.requests));
-    for (outcome, count) in report.acknowledged() {
-        verdict.row(format!("acknowledged: {outcome}"), grouped(count));
-    }
-    for (cause, &count) in &report.retried {
-        verdict.row(format!("sent again after {cause}"), grouped(count));
-    }
-    let retried: u64 = report.retried.values().sum();
-    if retried > 0 {
-        verdict.row("retried", grouped(retried));
-    }
-    verdict.row("rejected", grouped(report.rejected));
-    verdict.row("samples checked", grouped(judge.samples()));
-    verdict.row("rockets compared", grouped(judge.compared()));
-    verdict.row("mismatches", grouped(judge.mismatches() + report.differences.total()));
-    verdict.row("elapsed", format!("{:.2} s", elapsed.as_secs_f64()));
-    verdict.row("requests/s", per_second(report.requests, *elapsed));
-    verdict.row("messages/s", per_second(report.messages, *elapsed));
-    verdict.latency(&report.latency);
-    let per = [("message", report.messages), ("request", report.requests)];
-    findings.after.rows_since(findings.before, &per, &mut verdict);
-    complaints(&mut verdict, options, world, &findings);
-    let mut differences = findings.report.differences;
-    differences.merge(judge.into_differences());
-    verdict.set_differences(differences);
-    verdict
-}
-
-/// What is wrong beside the state of the rockets.
-fn complaints(verdict: &mut Verdict, options: &Options, world: &World, findings: &Findings) {
-    let report = &findings.report;
-    if let Some(why) = &findings.given_up {
-        verdict.fail(why.clone());
-    } else if !findings.finished {
-        verdict.fail(format!(
-            "out of time after {} s with {} of {} messages acknowledged",
-            options.timeout,
-            grouped(report.acknowledged().map(|(_, count)| count).sum()),
-            grouped(world.deliveries().len() as u64),
-        ));
-    }
-    if report.rejected > 0 {
-        verdict.fail(format!("{} messages were rejected", grouped(report.rejected)));
-    }
-    if findings.known_before {
-        verdict.row("known before the drill", "yes, outcomes not judged");
-        return;
-    }
-    // After a repetition nobody knows whether the first one arrived.
-    if findings.finished && report.retried.is_empty() && report.rejected == 0 {
-        let repeated = world.deliveries().len() as u64 - world.messages();
-        let duplicates = report.count_of("duplicate");
-        if duplicates != repeated {
-            verdict.fail(format!(
-                "{} messages were sent again, and {} answered as duplicates",
-                grouped(repeated),
-                grouped(duplicates)
-            ));
-        }
-    }
-}
-
 /// The text of a JSON value in a difference, cut where it is long.
-fn shown(value: Option<&Value>) -> String {
+fn shown(value: Option<&serde_json::Value>) -> String {
     const CHARS_MAX: usize = 120;
     let Some(value) = value else {
         return "nothing".to_owned();

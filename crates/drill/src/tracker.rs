@@ -28,11 +28,13 @@ use tokio::task::JoinSet;
 pub use options::Options;
 
 use crate::Target;
+use crate::error::Error;
+use crate::harness::{self, Course, Drill, drive};
 use crate::http::Cluster;
-use crate::metrics::Usage;
+use crate::options::reproduce;
 use crate::progress::Progress;
 use crate::random::Random;
-use crate::verdict::{Differences, Verdict, grouped, per_second};
+use crate::verdict::{Differences, Value, Verdict};
 use judge::{Call, Model, Said};
 use lane::{Lane, Report, Shared};
 use world::World;
@@ -42,95 +44,89 @@ const REMOVED: u32 = 500;
 /// By how many.
 const REMOVERS: u32 = 4;
 
-/// Why a drill was not begun.
-#[derive(Debug, thiserror::Error)]
-pub enum Error {
-    /// An option is out of its range.
-    #[error(transparent)]
-    Options(#[from] crate::options::Error),
-    /// There is no server to drill.
-    #[error("no server to drill: give at least one")]
-    NoTarget,
-}
-
-/// What the drill has found out.
-#[derive(Default)]
-struct Course {
-    report: Report,
-    /// Posts of the parts in which all connections post, and how long these took.
-    posts: u64,
-    elapsed: Duration,
-    before: Usage,
-    after: Usage,
-    created: u64,
-    finished: bool,
-    /// Why it ended before its time, if no server answered any more.
-    given_up: Option<String>,
-}
-
-/// Drills a server, or several that show the same tracker: the connections are spread over them, and
-/// one that fails goes on with the next.
+/// Drills a server, or several that show the same tracker: the connections are spread over them, and one that fails goes on
+/// with the next.
 ///
 /// # Errors
 ///
-/// [`Error`] if the options cannot be drilled; nothing was sent then. Everything that goes wrong
-/// afterwards, running out of time included, is in the verdict.
+/// [`Error`] if the options cannot be drilled; nothing was sent then. Everything that goes wrong afterwards, running out of
+/// time included, is in the verdict.
 pub async fn run(
     targets: &[Target],
     options: &Options,
     progress: Progress,
 ) -> Result<Verdict, Error> {
-    options.check()?;
-    if targets.is_empty() {
-        return Err(Error::NoTarget);
-    }
+    harness::check(options, targets.len())?;
+    let cluster = Cluster::new(targets, options.retry(), options.common.patience);
     let shared = Arc::new(Shared {
         world: World::new(options.seed, options.data_bytes),
-        cluster: Cluster::new(targets, options.retry(), options.patience),
+        cluster: Arc::clone(&cluster),
         started: Instant::now(),
     });
     progress.begin(options.messages.into());
-    let deadline = Duration::from_secs(options.timeout);
-    let mut drill =
-        Drill { shared, options, progress: progress.clone(), next: 0, course: Course::default() };
-    let (cluster, mut given_up) = (Arc::clone(&drill.shared.cluster), None);
-    tokio::select! {
-        outcome = tokio::time::timeout(deadline, drill.whole()) => drop(outcome),
-        why = cluster.given_up() => given_up = Some(why),
-        never = progress.show() => match never {},
-    }
-    drill.course.given_up = given_up;
-    Ok(drill.verdict())
+    let drill = Tracker {
+        shared,
+        options,
+        progress: progress.clone(),
+        next: 0,
+        report: Report::default(),
+        posts: 0,
+        posting: Duration::ZERO,
+        created: 0,
+    };
+    let reproduce = reproduce(options, options.seed);
+    Ok(drive(drill, &cluster, &options.common, reproduce, &progress).await)
 }
 
-struct Drill<'a> {
+struct Tracker<'a> {
     shared: Arc<Shared>,
     options: &'a Options,
     progress: Progress,
     /// The first message that was never used.
     next: u32,
-    course: Course,
+    report: Report,
+    /// Posts of the parts in which all connections post.
+    posts: u64,
+    /// How long these parts took.
+    posting: Duration,
+    created: u64,
 }
 
-impl Drill<'_> {
-    async fn whole(&mut self) {
-        self.course.before = self.usage().await;
+impl Drill for Tracker<'_> {
+    const NAME: &'static str = "tracker";
+
+    async fn load(&mut self) {
         if !self.options.plain {
             let calls = self.relayed().await;
             self.removed(calls).await;
             self.in_turn().await;
         }
         self.overflowing().await;
-        self.course.after = self.usage().await;
-        self.course.finished = true;
     }
 
-    async fn usage(&self) -> Usage {
-        Usage::ask_all(&self.shared.cluster).await
+    fn report(self, course: &Course, verdict: &mut Verdict) {
+        let Self { report, posts, posting, created, options, .. } = self;
+        verdict.row("calls", report.calls);
+        verdict.row("posts", report.posts);
+        verdict.row("messages new", created);
+        verdict.counts_above_zero(&[("calls without an answer", report.unanswered)]);
+        verdict.row("elapsed", posting);
+        verdict.row("requests/s", Value::per_second(posts, posting));
+        verdict.latency_of("post", &report.post_latency);
+        course.usage_rows(&[("request", report.calls)], verdict);
+        let refused = report.refused.range(500..).map(|(_, count)| count).sum::<u64>();
+        verdict.counts_above_zero(&[("retried", report.unanswered + refused)]);
+        for (&status, &count) in &report.refused {
+            verdict.refused(None, status, count, options.crashes);
+        }
+        verdict.unanswered(report.unanswered, options.crashes);
+        verdict.set_differences(report.differences);
     }
+}
 
+impl Tracker<'_> {
     fn differences(&mut self) -> &mut Differences {
-        &mut self.course.report.differences
+        &mut self.report.differences
     }
 
     fn lane(&self, peer: u32) -> Lane {
@@ -165,16 +161,16 @@ impl Drill<'_> {
                 (lane.report, calls)
             });
         }
-        let (mut calls, before) = (Vec::new(), self.course.report.posts);
+        let (mut calls, before) = (Vec::new(), self.report.posts);
         while let Some(done) = running.join_next().await {
             let Ok((report, mut theirs)) = done else { continue };
-            self.course.report.add(report);
+            self.report.add(report);
             calls.append(&mut theirs);
         }
-        self.course.elapsed += begun.elapsed();
-        self.course.posts += self.course.report.posts - before;
+        self.posting += begun.elapsed();
+        self.posts += self.report.posts - before;
         let created = calls.iter().filter(|call| call.said == Said::Done).count();
-        self.course.created += created as u64;
+        self.created += created as u64;
         calls
     }
 
@@ -212,7 +208,7 @@ impl Drill<'_> {
                 }
             }
         }
-        self.course.report.add(lane.report);
+        self.report.add(lane.report);
         calls
     }
 
@@ -234,7 +230,7 @@ impl Drill<'_> {
         let mut calls = Vec::new();
         while let Some(done) = running.join_next().await {
             let Ok((report, mut theirs)) = done else { continue };
-            self.course.report.add(report);
+            self.report.add(report);
             calls.append(&mut theirs);
         }
         judge::once("removed", &calls, self.differences());
@@ -254,7 +250,7 @@ impl Drill<'_> {
         let listed = lane.list(10_000).await;
         let ours: Vec<_> = listed.into_iter().filter(|listed| listed.message >= first).collect();
         judge::list(&added, &ours, self.options.kept() as usize, self.differences());
-        self.course.report.add(lane.report);
+        self.report.add(lane.report);
     }
 
     /// Calls one after the other, each held against a list.
@@ -314,7 +310,7 @@ impl Drill<'_> {
                 format!("the list of {length} is not that of {expected} that it should be; first: {differing:?} (peer {peer})")
             });
         }
-        self.course.report.add(lane.report);
+        self.report.add(lane.report);
     }
 
     async fn add_in_turn(&mut self, lane: &mut Lane, model: &mut Model, message: u32) {
@@ -346,44 +342,6 @@ impl Drill<'_> {
         }
         listed.drain(..before);
         judge::list(&calls, &listed, capacity, self.differences());
-        self.course.report.add(lane.report);
-    }
-
-    /// Writes the table.
-    fn verdict(self) -> Verdict {
-        let Self { course, options, .. } = self;
-        let Course { report, posts, elapsed, before, after, created, finished, given_up } = course;
-        let mut verdict = Verdict::new("tracker", options.reproduce());
-        verdict.row("calls", grouped(report.calls));
-        verdict.row("posts", grouped(report.posts));
-        verdict.row("messages new", grouped(created));
-        if report.unanswered > 0 {
-            verdict.row("calls without an answer", grouped(report.unanswered));
-        }
-        verdict.row("elapsed", format!("{:.2} s", elapsed.as_secs_f64()));
-        verdict.row("requests/s", per_second(posts, elapsed));
-        verdict.latency_of("post", &report.post_latency);
-        after.rows_since(before, &[("request", report.calls)], &mut verdict);
-        let retried =
-            report.unanswered + report.refused.range(500..).map(|(_, count)| count).sum::<u64>();
-        if retried > 0 {
-            verdict.row("retried", grouped(retried));
-        }
-        if let Some(why) = given_up {
-            verdict.fail(why);
-        } else if !finished {
-            verdict.fail(format!("out of time after {} s", options.timeout));
-        }
-        for (status, count) in &report.refused {
-            if !(options.crashes && *status >= 500) {
-                verdict.fail(format!("{} calls got status {status}", grouped(*count)));
-            }
-        }
-        if report.unanswered > 0 && !options.crashes {
-            let unanswered = grouped(report.unanswered);
-            verdict.fail(format!("{unanswered} calls got no answer, and --crashes was not given"));
-        }
-        verdict.set_differences(report.differences);
-        verdict
+        self.report.add(lane.report);
     }
 }

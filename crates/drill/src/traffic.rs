@@ -18,11 +18,13 @@
 mod judge;
 mod load;
 mod options;
+mod report;
 mod shown;
 mod wire;
 mod world;
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::net::TcpListener;
@@ -30,30 +32,16 @@ use tokio::net::TcpListener;
 pub use options::Options;
 
 use crate::Target;
+use crate::error::Error;
+use crate::harness::{Course, Drill, drive};
 use crate::http::Cluster;
-use crate::metrics::Usage;
+use crate::options::{check, reproduce};
 use crate::progress::Progress;
-use crate::verdict::{Verdict, grouped, per_second};
-use load::{Load, Report};
+use crate::verdict::{Value, Verdict};
+use load::Load;
 
 /// When a server is asked again that has not answered.
 const ASK_AGAIN: Duration = Duration::from_millis(100);
-
-/// Why a drill was not begun.
-#[derive(Debug, thiserror::Error)]
-pub enum Error {
-    /// An option is out of its range.
-    #[error(transparent)]
-    Options(#[from] crate::options::Error),
-    /// The port cannot be had.
-    #[error("cannot listen on {address}: {error}")]
-    Listen {
-        /// Where.
-        address: SocketAddr,
-        /// Why.
-        error: std::io::Error,
-    },
-}
 
 /// The upstream server, before anybody has connected.
 #[derive(Debug)]
@@ -96,64 +84,65 @@ pub async fn run(
     options: &Options,
     progress: Progress,
 ) -> Result<Verdict, Error> {
-    options.check()?;
+    check(options)?;
     let address = upstream.0.local_addr().unwrap_or_else(|_| SocketAddr::from(([0; 4], 0)));
     let listener =
         TcpListener::from_std(upstream.0).map_err(|error| Error::Listen { address, error })?;
     progress.begin(options.communications);
-    let cluster = Cluster::new(targets, ASK_AGAIN, options.patience);
-    let before = Usage::ask_all(&cluster).await;
+    let cluster = Cluster::new(targets, ASK_AGAIN, options.common.patience);
     let shown_before = shown::communications(&cluster).await;
-    let mut load = Load::new(options, listener, &cluster, shown_before, progress.clone());
-    let timeout = Duration::from_secs(options.timeout);
-    let failure = tokio::select! {
-        ended = tokio::time::timeout(timeout, load.run()) => match ended {
-            Ok(Ok(())) => None,
-            Ok(Err(why)) => Some(why),
-            Err(_) => Some(format!("out of time after {} s", options.timeout)),
-        },
-        never = progress.show() => match never {},
-    };
-    let after = Usage::ask_all(&cluster).await;
-    let mut report = load.finish();
-    if let Some(shown_before) = shown_before.filter(|_| failure.is_none()) {
-        let allowed = report.calls - report.doubtful.min(report.calls)..=report.calls;
-        shown::check(&cluster, shown_before, allowed, &mut report.differences).await;
-    }
-    Ok(verdict(options, report, failure, before, after))
+    let load = Load::new(options, listener, &cluster, shown_before, progress.clone());
+    let drill = Traffic { cluster: &cluster, load, shown_before, failure: None };
+    let reproduce = reproduce(options, options.seed);
+    Ok(drive(drill, &cluster, &options.common, reproduce, &progress).await)
 }
 
-/// Writes the table.
-fn verdict(
-    options: &Options,
-    report: Report,
+struct Traffic<'a> {
+    cluster: &'a Arc<Cluster>,
+    load: Load,
+    /// How many communications the servers showed before anything was sent, if they show that.
+    shown_before: Option<u64>,
+    /// Why the load ended before its time.
     failure: Option<String>,
-    before: Usage,
-    after: Usage,
-) -> Verdict {
-    let mut verdict = Verdict::new("traffic", options.reproduce());
-    verdict.row("communications", grouped(report.calls));
-    verdict.row("frames", grouped(report.frames));
-    for (what, count) in [
-        ("malformed frames", report.malformed),
-        ("fragmented frames", report.fragmented),
-        ("connections broken", report.broken),
-        ("ends of windows that were not clear", report.unclear),
-        ("reports sent again", report.again),
-        ("takeovers", report.taken_over),
-        ("communications in doubt", report.doubtful),
-    ] {
-        if count > 0 {
-            verdict.row(what, grouped(count));
+}
+
+impl Drill for Traffic<'_> {
+    const NAME: &'static str = "traffic";
+
+    async fn load(&mut self) {
+        self.failure = self.load.run().await.err();
+    }
+
+    async fn check(&mut self) {
+        self.load.finish();
+        if let Some(before) = self.shown_before.filter(|_| self.failure.is_none()) {
+            shown::check(self.cluster, before, &mut self.load.report).await;
         }
     }
-    verdict.row("reports", grouped(report.reports));
-    verdict.row("differences", grouped(report.differences.total()));
-    verdict.row("elapsed, pauses left out", format!("{:.2} s", report.busy.as_secs_f64()));
-    verdict.row("communications/s", per_second(report.calls, report.busy));
-    verdict.row("bytes/s", per_second(report.bytes, report.busy));
-    after.rows_since(before, &[("communication", report.calls)], &mut verdict);
-    failure.into_iter().for_each(|why| verdict.fail(why));
-    verdict.set_differences(report.differences);
-    verdict
+
+    fn report(mut self, course: &Course, verdict: &mut Verdict) {
+        if !course.finished {
+            self.load.finish();
+        }
+        let report = self.load.report;
+        verdict.row("communications", report.calls);
+        verdict.row("frames", report.frames);
+        verdict.counts_above_zero(&[
+            ("malformed frames", report.malformed),
+            ("fragmented frames", report.fragmented),
+            ("connections broken", report.broken),
+            ("ends of windows that were not clear", report.unclear),
+            ("reports sent again", report.again),
+            ("takeovers", report.taken_over),
+            ("communications in doubt", report.doubtful),
+        ]);
+        verdict.row("reports", report.reports);
+        verdict.row("differences", report.differences.total());
+        verdict.row("elapsed, pauses left out", report.busy);
+        verdict.row("communications/s", Value::per_second(report.calls, report.busy));
+        verdict.row("bytes/s", Value::per_second(report.bytes, report.busy));
+        course.usage_rows(&[("communication", report.calls)], verdict);
+        self.failure.into_iter().for_each(|why| verdict.fail(why));
+        verdict.set_differences(report.differences);
+    }
 }

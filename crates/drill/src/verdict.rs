@@ -5,6 +5,7 @@ use std::fmt;
 use std::time::Duration;
 
 use hdrhistogram::Histogram;
+use serde_json::json;
 
 /// How many differences are shown in full; all of them are counted.
 const DIFFERENCES_SHOWN_MAX: usize = 20;
@@ -19,8 +20,8 @@ pub struct Verdict {
     title: String,
     /// What to type to have the same drill again.
     reproduce: String,
-    /// The lines of the table: what, and how much, in the order in which they are shown.
-    rows: Vec<(String, String)>,
+    /// The rows of the table, in the order in which they are shown.
+    rows: Vec<(String, Value)>,
     /// Where the server's answers differ from what is right.
     differences: Differences,
     /// Why the drill failed beside the differences.
@@ -39,12 +40,19 @@ impl Verdict {
         }
     }
 
-    /// Adds a line to the table.
-    pub fn row(&mut self, what: impl Into<String>, value: impl fmt::Display) {
-        self.rows.push((what.into(), value.to_string()));
+    /// Adds a row to the table.
+    pub fn row(&mut self, what: impl Into<String>, value: impl Into<Value>) {
+        self.rows.push((what.into(), value.into()));
     }
 
-    /// Adds the lines p50, p99, p99.9 and max of the latencies.
+    /// Adds a row for each of these counts that is not 0.
+    pub fn counts_above_zero(&mut self, rows: &[(&str, u64)]) {
+        for (what, count) in rows.iter().filter(|(_, count)| *count > 0) {
+            self.row(*what, *count);
+        }
+    }
+
+    /// Adds the rows p50, p99, p99.9 and max of the latencies.
     pub fn latency(&mut self, latency: &Latency) {
         self.latency_rows("latency", latency);
     }
@@ -59,13 +67,30 @@ impl Verdict {
             return;
         }
         for (name, quantile) in [("p50", 0.5), ("p99", 0.99), ("p99.9", 0.999), ("max", 1.0)] {
-            self.row(format!("{what} {name}"), shown_duration(latency.quantile(quantile)));
+            self.row(format!("{what} {name}"), latency.quantile(quantile));
         }
     }
 
     /// Makes the drill fail, for this reason.
     pub fn fail(&mut self, reason: impl Into<String>) {
         self.failures.push(reason.into());
+    }
+
+    /// Makes the drill fail because of calls that got this status. Where servers are killed, one that stops or starts, or whose
+    /// log has stalled, may answer 5xx.
+    pub fn refused(&mut self, method: Option<&str>, status: u16, count: u64, crashes: bool) {
+        if !(crashes && status >= 500) {
+            let of = method.map_or_else(String::new, |method| format!(" of {method}"));
+            self.fail(format!("{} calls{of} got status {status}", grouped(count)));
+        }
+    }
+
+    /// Makes the drill fail because of calls without an answer, unless servers are killed.
+    pub fn unanswered(&mut self, count: u64, crashes: bool) {
+        if count > 0 && !crashes {
+            let count = grouped(count);
+            self.fail(format!("{count} calls got no answer, and --crashes was not given"));
+        }
     }
 
     /// Hands over the differences that were found; the drill fails if there is one.
@@ -83,9 +108,27 @@ impl Verdict {
         &self.failures
     }
 
-    /// The value in the line of this name, as it is shown.
-    pub fn value(&self, what: &str) -> Option<&str> {
-        self.rows.iter().find(|(name, _)| name == what).map(|(_, value)| value.as_str())
+    /// Returns the value in the row of this name, as it is shown.
+    pub fn value(&self, what: &str) -> Option<String> {
+        self.rows.iter().find(|(name, _)| name == what).map(|(_, value)| value.to_string())
+    }
+
+    /// Returns the verdict as a JSON object: `drill`, `passed`, `reproduce`, `rows` (each with `name`, `value`, `unit`),
+    /// `differences` (`total` and the first ones in `shown`), `failures`. A value is a number in a base unit (`count`, `per_second`,
+    /// `seconds`, `bytes`), or a string with the unit `text`.
+    pub fn to_json(&self) -> serde_json::Value {
+        let row = |(name, value): &(String, Value)| {
+            let (value, unit) = value.to_json();
+            json!({ "name": name, "value": value, "unit": unit })
+        };
+        json!({
+            "drill": self.title,
+            "passed": self.passed(),
+            "reproduce": self.reproduce,
+            "rows": self.rows.iter().map(row).collect::<Vec<_>>(),
+            "differences": { "total": self.differences.total, "shown": self.differences.shown },
+            "failures": self.failures,
+        })
     }
 
     /// Whether everything was right.
@@ -96,10 +139,12 @@ impl Verdict {
 
 impl fmt::Display for Verdict {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let names = self.rows.iter().map(|(name, _)| name.chars().count()).max().unwrap_or(0);
-        let values = self.rows.iter().map(|(_, value)| value.chars().count()).max().unwrap_or(0);
+        let rows: Vec<_> =
+            self.rows.iter().map(|(name, value)| (name, value.to_string())).collect();
+        let names = rows.iter().map(|(name, _)| name.chars().count()).max().unwrap_or(0);
+        let values = rows.iter().map(|(_, value)| value.chars().count()).max().unwrap_or(0);
         writeln!(f, "{}", self.title)?;
-        for (name, value) in &self.rows {
+        for (name, value) in rows {
             writeln!(f, "  {name:<names$}  {value:>values$}")?;
         }
         for difference in &self.differences.shown {
@@ -114,6 +159,96 @@ impl fmt::Display for Verdict {
         }
         let word = if self.passed() { "PASS" } else { "FAIL" };
         write!(f, "{word} ({})", self.reproduce)
+    }
+}
+
+/// The value of a row: a number with its unit, or text.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Value {
+    /// How many.
+    Count(u64),
+    /// How many a second.
+    PerSecond(f64),
+    /// A length of time.
+    Time(Duration),
+    /// A mean processor time, in microseconds: it can be below a nanosecond.
+    Micros(f64),
+    /// A size.
+    Bytes(u64),
+    /// Anything else.
+    Text(String),
+}
+
+impl Value {
+    /// Returns a count in a time, by the second.
+    pub fn per_second(count: u64, elapsed: Duration) -> Self {
+        #[expect(clippy::cast_precision_loss, reason = "a rate for a person to read")]
+        let count = count as f64;
+        Self::PerSecond(count / elapsed.as_secs_f64().max(1e-9))
+    }
+
+    fn to_json(&self) -> (serde_json::Value, &'static str) {
+        match self {
+            Self::Count(count) => (json!(count), "count"),
+            Self::PerSecond(rate) => (json!(rate), "per_second"),
+            Self::Time(time) => (json!(time.as_secs_f64()), "seconds"),
+            Self::Micros(micros) => (json!(micros * 1e-6), "seconds"),
+            Self::Bytes(bytes) => (json!(bytes), "bytes"),
+            Self::Text(text) => (json!(text), "text"),
+        }
+    }
+}
+
+impl fmt::Display for Value {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Count(count) => f.write_str(&grouped(*count)),
+            #[expect(
+                clippy::cast_possible_truncation,
+                clippy::cast_sign_loss,
+                reason = "a rate is positive, and rounded for a person to read"
+            )]
+            Self::PerSecond(rate) => f.write_str(&grouped(rate.round() as u64)),
+            Self::Time(time) => f.write_str(&shown_duration(*time)),
+            Self::Micros(micros) if *micros < 1.0 => write!(f, "{micros:.3} µs"),
+            Self::Micros(micros) => write!(f, "{micros:.2} µs"),
+            Self::Bytes(bytes) => {
+                #[expect(clippy::cast_precision_loss, reason = "a size for a person to read")]
+                let mebibytes = *bytes as f64 / f64::from(1 << 20);
+                write!(f, "{mebibytes:.1} MiB")
+            }
+            Self::Text(text) => f.write_str(text),
+        }
+    }
+}
+
+impl From<u64> for Value {
+    fn from(count: u64) -> Self {
+        Self::Count(count)
+    }
+}
+
+impl From<u32> for Value {
+    fn from(count: u32) -> Self {
+        Self::Count(count.into())
+    }
+}
+
+impl From<Duration> for Value {
+    fn from(time: Duration) -> Self {
+        Self::Time(time)
+    }
+}
+
+impl From<String> for Value {
+    fn from(text: String) -> Self {
+        Self::Text(text)
+    }
+}
+
+impl From<&str> for Value {
+    fn from(text: &str) -> Self {
+        Self::Text(text.to_owned())
     }
 }
 
@@ -217,18 +352,6 @@ pub fn grouped(number: u64) -> String {
     out
 }
 
-/// So many in so long, per second, with its thousands apart.
-pub fn per_second(count: u64, elapsed: Duration) -> String {
-    #[expect(
-        clippy::cast_precision_loss,
-        clippy::cast_possible_truncation,
-        clippy::cast_sign_loss,
-        reason = "a rate for a person to read; it is positive"
-    )]
-    let rate = (count as f64 / elapsed.as_secs_f64().max(1e-9)).round() as u64;
-    grouped(rate)
-}
-
 /// A duration in the unit that a person would take: 85 µs, 1.24 ms, 3.10 s.
 pub fn shown_duration(duration: Duration) -> String {
     let seconds = duration.as_secs_f64();
@@ -245,16 +368,28 @@ pub fn shown_duration(duration: Duration) -> String {
 mod tests {
     use std::time::Duration;
 
-    use super::{DIFFERENCES_SHOWN_MAX, Latency, Verdict, grouped};
+    use super::{DIFFERENCES_SHOWN_MAX, Latency, Value, Verdict, grouped};
 
     #[test]
     fn a_table_is_aligned_and_ends_with_the_word_and_the_way_to_see_it_again() {
         let mut verdict = Verdict::new("rockets", "seed 444");
-        verdict.row("sent", grouped(110_000));
-        verdict.row("mismatches", 0);
+        verdict.row("sent", 110_000_u64);
+        verdict.row("mismatches", 0_u64);
         let expected = "rockets\n  sent        110,000\n  mismatches        0\nPASS (seed 444)";
         assert_eq!(verdict.to_string(), expected);
         assert!(verdict.passed());
+    }
+
+    #[test]
+    fn a_verdict_as_json_has_numbers_in_base_units() {
+        let mut verdict = Verdict::new("rockets", "seed 444");
+        verdict.row("server CPU per message", Value::Micros(2.5));
+        verdict.row("rate", Value::per_second(10, Duration::from_secs(4)));
+        let json = verdict.to_json();
+        assert_eq!(json["passed"], true);
+        assert_eq!(json["rows"][0]["unit"], "seconds");
+        assert!((json["rows"][0]["value"].as_f64().unwrap() - 2.5e-6).abs() < 1e-12);
+        assert_eq!(json["rows"][1]["value"], 2.5);
     }
 
     #[test]

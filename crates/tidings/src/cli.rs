@@ -9,6 +9,7 @@ use clap::{Arg, ArgMatches, Command};
 use crate::config::{self, Layers, Settings};
 
 mod cluster;
+#[cfg(feature = "drill")]
 mod drill;
 mod log;
 mod serve;
@@ -18,16 +19,16 @@ const WELL: ExitCode = ExitCode::SUCCESS;
 
 /// The whole command line, without running anything.
 fn command() -> Command {
-    Command::new("tidings")
+    let command = Command::new("tidings")
         .version(env!("CARGO_PKG_VERSION"))
         .about("Takes in messages that arrive late, twice and out of order, and hands them on once, in order.")
         .subcommand_required(true)
         .arg_required_else_help(true)
         .max_term_width(100)
-        .subcommand(serve::command())
-        .subcommand(drill::command())
-        .subcommand(log::command())
-        .subcommand(cluster::command())
+        .subcommand(serve::command());
+    #[cfg(feature = "drill")]
+    let command = command.subcommand(drill::command());
+    command.subcommand(log::command()).subcommand(cluster::command())
 }
 
 /// Adds a flag for every setting.
@@ -101,6 +102,7 @@ pub fn main() -> ExitCode {
     let matches = command().get_matches();
     let ended = match matches.subcommand() {
         Some(("serve", matches)) => serve::run(matches),
+        #[cfg(feature = "drill")]
         Some(("drill", matches)) => drill::run(matches),
         Some(("log", matches)) => log::run(matches),
         Some(("cluster", matches)) => cluster::run(matches),

@@ -61,11 +61,6 @@ impl Client {
         self.cluster.target(self.at).map_or("", Target::authority)
     }
 
-    /// How long it waits for an answer.
-    pub(crate) fn answer_within(&self) -> Duration {
-        self.cluster.answer_within()
-    }
-
     /// The answer to `GET path`. Asks again after a while if the connection breaks, cannot be
     /// made, or the answer is 5xx: for ever, so give it a time limit.
     pub async fn get(&mut self, path: &str) -> Answer {

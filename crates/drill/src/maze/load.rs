@@ -12,13 +12,14 @@ use std::time::{Duration, Instant};
 
 use mio::{Events, Interest, Poll, Token};
 
+use super::Targets;
 use super::client::{Client, Cuts, Role};
 use super::options::Options;
 use super::probe::Probe;
 use super::queue::Queue;
 use super::source::Source;
 use super::world::{Counts, World};
-use super::{Error, Targets};
+use crate::error::Error;
 use crate::progress::Progress;
 use crate::verdict::{Differences, Latency, grouped};
 
@@ -134,7 +135,7 @@ impl Load {
         let mut load = Self {
             expected: clients.iter().map(|_| Queue::default()).collect(),
             targets: targets.clone(),
-            deadline: now + Duration::from_secs(options.timeout),
+            deadline: now + Duration::from_secs(options.common.timeout),
             poll: Poll::new().map_err(Error::System)?,
             events: Events::with_capacity(1_024),
             buffer: vec![0; READ_BYTES],
@@ -345,7 +346,7 @@ impl Load {
             Halt::OutOfTime => format!(
                 "out of time after {} s with {made} of {events} events made and {owing} clients \
                  not complete",
-                self.options.timeout
+                self.options.common.timeout
             ),
             Halt::Stalled => format!(
                 "nothing moved for {} ms with {made} of {events} events made, {} bytes of them not \

@@ -204,7 +204,14 @@ impl World {
         let shuffle = options.shuffle as usize;
         match widest.checked_sub(2 * shuffle) {
             Some(window) if window > 0 => Ok(window),
-            Some(_) | None => Err(Error::Shuffle { shuffle_max: (widest - 1) / 2 }),
+            Some(_) | None => {
+                let shuffle_max = (widest - 1) / 2;
+                let why = format!(
+                    "at most {shuffle_max} is allowed with so few rockets, or the server would have to hold more \
+                     messages beyond a gap than --held-max"
+                );
+                Err(Error::Options { option: "shuffle", why })
+            }
         }
     }
 }

@@ -88,7 +88,9 @@ fn within_the_window_no_channel_is_beyond_what_a_server_holds() {
 #[test]
 fn a_shuffle_that_no_server_could_hold_is_refused() {
     let options = Options { rockets: 1, shuffle: 2_000, ..small() };
-    assert!(matches!(World::new(&options), Err(Error::Shuffle { shuffle_max: 449 })));
+    let Err(Error::Options { option, why }) = World::new(&options) else { panic!("refused") };
+    assert_eq!(option, "shuffle");
+    assert!(why.contains("at most 449"), "{why}");
 }
 
 #[test]

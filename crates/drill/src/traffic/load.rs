@@ -12,11 +12,11 @@ mod takeover;
 
 use super::Options;
 use super::judge::Judge;
+use super::report::Report;
 use super::wire::{self, Connection, Heard};
 use super::world::World;
 use crate::http::Cluster;
 use crate::progress::Progress;
-use crate::verdict::Differences;
 use settle::{Settled, Shown};
 use takeover::Replaced;
 
@@ -38,27 +38,6 @@ const QUIET: Duration = Duration::from_millis(200);
 const SECOND: &str = "another has connected while it was there";
 /// With a rate, so often a little is sent.
 const TURN: Duration = Duration::from_millis(10);
-
-/// What the load found.
-#[derive(Default)]
-pub(super) struct Report {
-    pub(super) calls: u64,
-    pub(super) frames: u64,
-    pub(super) bytes: u64,
-    pub(super) malformed: u64,
-    pub(super) fragmented: u64,
-    pub(super) broken: u64,
-    pub(super) unclear: u64,
-    /// How often another server took over.
-    pub(super) taken_over: u64,
-    /// Calls of which it is not known whether they were taken.
-    pub(super) doubtful: u64,
-    pub(super) again: u64,
-    pub(super) reports: u64,
-    /// From the first byte to the last answer, without the pauses.
-    pub(super) busy: Duration,
-    pub(super) differences: Differences,
-}
 
 /// What happens once in a while, at so many calls.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -101,7 +80,7 @@ pub(super) struct Load {
     /// Reports that have come, and breaks of the connection (`None`), in their order: judged when it is
     /// known what must be in them.
     heard: VecDeque<Option<Vec<u8>>>,
-    report: Report,
+    pub(super) report: Report,
     progress: Progress,
 }
 
@@ -164,13 +143,13 @@ impl Load {
         }
     }
 
-    pub(super) fn finish(mut self) -> Report {
+    /// Ends the judgement. Called once.
+    pub(super) fn finish(&mut self) {
         self.look_at_replaced();
         self.judge.close();
         self.report.reports = self.judge.reports;
         self.report.again = self.judge.again;
-        self.report.differences = self.judge.differences;
-        self.report
+        self.report.differences = std::mem::take(&mut self.judge.differences);
     }
 
     /// Sends everything, and waits for all reports.

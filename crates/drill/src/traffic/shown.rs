@@ -1,12 +1,11 @@
 //! What the servers show over HTTP: as many communications as were sent, and all of them the same.
 
-use std::ops::RangeInclusive;
 use std::sync::Arc;
 
 use serde_json::Value;
 
+use super::report::Report;
 use crate::http::{Answer, Client, Cluster};
-use crate::verdict::Differences;
 
 /// What must be equal at all servers.
 const SAME: [&str; 5] = ["communications", "unresolved", "children", "parents", "dropped"];
@@ -39,33 +38,29 @@ pub(super) async fn communications(servers: &Arc<Cluster>) -> Option<u64> {
     None
 }
 
-/// Compares what each server shows with what was sent, and with what the first one shows. `allowed` are the
-/// communications that the run may have added to the count of `before`.
-pub(super) async fn check(
-    cluster: &Arc<Cluster>,
-    before: u64,
-    allowed: RangeInclusive<u64>,
-    differences: &mut Differences,
-) {
+/// Compares what each server shows with what was sent, and with what the first one shows.
+pub(super) async fn check(cluster: &Arc<Cluster>, before: u64, report: &mut Report) {
     let mut first = None;
     for at in 0..cluster.len() {
         let name = Client::at(at, cluster).authority().to_owned();
         let Some(shown) = ask(at, cluster).await else {
-            differences.add(|| format!("{name} does not answer GET /traffic"));
+            report.differences.add(|| format!("{name} does not answer GET /traffic"));
             continue;
         };
         let came = shown.get("communications").and_then(Value::as_u64).unwrap_or(0);
         let came = came.saturating_sub(before);
+        let allowed = report.calls - report.doubtful.min(report.calls)..=report.calls;
         if !allowed.contains(&came) {
             let least = allowed.start();
-            differences.add(|| {
+            report.differences.add(|| {
                 format!("{name} shows {came} communications, expected {least} to {}", allowed.end())
             });
         }
         let first = first.get_or_insert_with(|| shown.clone());
         for field in SAME.into_iter().filter(|field| first.get(field) != shown.get(field)) {
             let (one, other) = (first.get(field), shown.get(field));
-            differences
+            report
+                .differences
                 .add(|| format!("{name} shows {field} {other:?}, and the first target {one:?}"));
         }
         let windows = |shown: &Value| {
@@ -78,7 +73,7 @@ pub(super) async fn check(
             reports
         };
         if windows(first) != windows(&shown) {
-            differences.add(|| format!("{name} and the first target show other reports"));
+            report.differences.add(|| format!("{name} and the first target show other reports"));
         }
     }
 }

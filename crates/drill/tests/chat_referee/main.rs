@@ -17,7 +17,12 @@ use std::time::Duration;
 
 use server::{Fault, Server};
 use tidings_drill::chat::{self, Options};
-use tidings_drill::{Patience, Progress, Target, Verdict};
+use tidings_drill::{Common, Patience, Progress, Target, Verdict};
+
+/// The options of every drill, with a limit for all of it.
+fn within(seconds: u64) -> Common {
+    Common { timeout: seconds, ..Common::default() }
+}
 
 /// Small enough for a server that goes through every inbox for every call; without long polls, whose
 /// last ones would be waited for.
@@ -29,7 +34,7 @@ fn small() -> Options {
         readers: 6,
         waiting: 0.0,
         retry_ms: 20,
-        timeout: 60,
+        common: within(60),
         ..Options::default()
     }
 }
@@ -51,18 +56,18 @@ async fn fails(fault: Fault, options: Options, words: &str) {
 
 /// The count in a line of the verdict.
 fn count(verdict: &Verdict, what: &str) -> u64 {
-    verdict.value(what).map_or(0, |count| count.replace(',', "").parse().unwrap())
+    verdict.value(what).as_deref().map_or(0, |count| count.replace(',', "").parse().unwrap())
 }
 
 #[tokio::test]
 async fn a_right_server_passes() {
     let verdict = passes(Fault::None, Options { waiting: 0.1, ..small() }).await;
-    assert_eq!(verdict.value("breaches"), Some("0"));
+    assert_eq!(verdict.value("breaches").as_deref(), Some("0"));
     for what in ["handed out", "acknowledged", "expired", "never posted"] {
         assert!(count(&verdict, &format!("messages {what}")) > 0, "{what}: {verdict}");
     }
     for what in ["post latency p50", "take latency p99", "server CPU per request"] {
-        assert!(verdict.value(what).is_some(), "{what}: {verdict}");
+        assert!(verdict.value(what).as_deref().is_some(), "{what}: {verdict}");
     }
     assert!(verdict.to_string().contains("PASS (seed 444"), "{verdict}");
 }
@@ -120,7 +125,7 @@ async fn several_servers_that_show_the_same_chat_pass() {
     let server = Server::new(Fault::None);
     let targets = [0, 1, 2].map(|_| Target::from(server.listen(None)));
     let verdict = chat::run(&targets, &small(), Progress::silent()).await.unwrap();
-    assert_eq!(verdict::passed(verdict).value("server memory"), Some("3.0 MiB"));
+    assert_eq!(verdict::passed(verdict).value("server memory").as_deref(), Some("3.0 MiB"));
 }
 
 #[tokio::test]
@@ -142,7 +147,7 @@ async fn drilled_at_two(fault: Fault, options: Options) -> Verdict {
 async fn servers_that_are_busy_now_and_then_are_ridden_out() {
     let verdict = verdict::passed(drilled_at_two(Fault::BusyNowAndThen, small()).await);
     assert!(count(&verdict, "retried") > 0, "{verdict}");
-    assert_eq!(verdict.value("unknown takes"), None, "a refused take has taken nothing");
+    assert_eq!(verdict.value("unknown takes").as_deref(), None, "a refused take has taken nothing");
 }
 
 #[tokio::test]
@@ -163,7 +168,12 @@ async fn a_server_that_is_silent_beside_another_leaves_only_doubts() {
     let server = Server::new(Fault::None);
     let targets = [Target::from(server.listen(None)), Target::from(Server::pause())];
     let patience = Patience { answer_within: Duration::from_millis(100), ..Patience::default() };
-    let options = Options { crashes: true, late_seconds: 1, patience, ..small() };
+    let options = Options {
+        crashes: true,
+        late_seconds: 1,
+        common: Common { patience, ..within(60) },
+        ..small()
+    };
     let verdict = chat::run(&targets, &options, Progress::silent()).await.unwrap();
     let verdict = verdict::passed(verdict);
     assert!(count(&verdict, "unknown takes") > 0, "{verdict}");
@@ -176,7 +186,7 @@ async fn a_drill_that_no_server_answers_is_given_up() {
         answer_within: Duration::from_millis(100),
         give_up_after: Duration::from_millis(500),
     };
-    let options = Options { crashes: true, patience, ..small() };
+    let options = Options { crashes: true, common: Common { patience, ..within(60) }, ..small() };
     let targets = [Target::from(Server::pause()), Target::from(Server::pause())];
     let verdict = chat::run(&targets, &options, Progress::silent()).await.unwrap();
     verdict::failed(&verdict, "no call has succeeded for 500ms: given up");
@@ -191,7 +201,7 @@ async fn no_server_is_an_error() {
 #[tokio::test]
 async fn connections_that_the_server_closes_are_made_again() {
     let verdict = passes(Fault::Closes, small()).await;
-    assert_eq!(verdict.value("GET without an answer"), None, "{verdict}");
+    assert_eq!(verdict.value("GET without an answer").as_deref(), None, "{verdict}");
 }
 
 #[tokio::test]
@@ -239,7 +249,7 @@ async fn a_server_that_hands_out_again_when_it_is_started_again_is_caught() {
 
 #[tokio::test]
 async fn a_server_that_never_answers_fails_in_time() {
-    let options = Options { timeout: 1, ..small() };
+    let options = Options { common: within(1), ..small() };
     fails(Fault::Silent, options, "out of time after 1 s with 0 of 3,000 posted").await;
 }
 
@@ -248,7 +258,7 @@ async fn a_server_that_is_not_there_fails_in_time() {
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let target = Target::from(listener.local_addr().unwrap());
     drop(listener);
-    let options = Options { timeout: 1, ..small() };
+    let options = Options { common: within(1), ..small() };
     let verdict = chat::run(&[target], &options, Progress::silent()).await.unwrap();
     verdict::failed(&verdict, "out of time after 1 s");
 }

@@ -13,7 +13,12 @@ mod verdict;
 
 use server::{Fault, Server};
 use tidings_drill::maze::{self, Mix, Options, Targets};
-use tidings_drill::{Progress, Verdict};
+use tidings_drill::{Common, Progress, Verdict};
+
+/// The options of every drill, with a limit for all of it.
+fn within(seconds: u64) -> Common {
+    Common { timeout: seconds, ..Common::default() }
+}
 
 /// Small enough for a server that keeps everything in text.
 fn small() -> Options {
@@ -25,7 +30,7 @@ fn small() -> Options {
         settle_ms: 50,
         quiet_ms: 50,
         stall_ms: 500,
-        timeout: 60,
+        common: within(60),
         ..Options::default()
     }
 }
@@ -47,11 +52,11 @@ async fn fails(fault: Fault, options: Options, words: &str) {
 #[tokio::test]
 async fn a_right_server_passes() {
     let verdict = passes(small()).await;
-    assert_eq!(verdict.value("events"), Some("5,000"));
-    assert_eq!(verdict.value("clients complete"), Some("20 of 20"));
-    assert_eq!(verdict.value("differences"), Some("0"));
-    assert_eq!(verdict.value("server memory"), Some("1.0 MiB"));
-    assert!(verdict.value("latency p50").is_some(), "{verdict}");
+    assert_eq!(verdict.value("events").as_deref(), Some("5,000"));
+    assert_eq!(verdict.value("clients complete").as_deref(), Some("20 of 20"));
+    assert_eq!(verdict.value("differences").as_deref(), Some("0"));
+    assert_eq!(verdict.value("server memory").as_deref(), Some("1.0 MiB"));
+    assert!(verdict.value("latency p50").as_deref().is_some(), "{verdict}");
     assert!(verdict.to_string().contains("PASS (seed 666"), "{verdict}");
 }
 
@@ -93,7 +98,7 @@ async fn a_server_that_says_nothing_of_itself_is_given_time() {
     let options = Options { settle_ms: 300, ..small() };
     let verdict = maze::run(&targets, &options, Progress::silent()).await.unwrap();
     assert!(verdict.passed(), "{verdict}");
-    assert_eq!(verdict.value("server memory"), None);
+    assert_eq!(verdict.value("server memory").as_deref(), None);
 }
 
 #[tokio::test]
@@ -111,8 +116,8 @@ async fn clients_are_spread_over_several_servers_of_one_maze() {
 async fn a_client_that_is_cut_off_is_judged_on_what_it_got_where_that_is_allowed() {
     let allowed = Options { cuts_allowed: true, ..small() };
     let verdict = verdict::passed(drilled(Fault::CutsOff, allowed.clone()).await);
-    assert_eq!(verdict.value("clients cut in mid-stream"), Some("1"));
-    assert_eq!(verdict.value("clients complete"), Some("19 of 20"));
+    assert_eq!(verdict.value("clients cut in mid-stream").as_deref(), Some("1"));
+    assert_eq!(verdict.value("clients complete").as_deref(), Some("19 of 20"));
     fails(Fault::LosesOne, allowed.clone(), ": expected \"").await;
     fails(Fault::LosesLast, allowed.clone(), "never came, the first line is").await;
     let alone = Options { clients: 1, ..allowed };
@@ -166,7 +171,7 @@ async fn a_server_that_reads_nothing_fails_in_time() {
     let stalled = Options { events: 10_000_000, ..small() };
     let verdict = maze::run(&targets, &stalled, Progress::silent()).await.unwrap();
     assert!(verdict.failures()[0].starts_with("nothing moved for 500 ms"), "{verdict}");
-    let out_of_time = Options { timeout: 1, stall_ms: 10_000, ..stalled };
+    let out_of_time = Options { common: within(1), stall_ms: 10_000, ..stalled };
     let verdict = maze::run(&targets, &out_of_time, Progress::silent()).await.unwrap();
     assert!(verdict.failures()[0].starts_with("out of time after 1 s"), "{verdict}");
 }

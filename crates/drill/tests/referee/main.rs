@@ -18,7 +18,12 @@ use std::time::Duration;
 
 use server::{Fault, Server};
 use tidings_drill::rockets::{self, Options};
-use tidings_drill::{Patience, Progress, Target, Verdict};
+use tidings_drill::{Common, Patience, Progress, Target, Verdict};
+
+/// The options of every drill, with a limit for all of it.
+fn within(seconds: u64) -> Common {
+    Common { timeout: seconds, ..Common::default() }
+}
 
 /// Small enough for a server that folds everything for every question.
 fn small() -> Options {
@@ -29,7 +34,7 @@ fn small() -> Options {
         senders: 4,
         retry_ms: 20,
         watch: 200,
-        timeout: 60,
+        common: within(60),
         ..Options::default()
     }
 }
@@ -52,11 +57,11 @@ async fn fails(fault: Fault, options: Options, words: &str) {
 #[tokio::test]
 async fn a_right_server_passes() {
     let verdict = passes(Fault::None, small()).await;
-    assert_eq!(verdict.value("distinct messages"), Some("3,000"));
-    assert_eq!(verdict.value("mismatches"), Some("0"));
-    assert_eq!(verdict.value("rockets compared"), Some("10"));
-    assert!(verdict.value("server CPU per message").is_some());
-    assert_ne!(verdict.value("samples checked"), Some("0"));
+    assert_eq!(verdict.value("distinct messages").as_deref(), Some("3,000"));
+    assert_eq!(verdict.value("mismatches").as_deref(), Some("0"));
+    assert_eq!(verdict.value("rockets compared").as_deref(), Some("10"));
+    assert!(verdict.value("server CPU per message").as_deref().is_some());
+    assert_ne!(verdict.value("samples checked").as_deref(), Some("0"));
     assert!(verdict.to_string().contains("PASS (seed 444"), "{verdict}");
 }
 
@@ -113,10 +118,10 @@ async fn several_servers_that_show_the_same_rockets_pass_and_each_is_compared() 
         Options { connection_per_message: true, ..small() },
     ] {
         let verdict = verdict::passed(drilled_at_two(Fault::None, options.clone()).await);
-        assert_eq!(verdict.value("rockets compared"), Some("20"), "{verdict}");
-        assert_eq!(verdict.value("retried"), None, "{verdict}");
+        assert_eq!(verdict.value("rockets compared").as_deref(), Some("20"), "{verdict}");
+        assert_eq!(verdict.value("retried").as_deref(), None, "{verdict}");
         let verdict = verdict::passed(drilled_at_two(Fault::Busy, options).await);
-        assert!(verdict.value("retried").is_some(), "{verdict}");
+        assert!(verdict.value("retried").as_deref().is_some(), "{verdict}");
     }
 }
 
@@ -144,7 +149,7 @@ async fn messages_lost_by_servers_that_are_busy_now_and_then_are_caught() {
     let words = ["were acknowledged and are not known", "sequence: expected"];
     for (options, words) in [small(), unseen].into_iter().zip(words) {
         let verdict = drilled_at_two(Fault::LosesAfterBusy, options).await;
-        assert!(verdict.value("retried").is_some(), "{verdict}");
+        assert!(verdict.value("retried").as_deref().is_some(), "{verdict}");
         verdict::failed(&verdict, words);
     }
 }
@@ -164,7 +169,7 @@ async fn a_server_that_dies_beside_another_is_ridden_out() {
     }
     server.listen(Some(address));
     let verdict = verdict::passed(drill.await.unwrap().unwrap());
-    assert!(verdict.value("sent again after a connection error").is_some(), "{verdict}");
+    assert!(verdict.value("sent again after a connection error").as_deref().is_some(), "{verdict}");
 }
 
 /// Waits a tenth of a second for an answer, and half a second for any.
@@ -179,17 +184,17 @@ fn impatient() -> Patience {
 async fn a_server_that_is_silent_is_left_for_the_next_and_missed_in_the_end() {
     let server = Server::new(Fault::None);
     let targets = [Target::from(server.listen(None)), Target::from(Server::pause())];
-    let options = Options { patience: impatient(), ..small() };
+    let options = Options { common: Common { patience: impatient(), ..within(60) }, ..small() };
     let verdict = rockets::run(&targets, &options, Progress::silent()).await.unwrap();
-    assert!(verdict.value("sent again after no answer in time").is_some(), "{verdict}");
-    assert!(verdict.value("acknowledged: applied").is_some(), "{verdict}");
+    assert!(verdict.value("sent again after no answer in time").as_deref().is_some(), "{verdict}");
+    assert!(verdict.value("acknowledged: applied").as_deref().is_some(), "{verdict}");
     verdict::failed(&verdict, "no call has succeeded for 500ms: given up");
 }
 
 #[tokio::test]
 async fn a_drill_that_no_server_answers_is_given_up() {
     let targets = [Target::from(Server::pause()), Target::from(Server::pause())];
-    let options = Options { patience: impatient(), ..small() };
+    let options = Options { common: Common { patience: impatient(), ..within(60) }, ..small() };
     let verdict = rockets::run(&targets, &options, Progress::silent()).await.unwrap();
     verdict::failed(&verdict, "no call has succeeded for 500ms: given up");
 }
@@ -204,7 +209,7 @@ async fn no_server_is_an_error() {
 async fn requests_that_are_refused_are_sent_again_until_they_are_taken() {
     for options in [small(), Options { pipeline: 8, ..small() }, Options { bulk: 30, ..small() }] {
         let verdict = passes(Fault::Busy, options).await;
-        assert!(verdict.value("sent again after status 503").is_some(), "{verdict}");
+        assert!(verdict.value("sent again after status 503").as_deref().is_some(), "{verdict}");
     }
 }
 
@@ -212,14 +217,17 @@ async fn requests_that_are_refused_are_sent_again_until_they_are_taken() {
 async fn connections_that_break_lose_nothing() {
     for options in [small(), Options { pipeline: 8, ..small() }] {
         let verdict = passes(Fault::Breaks, options).await;
-        assert!(verdict.value("sent again after a connection error").is_some(), "{verdict}");
+        assert!(
+            verdict.value("sent again after a connection error").as_deref().is_some(),
+            "{verdict}"
+        );
     }
 }
 
 #[tokio::test]
 async fn connections_that_the_server_closes_are_made_again() {
     let verdict = passes(Fault::Closes, small()).await;
-    assert_eq!(verdict.value("sent again after a connection error"), None, "{verdict}");
+    assert_eq!(verdict.value("sent again after a connection error").as_deref(), None, "{verdict}");
     // With more under way, what the server did not read makes the system reset the connection.
     let pipelined = Options { pipeline: 8, ..small() };
     passes(Fault::Closes, pipelined).await;
@@ -242,7 +250,7 @@ async fn a_server_that_is_killed_and_started_again_passes_if_it_forgets_nothing(
     }
     let verdict = drill.await.unwrap().unwrap();
     assert!(verdict.passed(), "{verdict}");
-    assert!(verdict.value("sent again after a connection error").is_some(), "{verdict}");
+    assert!(verdict.value("sent again after a connection error").as_deref().is_some(), "{verdict}");
 }
 
 #[tokio::test]
@@ -267,8 +275,12 @@ async fn a_server_that_forgets_when_it_is_started_again_is_caught() {
 
 #[tokio::test]
 async fn a_server_that_never_answers_fails_in_time() {
-    fails(Fault::Silent, Options { timeout: 1, ..small() }, "out of time after 1 s with 0 of")
-        .await;
+    fails(
+        Fault::Silent,
+        Options { common: within(1), ..small() },
+        "out of time after 1 s with 0 of",
+    )
+    .await;
 }
 
 #[tokio::test]
@@ -276,7 +288,7 @@ async fn a_server_that_is_not_there_fails_in_time() {
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let target = Target::from(listener.local_addr().unwrap());
     drop(listener);
-    let options = Options { timeout: 1, ..small() };
+    let options = Options { common: within(1), ..small() };
     let verdict =
         rockets::run(std::slice::from_ref(&target), &options, Progress::silent()).await.unwrap();
     assert!(!verdict.passed(), "{verdict}");

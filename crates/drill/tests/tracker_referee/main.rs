@@ -16,7 +16,12 @@ mod verdict;
 
 use server::{Fault, Server};
 use tidings_drill::tracker::{self, Options};
-use tidings_drill::{Progress, Target, Verdict};
+use tidings_drill::{Common, Progress, Target, Verdict};
+
+/// The options of every drill, with a limit for all of it.
+fn within(seconds: u64) -> Common {
+    Common { timeout: seconds, ..Common::default() }
+}
 
 /// Small enough for a server that goes through a list for every call.
 fn small() -> Options {
@@ -27,7 +32,7 @@ fn small() -> Options {
         steps: 1_500,
         data_bytes: 20,
         retry_ms: 5,
-        timeout: 60,
+        common: within(60),
         ..Options::default()
     }
 }

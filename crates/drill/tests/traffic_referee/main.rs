@@ -14,7 +14,7 @@ use std::sync::{Arc, mpsc};
 use std::time::Duration;
 
 use tidings_drill::traffic::{self, Options, Upstream};
-use tidings_drill::{Patience, Progress, Verdict};
+use tidings_drill::{Common, Patience, Progress, Verdict};
 
 /// What a server does with a frame that it has read, by its kind; whether it goes on.
 type React = Box<dyn FnMut(u8, &[u8], &mut TcpStream) -> bool + Send>;
@@ -145,8 +145,10 @@ fn small() -> Options {
         window_ms: 400,
         connect_wait: 5,
         crashes: true,
-        timeout: 40,
-        patience: Patience { answer_within: Duration::from_secs(2), ..Patience::default() },
+        common: Common {
+            timeout: 40,
+            patience: Patience { answer_within: Duration::from_secs(2), ..Patience::default() },
+        },
         ..Options::default()
     }
 }
@@ -161,7 +163,7 @@ async fn a_second_connection_is_a_failure_where_servers_do_not_take_turns() {
 #[tokio::test]
 async fn a_server_that_leaves_when_it_is_replaced_has_done_no_wrong() {
     let verdict = drilled(Replaced::Leaves, small()).await;
-    assert_eq!(verdict.value("takeovers"), Some("1"), "{verdict}");
+    assert_eq!(verdict.value("takeovers").as_deref(), Some("1"), "{verdict}");
     // These servers report nothing; nothing else is wrong.
     verdict::failed(&verdict, "in all, expected");
     let shown = verdict.to_string();

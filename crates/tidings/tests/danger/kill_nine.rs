@@ -8,7 +8,7 @@
 //! is handed out once or expires, and what an answered take had taken stays taken.
 
 use tidings_drill::random::Random;
-use tidings_drill::{Progress, Target, Verdict, chat, rockets};
+use tidings_drill::{Common, Progress, Target, Verdict, chat, rockets};
 
 use super::process::{Server, seed, until};
 
@@ -16,6 +16,11 @@ const KILLS: u64 = 20;
 
 /// Little log between two snapshots, so that snapshots and truncation are killed as well.
 const MORE: [&str; 2] = ["--snapshot-log-bytes", "100KiB"];
+
+/// The options of every drill, with a limit for all of it.
+fn within(seconds: u64) -> Common {
+    Common { timeout: seconds, ..Common::default() }
+}
 
 /// Runs a drill whose progress goes up to `total`, kills the server again and again meanwhile, and
 /// has what is there in the end looked at.
@@ -72,7 +77,7 @@ fn options() -> rockets::Options {
         anomalies: 0.01,
         watch: 50,
         retry_ms: 20,
-        timeout: 100,
+        common: within(100),
         ..rockets::Options::default()
     }
 }
@@ -95,7 +100,7 @@ fn no_message_acknowledged_is_lost_and_none_is_handed_out_twice() {
         messages: 100_000,
         crashes: true,
         retry_ms: 20,
-        timeout: 100,
+        common: within(100),
         ..chat::Options::default()
     };
     let total = options.messages.into();
