@@ -12,10 +12,7 @@ use crate::service::Service;
 use crate::telemetry::{self, LogFormat};
 use crate::wire::http;
 
-pub(crate) mod layers;
-mod value;
-
-pub use layers::{Key, Layers, Source, Unusable, flag, keys, variable};
+pub use crate::layers::{Key, Layers, Source, Unusable, flag, keys, variable};
 
 /// The log of a cluster.
 #[derive(Clone, Debug)]

@@ -18,7 +18,7 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use utoipa_axum::router::OpenApiRouter;
 
-use crate::config::layers::{Layers, Unusable};
+use crate::layers::{Layers, Unusable};
 use crate::wire::http::Bounds;
 use crate::wire::http::accept::HotRoutes;
 use crate::wire::metrics::Text;

@@ -13,6 +13,7 @@ pub mod cli;
 pub mod cluster;
 pub mod config;
 mod contract;
+mod layers;
 pub mod server;
 pub mod service;
 mod shutdown;

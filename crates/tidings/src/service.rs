@@ -6,8 +6,8 @@ use std::fmt;
 use std::sync::Arc;
 
 use crate::adapter;
-use crate::config::layers::{Layers, Unusable};
 use crate::contract::{Configured, Machine, Service as _, configure};
+use crate::layers::{Layers, Unusable};
 
 /// Makes [`Service`] and everything that has a line for each service.
 macro_rules! services {

@@ -14,8 +14,8 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 use uuid::Uuid;
 
-use crate::config::layers::{Layers, Unusable};
 use crate::contract::{Context, Machine, Service};
+use crate::layers::{Layers, Unusable};
 use crate::wire::http::accept::{Answering, HotRoutes};
 use crate::wire::http::body::MessageBody;
 use crate::wire::http::{Bounds, Problem};

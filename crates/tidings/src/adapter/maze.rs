@@ -21,8 +21,8 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use utoipa_axum::router::OpenApiRouter;
 
-use crate::config::layers::{Layers, Unusable};
 use crate::contract::{Context, Machine, Service};
+use crate::layers::{Layers, Unusable};
 use crate::telemetry::Complaint;
 use crate::wire::metrics::Text;
 use registry::{Bounds, Registry};

@@ -11,8 +11,8 @@ use tokio::sync::{Semaphore, watch};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
-use crate::config::layers::{Layers, Unusable};
 use crate::contract::{Context, Machine, Service};
+use crate::layers::{Layers, Unusable};
 use crate::wire::http::accept::{Answering, HotRoutes};
 use crate::wire::http::body::{MessageBody, Pieces};
 use crate::wire::http::{Bounds, Problem, etag, page};
@@ -27,6 +27,7 @@ mod render;
 mod schema;
 mod settings;
 mod single;
+mod values;
 
 use settings::Settings;
 
@@ -39,6 +40,12 @@ pub(crate) struct Adapter {
     /// Memory for bulk bodies, in KiB.
     bulk_places: Arc<Semaphore>,
     stop: watch::Receiver<bool>,
+}
+
+/// The answer to a message of one channel more than there may be.
+fn channels_full() -> Problem {
+    let detail = "there are as many channels as are allowed (rockets.channels_max), and this is none of them";
+    Problem::new(StatusCode::INSUFFICIENT_STORAGE, detail)
 }
 
 impl Service for Adapter {
@@ -89,10 +96,12 @@ impl Service for Adapter {
             (&Method::GET, "/rockets") => {
                 Answering::Now(adapter.list(request.uri(), request.headers()))
             }
-            (&Method::GET, path) => match path.strip_prefix("/rockets/").and_then(parse::channel) {
-                Some(channel) => Answering::Now(adapter.show(channel, request.headers())),
-                None => Answering::NotMine(request),
-            },
+            (&Method::GET, path) => {
+                match path.strip_prefix("/rockets/").and_then(values::channel) {
+                    Some(channel) => Answering::Now(adapter.show(channel, request.headers())),
+                    None => Answering::NotMine(request),
+                }
+            }
             _ => Answering::NotMine(request),
         }))
     }
@@ -141,12 +150,32 @@ impl Adapter {
     /// Takes in messages, in whatever form they are.
     async fn take(&self, headers: &HeaderMap, body: impl MessageBody) -> Response {
         let taken = match parse::Form::of(headers) {
-            Ok(parse::Form::Json) => single::take(self, headers, body).await,
+            Ok(parse::Form::Json) => self.take_json(headers, body).await,
             Ok(parse::Form::Ndjson) => bulk::take_lines(self, headers, body).await,
             Ok(parse::Form::CloudEvents) => bulk::take_events(self, headers, body).await,
             Err(problem) => Err(problem),
         };
         taken.unwrap_or_else(IntoResponse::into_response)
+    }
+
+    /// Takes in a JSON body: a message, or an array of them.
+    async fn take_json(
+        &self,
+        headers: &HeaderMap,
+        body: impl MessageBody,
+    ) -> Result<Response, Problem> {
+        let mut pieces = self.pieces(headers, body)?;
+        let mut first = pieces.next().await?.unwrap_or_default();
+        while first.trim_ascii().is_empty() {
+            let next = pieces.next().await?;
+            let empty = || Problem::bad_request("the body is empty; expected a message");
+            first = next.ok_or_else(empty)?;
+        }
+        if first.trim_ascii_start().first() == Some(&b'[') {
+            bulk::take_array(self, pieces, first).await
+        } else {
+            single::deliver(self, headers, pieces, first).await
+        }
     }
 
     /// A page of rockets.
@@ -270,7 +299,7 @@ async fn get_rocket(
     Path(id): Path<String>,
     headers: HeaderMap,
 ) -> Response {
-    let Some(channel) = parse::channel(&id) else {
+    let Some(channel) = values::channel(&id) else {
         return Problem::field("id", "expected a UUID").into_response();
     };
     adapter.show(channel, &headers)

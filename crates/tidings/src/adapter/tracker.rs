@@ -10,8 +10,8 @@ use tidings_node::{Builder, Handle, Refused};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
-use crate::config::layers::{Layers, Unusable};
 use crate::contract::{Context, Machine, Service};
+use crate::layers::{Layers, Unusable};
 use crate::wire::http::accept::{Answering, HotRoutes};
 use crate::wire::http::body::MessageBody;
 use crate::wire::http::{Bounds, Problem, page};

@@ -16,8 +16,8 @@ use tokio::task::JoinHandle;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
-use crate::config::layers::{Layers, Unusable};
 use crate::contract::{Context, Machine, Service};
+use crate::layers::{Layers, Unusable};
 use crate::telemetry::Complaint;
 use crate::wire::http::{Problem, json};
 use crate::wire::metrics::Text;

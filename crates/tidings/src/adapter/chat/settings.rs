@@ -2,7 +2,7 @@
 
 use tidings_core::machine::chat::Limits;
 
-use crate::config::layers::{Layers, Unusable};
+use crate::layers::{Layers, Unusable};
 
 /// The settings of the chat.
 #[derive(Clone, Copy, Debug)]

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use tidings_core::machine::maze::{Command, PAUSE_MS, Maze, Reply};
+use tidings_core::machine::maze::{Command, Maze, PAUSE_MS, Reply};
 use tidings_node::{Refused, Retry};
 use tokio::time::timeout;
 

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use tidings_core::machine::maze::Limits;
 
-use crate::config::layers::{Layers, Unusable};
+use crate::layers::{Layers, Unusable};
 
 /// The setting with the address that the source of events connects to.
 pub(super) const SOURCE: &str = "maze.source";

@@ -9,7 +9,7 @@ use tidings_core::machine::rockets::{Command, Outcome, Reply};
 use tokio::sync::SemaphorePermit;
 
 use super::schema::{BulkReceipt, Outcomes, Rejected};
-use super::{Adapter, parse, single};
+use super::{Adapter, parse};
 use crate::wire::http::Problem;
 use crate::wire::http::body::{MessageBody, Pieces};
 
@@ -72,11 +72,12 @@ impl<'a> Bulk<'a> {
     async fn commit(mut self) -> Result<Response, Problem> {
         let commands = std::mem::take(&mut self.commands);
         let replies = self.adapter.machine.propose_all(commands).await?;
-        let (mut outcomes, mut accepted) = (Outcomes::default(), 0);
+        let mut outcomes = Outcomes::default();
+        let mut accepted = 0;
         let places = std::mem::take(&mut self.places);
         for (reply, place) in replies.into_iter().zip(places) {
             let Reply::Taken(outcome) = reply else {
-                self.reject(place, single::channels_full().detail().to_owned());
+                self.reject(place, super::channels_full().detail().to_owned());
                 continue;
             };
             accepted += 1;

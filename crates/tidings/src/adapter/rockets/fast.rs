@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use tidings_core::machine::rockets::{Channel, Content, Delivery, NUMBER_MAX, RocketMessage};
 
-use super::parse;
+use super::values;
 
 /// The message, if it has the usual shape and nothing about it is wrong.
 pub(super) fn delivery(json: &[u8], text_bytes_max: usize) -> Option<Delivery> {
@@ -21,7 +21,7 @@ pub(super) fn delivery(json: &[u8], text_bytes_max: usize) -> Option<Delivery> {
     let number = u64::try_from(at.integer()?).ok()?;
     at.token(b",")?;
     at.key(b"messageTime")?;
-    let time = parse::time(at.text()?)?;
+    let time = values::time(at.text()?)?;
     at.token(b",")?;
     at.key(b"messageType")?;
     let kind = at.string()?;

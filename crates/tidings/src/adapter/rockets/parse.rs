@@ -6,13 +6,10 @@ use std::sync::Arc;
 use axum::http::{HeaderMap, StatusCode, header};
 use serde::Deserialize;
 use serde_json::value::RawValue;
-use tidings_core::machine::rockets::{
-    Channel, Content, Delivery, MessageTime, NUMBER_MAX, Outcome, RocketMessage,
-};
-use time::OffsetDateTime;
-use time::format_description::well_known::Rfc3339;
+use tidings_core::machine::rockets::{Content, Delivery, NUMBER_MAX, Outcome, RocketMessage};
 
 use super::fast;
+use super::values::{channel, time};
 use crate::wire::http::{Problem, json};
 
 /// The forms that messages come in.
@@ -50,19 +47,6 @@ impl Form {
             Problem::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, detail)
         })
     }
-}
-
-/// A UUID in any of its written forms.
-pub(super) fn channel(text: &str) -> Option<Channel> {
-    uuid::Uuid::try_parse(text).ok().map(|uuid| Channel(uuid.into_bytes()))
-}
-
-/// A time as RFC 3339 writes it, if it is in one of the years 0 to 9999 of UTC.
-pub(super) fn time(text: &str) -> Option<MessageTime> {
-    let time = OffsetDateTime::parse(text, &Rfc3339).ok()?;
-    let (seconds, nanoseconds) = (time.unix_timestamp(), time.nanosecond());
-    let utc = OffsetDateTime::from_unix_timestamp(seconds).ok()?;
-    (0..=9999).contains(&utc.year()).then_some(MessageTime { seconds, nanoseconds })
 }
 
 /// What an outcome is called outside.
@@ -166,7 +150,8 @@ fn content(kind: &str, raw: &str, text_bytes_max: usize) -> Content {
     };
     let content = match kind {
         "RocketLaunched" => serde_json::from_str::<Launched<'_>>(raw).ok().and_then(|launched| {
-            let (kind, mission) = (text(launched.kind)?, text(launched.mission)?);
+            let kind = text(launched.kind)?;
+            let mission = text(launched.mission)?;
             Some(Content::Launched { kind, speed: launched.launch_speed, mission })
         }),
         "RocketSpeedIncreased" => {

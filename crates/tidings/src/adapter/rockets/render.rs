@@ -104,14 +104,14 @@ fn digits<const N: usize>(mut number: u32, out: &mut Vec<u8>) {
 
 #[cfg(test)]
 mod tests {
-    use super::super::{parse, schema};
+    use super::super::{parse, schema, values};
     use super::*;
     use tidings_core::machine::rockets::{Command, Rockets};
     use tidings_core::machine::{Machine, Timestamp};
 
     fn shown(text: &str) -> String {
         let mut out = Vec::new();
-        time(parse::time(text).unwrap(), &mut out);
+        time(values::time(text).unwrap(), &mut out);
         String::from_utf8(out).unwrap()
     }
 
@@ -121,8 +121,8 @@ mod tests {
         assert_eq!(shown("1969-12-31T23:59:59.000000001Z"), "1969-12-31T23:59:59.000000001Z");
         assert_eq!(shown("0000-01-01T00:00:00-00:01"), "0000-01-01T00:01:00Z");
         assert_eq!(shown("9999-12-31T23:59:59.500-00:00"), "9999-12-31T23:59:59.5Z");
-        assert_eq!(parse::time("0000-01-01T00:00:00+00:01"), None);
-        assert_eq!(parse::time("9999-12-31T23:59:59-00:01"), None);
+        assert_eq!(values::time("0000-01-01T00:00:00+00:01"), None);
+        assert_eq!(values::time("9999-12-31T23:59:59-00:01"), None);
     }
 
     #[test]

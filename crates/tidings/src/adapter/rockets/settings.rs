@@ -2,7 +2,7 @@
 
 use tidings_core::machine::rockets::Limits;
 
-use crate::config::layers::{Layers, Unusable};
+use crate::layers::{Layers, Unusable};
 
 /// The settings of the rockets.
 #[derive(Clone, Copy, Debug)]

@@ -3,37 +3,27 @@
 use axum::body::Body;
 use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
+use bytes::Bytes;
 use tidings_core::machine::rockets::{Command, Outcome, Reply};
 
-use super::{Adapter, bulk, parse, schema};
+use super::{Adapter, parse, schema};
 use crate::wire::http::Problem;
-use crate::wire::http::body::MessageBody;
+use crate::wire::http::body::{MessageBody, Pieces};
 
 static OUTCOME: HeaderName = HeaderName::from_static("tidings-outcome");
 
-/// Takes a JSON body: a message, or an array of them.
-pub(super) async fn take(
+/// Takes in one message. `first` is the beginning of the body.
+pub(super) async fn deliver(
     adapter: &Adapter,
     headers: &HeaderMap,
-    body: impl MessageBody,
+    mut pieces: Pieces<impl MessageBody>,
+    first: Bytes,
 ) -> Result<Response, Problem> {
-    let mut pieces = adapter.pieces(headers, body)?;
-    let mut first = pieces.next().await?.unwrap_or_default();
-    while first.trim_ascii().is_empty() {
-        match pieces.next().await? {
-            Some(piece) => first = piece,
-            None => {
-                return Err(Problem::bad_request("the body is empty; expected a message"));
-            }
-        }
-    }
-    if first.trim_ascii_start().first() == Some(&b'[') {
-        return bulk::take_array(adapter, pieces, first).await;
-    }
     pieces.limit(adapter.http.body_bytes_max)?;
     let body = pieces.rest(first).await?;
     let delivery = parse::delivery(&body, adapter.text_bytes_max)?;
-    let (channel, number) = (delivery.channel, delivery.number);
+    let channel = delivery.channel;
+    let number = delivery.number;
     match adapter.machine.propose(Command::Deliver(delivery)).await? {
         Reply::Taken(outcome) => {
             let mut response = taken(outcome);
@@ -48,7 +38,7 @@ pub(super) async fn take(
             }
             Ok(response)
         }
-        Reply::ChannelsFull => Err(channels_full()),
+        Reply::ChannelsFull => Err(super::channels_full()),
         Reply::Configured => Err(Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "not a message")),
     }
 }
@@ -65,9 +55,4 @@ fn wants_body(headers: &HeaderMap) -> bool {
     prefers
         .flat_map(|prefer| prefer.split([',', ';']))
         .any(|prefer| prefer.trim() == "return=representation")
-}
-
-pub(super) fn channels_full() -> Problem {
-    let detail = "there are as many channels as are allowed (rockets.channels_max), and this is none of them";
-    Problem::new(StatusCode::INSUFFICIENT_STORAGE, detail)
 }

@@ -2,7 +2,7 @@
 
 use tidings_core::machine::tracker::Limits;
 
-use crate::config::layers::{Layers, Unusable};
+use crate::layers::{Layers, Unusable};
 
 /// The counters of all relays are allocated in one piece: at most this many, 24 GiB.
 const RELAYS_MAX: u64 = 1 << 30;

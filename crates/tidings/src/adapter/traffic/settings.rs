@@ -2,7 +2,7 @@
 
 use tidings_core::machine::traffic::Limits;
 
-use crate::config::layers::{Layers, Unusable};
+use crate::layers::{Layers, Unusable};
 
 /// What a report says of a window.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::config::layers::{Layers, Unusable};
+use crate::layers::{Layers, Unusable};
 
 /// The bounds of the HTTP side.
 #[derive(Clone, Copy, Debug)]

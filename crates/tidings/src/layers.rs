@@ -10,10 +10,10 @@ use std::time::Duration;
 
 use tidings_log::nats_server::BINARY_VARIABLE;
 
-use super::value;
+mod value;
 
 /// The list of all settings, their documentation and their defaults.
-const DEFAULT: &str = include_str!("../../config/default.toml");
+const DEFAULT: &str = include_str!("../config/default.toml");
 
 /// A setting that cannot be used: which one, what was given and where, and what is allowed.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
