@@ -1,5 +1,5 @@
-//! What a message costs in the machine: posted, taken, leased and acknowledged, expired; in a small
-//! chat and in one with a million unread messages.
+//! The cost of a message in the machine: posted, taken, leased and acknowledged, expired; in a small chat and
+//! in one with a million unread messages.
 
 use std::cell::RefCell;
 use std::hint::black_box;
@@ -10,7 +10,7 @@ use tidings_core::machine::{Machine, Timestamp};
 
 const NOW: Timestamp = Timestamp(1_700_000_000_000);
 
-/// Numbers that look like drawn ones.
+/// Pseudo-random numbers, the same in every run.
 struct Draw(u64);
 
 impl Draw {
@@ -21,9 +21,9 @@ impl Draw {
     }
 
     fn id(&mut self) -> [u8; 16] {
-        let (one, two) = (self.next().to_be_bytes(), self.next().to_be_bytes());
+        let words = [self.next().to_be_bytes(), self.next().to_be_bytes()];
         let mut id = [0; 16];
-        id.iter_mut().zip(one.into_iter().chain(two)).for_each(|(place, byte)| *place = byte);
+        id.iter_mut().zip(words.into_iter().flatten()).for_each(|(place, byte)| *place = byte);
         id
     }
 
@@ -38,7 +38,7 @@ fn take(user: u64, lease_ms: Option<u64>) -> Command {
     Command::Take { user, limit: u32::MAX, bytes_max: u64::MAX, lease_ms }
 }
 
-/// A chat with so many unread messages, ten a user.
+/// Returns a chat with `unread` messages, ten per user.
 fn chat(unread: u64) -> (Chat, Draw) {
     let (mut chat, mut draw) = (Chat::new(Limits::default()), Draw(1));
     for number in 0..unread {
@@ -48,7 +48,7 @@ fn chat(unread: u64) -> (Chat, Draw) {
     (chat, draw)
 }
 
-/// Applies commands that were made before the clock starts.
+/// Applies commands that were built before the clock started.
 fn apply_all(chat: &RefCell<Chat>, commands: Vec<Command>) {
     let mut chat = chat.borrow_mut();
     for command in commands {
@@ -67,7 +67,7 @@ fn messages(criterion: &mut Criterion) {
         group.bench_function(format!("post, {unread} unread"), |bencher| {
             bencher.iter_batched(
                 || {
-                    // Those of the round before are read again, off the clock.
+                    // Take the messages of the previous round, off the clock.
                     let takes = (0..BATCH).map(|user| take(users + user, None));
                     apply_all(&chat, takes.collect());
                     (0..BATCH).map(|user| draw.post(users + user, 86_400, None)).collect()
@@ -107,11 +107,12 @@ fn messages(criterion: &mut Criterion) {
         });
     }
     let (chat, mut draw) = chat(1000);
-    let (chat, mut keys) = (RefCell::new(chat), 0);
+    let chat = RefCell::new(chat);
+    let mut keys = 0;
     group.bench_function("post with a key", |bencher| {
         bencher.iter_batched(
             || {
-                // Those of the round before are forgotten, off the clock.
+                // Forget the keys of the previous round, off the clock.
                 *chat.borrow_mut() = Chat::new(Limits::default());
                 let commands = (keys..keys + BATCH)
                     .map(|key| draw.post(key, 60, Some(format!("key {key}").into())))
@@ -133,12 +134,13 @@ fn whole_inboxes(criterion: &mut Criterion) {
     for unread in [1000, 1_000_000] {
         let (chat, mut draw) = chat(unread);
         let chat = RefCell::new(chat);
-        let (user, mut round) = (unread, 1);
+        let user = unread;
+        let mut round = 1;
         for (name, lease_ms) in [("take", None), ("lease", Some(1))] {
             group.bench_function(format!("{name}, {unread} unread elsewhere"), |bencher| {
                 bencher.iter_batched(
                     || {
-                        // Those leased in the round before have come back.
+                        // The messages leased in the previous round have returned.
                         let back = Timestamp(NOW.0 + round);
                         chat.borrow_mut().apply_to(back, take(user, None), &mut Discard);
                         round += 1;
@@ -165,7 +167,8 @@ fn expiry(criterion: &mut Criterion) {
             || {
                 let (mut chat, mut draw) = (Chat::new(Limits::default()), Draw(1));
                 for _ in 0..MESSAGES {
-                    let (user, timeout_s) = (draw.next() % 10_000, draw.next() % 3600);
+                    let user = draw.next() % 10_000;
+                    let timeout_s = draw.next() % 3600;
                     let timeout_s = u32::try_from(timeout_s).unwrap_or(0);
                     let command = draw.post(user, timeout_s, None);
                     chat.apply_to(NOW, command, &mut Discard);

@@ -1,5 +1,5 @@
-//! What an event of the maze costs: reading its line, changing and walking the follower graph, and
-//! the whole machine, to nobody.
+//! The cost of an event of the maze: parsing its line, changing and reading the follower graph, and the whole
+//! machine without receivers.
 
 use std::hint::black_box;
 
@@ -12,10 +12,10 @@ use tidings_core::structure::graph::{Followed, Graph};
 const EVENTS: u64 = 100_000;
 const USERS: u64 = 1_000;
 const BATCH: usize = 100;
-/// What the server feeds at once.
+/// The bytes that the server feeds at once.
 const FEED_BYTES: usize = 256 << 10;
 
-/// A stream of numbers that is the same every time.
+/// Pseudo-random numbers, the same in every run.
 struct Random(u64);
 
 impl Random {
@@ -56,7 +56,8 @@ fn parser(criterion: &mut Criterion) {
     group.throughput(Throughput::Elements(EVENTS));
     group.bench_function("read a line", |bencher| {
         bencher.iter(|| {
-            let (mut rest, mut sum) = (bytes.as_slice(), 0);
+            let mut rest = bytes.as_slice();
+            let mut sum = 0;
             while !rest.is_empty() {
                 let (read, taken) = line(rest);
                 if let Read::Event { number, event } = read {
@@ -97,7 +98,7 @@ fn parser(criterion: &mut Criterion) {
     group.finish();
 }
 
-/// A graph in which everybody of `users` has about so many followers.
+/// Returns a graph in which each of `users` has about this many followers.
 fn graph(users: u64, followers: u64) -> Graph {
     let (mut random, mut graph) = (Random(444), Graph::new(1 << 30, 1 << 40));
     for _ in 0..users * followers {
@@ -116,7 +117,7 @@ fn graphs(criterion: &mut Criterion) {
         group.bench_function(name("follow and unfollow"), |bencher| {
             bencher.iter(|| {
                 let (from, to) = (random.below(users), random.below(users));
-                // The graph stays as dense as it is.
+                // Keep the graph as dense as it is.
                 graph.follow(from, to) == Followed::New && graph.unfollow(from, to)
             });
         });

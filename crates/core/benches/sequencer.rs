@@ -1,5 +1,5 @@
-//! What a sequencer costs per item: in order, displaced by up to a hundred places, and against an
-//! ordered map used for the same.
+//! The cost of a sequencer per item: in order, and displaced by up to a hundred positions; compared with an
+//! ordered map.
 
 use std::collections::BTreeMap;
 use std::hint::black_box;
@@ -38,7 +38,9 @@ fn sequence(mut sequencer: Sequencer<[u64; 5]>, numbers: &[u64]) -> u64 {
 }
 
 fn with_a_map(numbers: &[u64]) -> u64 {
-    let (mut held, mut next, mut passed) = (BTreeMap::new(), 1, 0);
+    let mut held = BTreeMap::new();
+    let mut next = 1;
+    let mut passed = 0;
     for number in numbers {
         held.insert(*number, [*number; 5]);
         while let Some(item) = held.remove(&next) {

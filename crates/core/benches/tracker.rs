@@ -1,7 +1,7 @@
-//! What a tracker costs per operation, with ids of 32 bytes, full, at three sizes; and a map with a
-//! queue used for the same.
+//! The cost of a tracker per operation, with ids of 32 bytes, full, at three sizes; compared with a map and a
+//! queue.
 
-#![expect(clippy::indexing_slicing, reason = "a bench ends where it does not go on")]
+#![expect(clippy::indexing_slicing, reason = "a benchmark that indexes wrongly may panic")]
 
 use std::collections::VecDeque;
 use std::hint::black_box;
@@ -15,7 +15,7 @@ use tidings_core::structure::tracker::{Folded, Inserted, Sip, Tracked, Tracker, 
 /// Operations in one run of the timed part.
 const RUN: usize = 4096;
 
-/// A duplicate in gossip is of one of the last so many.
+/// A duplicate in gossip repeats one of this many recent ids.
 const RECENT: usize = 1000;
 
 const SIZES: [(&str, usize); 3] = [("1k", 1 << 10), ("64k", 1 << 16), ("1M", 1 << 20)];
@@ -31,7 +31,7 @@ impl Tracked for Id {
     }
 }
 
-/// Numbers that look random, the same in every run.
+/// Pseudo-random numbers, the same in every run.
 struct Numbers(u64);
 
 impl Numbers {
@@ -55,7 +55,7 @@ impl Numbers {
     }
 }
 
-/// What is done, over and over: long enough that an id has been forgotten when it comes again.
+/// Steps to run repeatedly: so many that an id has been forgotten when it comes again.
 struct Loop<T> {
     steps: Vec<T>,
     at: usize,
@@ -86,7 +86,7 @@ fn fresh(size: usize) -> Vec<Id> {
     (0..2 * size + 2 * RUN).map(|_| numbers.id()).collect()
 }
 
-/// One new id, nine that came lately.
+/// One new id for every nine recent ones.
 fn gossip(size: usize) -> Vec<Id> {
     let mut numbers = Numbers(2);
     let mut ids = Vec::new();
@@ -101,13 +101,13 @@ fn gossip(size: usize) -> Vec<Id> {
     ids
 }
 
-/// Any of those that are tracked.
+/// Arbitrary tracked ids.
 fn known(size: usize) -> Vec<Id> {
     let (ids, mut numbers) = (fresh(size), Numbers(3));
     (0..(2 * size).max(1 << 16)).map(|_| ids[numbers.below(size)]).collect()
 }
 
-/// Half adds of new ones; a quarter looks and a quarter removals of those that were tracked once.
+/// Half adds of new ids; a quarter lookups and a quarter removals of ids that were tracked once.
 fn mixed(size: usize) -> Vec<Step> {
     let (ids, mut numbers) = (fresh(size), Numbers(4));
     let mut steps = Vec::new();
@@ -119,7 +119,7 @@ fn mixed(size: usize) -> Vec<Step> {
     steps
 }
 
-/// What is measured: a tracker, or what others would take.
+/// What is measured: a tracker, or the usual alternative.
 trait Remembers {
     fn add(&mut self, id: Id) -> bool;
     fn get(&self, id: &Id) -> bool;
@@ -140,7 +140,7 @@ impl<S: std::hash::BuildHasher> Remembers for Tracker<Id, S> {
     }
 }
 
-/// A map with a queue: what was removed leaves a ghost in the queue, told by its number.
+/// A map with a queue. A removed id leaves a stale entry in the queue, recognised by its number.
 struct MapAndQueue {
     map: HashMap<Id, u64, Folded>,
     queue: VecDeque<(u64, Id)>,

@@ -1,15 +1,15 @@
-//! What a million unread messages cost: memory, counted and resident, and the longest pauses while
-//! they come, are stored, expire and go.
+//! The cost of a million unread messages: memory, requested and resident, and the longest pauses while they are
+//! posted, stored, expire and are taken.
 //!
 //! ```sh
 //! cargo run --release -p tidings-core --example inbox_memory -- 1000000 100000
 //! ```
-//! messages, users
+//! The arguments are the numbers of messages and of users.
 
-#![expect(unsafe_code, reason = "an allocator that counts is an allocator")]
-#![expect(clippy::disallowed_methods, reason = "it measures a machine and is none")]
-#![expect(clippy::disallowed_types, reason = "it measures a machine and is none")]
-#![expect(clippy::print_stdout, reason = "it is there to be read")]
+#![expect(unsafe_code, reason = "counting allocations needs an allocator of its own")]
+#![expect(clippy::disallowed_methods, reason = "it measures a machine, so it may read clocks")]
+#![expect(clippy::disallowed_types, reason = "it measures a machine, so it may read clocks")]
+#![expect(clippy::print_stdout, reason = "the example prints its results")]
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -19,13 +19,13 @@ use rustix::time::{ClockId, clock_gettime};
 use tidings_core::machine::chat::{Chat, Command, Discard, Limits};
 use tidings_core::machine::{Machine, Timestamp};
 
-/// The system's allocator, counting what is asked of it.
+/// The system's allocator, with a count of the requested bytes.
 struct Counting;
 
 static BYTES: AtomicUsize = AtomicUsize::new(0);
 static PEAK: AtomicUsize = AtomicUsize::new(0);
 
-// Safety: everything is passed on as it came.
+// SAFETY: every call is passed on unchanged.
 unsafe impl GlobalAlloc for Counting {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         let bytes = BYTES.fetch_add(layout.size(), Ordering::Relaxed) + layout.size();
@@ -42,7 +42,7 @@ unsafe impl GlobalAlloc for Counting {
 #[global_allocator]
 static ALLOCATOR: Counting = Counting;
 
-/// Resident memory of this process in MiB, where there is a `/proc`.
+/// Returns the resident memory of this process in MiB, 0 where there is no `/proc`.
 fn resident() -> f64 {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
     let line = status.lines().find(|line| line.starts_with("VmRSS:")).unwrap_or_default();
@@ -50,8 +50,8 @@ fn resident() -> f64 {
     kib.unwrap_or_default() / 1024.0
 }
 
-#[expect(clippy::cast_precision_loss, reason = "shown with one decimal")]
-fn say(what: &str, chat: &Chat) {
+#[expect(clippy::cast_precision_loss, reason = "printed with one decimal")]
+fn report(what: &str, chat: &Chat) {
     let mib = BYTES.load(Ordering::Relaxed) as f64 / f64::from(1 << 20);
     println!(
         "{what:<34}{:>9} messages {mib:>7.1} MiB counted {:>7.1} MiB resident",
@@ -60,7 +60,7 @@ fn say(what: &str, chat: &Chat) {
     );
 }
 
-/// The longest of many, in CPU time of this thread: on a machine that is shared, others take turns.
+/// The longest of many calls, in CPU time of this thread, because other processes share the machine.
 #[derive(Default)]
 struct Longest(Duration);
 
@@ -80,10 +80,11 @@ impl Longest {
 fn main() {
     let mut arguments = std::env::args().skip(1).map(|argument| argument.parse::<u64>());
     let mut argument = |or: u64| arguments.next().and_then(Result::ok).unwrap_or(or);
-    let (messages, users) = (argument(1_000_000), argument(100_000));
+    let messages = argument(1_000_000);
+    let users = argument(100_000);
     let now = 1_700_000_000_000;
     let mut chat = Chat::new(Limits { unread_max: u32::MAX, ..Limits::default() });
-    say("empty", &chat);
+    report("empty", &chat);
 
     let mut longest = Longest::default();
     for number in 0..messages {
@@ -93,7 +94,7 @@ fn main() {
         let post = Command::Post { id, user, text, timeout_s: 3600, key: None };
         longest.time(|| chat.apply_to(Timestamp(now + number / 1000), post, &mut Discard));
     }
-    say("posted", &chat);
+    report("posted", &chat);
     println!("  longest post {:?}", longest.0);
 
     let mut snapshot = Vec::new();
@@ -103,16 +104,18 @@ fn main() {
     let started = Instant::now();
     let restored = Chat::restore(&snapshot);
     println!("  restored in {:?}", started.elapsed());
-    drop((snapshot, restored));
+    drop(snapshot);
+    drop(restored);
 
-    let (mut longest, mut ticks) = (Longest::default(), 0);
+    let mut longest = Longest::default();
+    let mut ticks = 0;
     while u64::from(chat.inboxes().len()) > messages / 10
         && let Some(due) = chat.next_deadline()
     {
         longest.time(|| chat.tick_to(due, &mut Discard));
         ticks += 1;
     }
-    say("nine in ten have expired", &chat);
+    report("nine in ten have expired", &chat);
     println!("  longest of {ticks} ticks {:?}", longest.0);
 
     let mut longest = Longest::default();
@@ -121,6 +124,6 @@ fn main() {
         let take = Command::Take { user, limit: u32::MAX, bytes_max: u64::MAX, lease_ms: None };
         longest.time(|| chat.apply_to(Timestamp(now), take, &mut Discard));
     }
-    say("the rest was taken", &chat);
+    report("the rest was taken", &chat);
     println!("  longest take {:?}", longest.0);
 }

@@ -1,13 +1,13 @@
-//! What fuzzing has found worth keeping (`fuzz/corpus`), run again.
+//! Runs the inputs that fuzzing found worth keeping (`fuzz/corpus`).
 
 #![expect(
     clippy::unwrap_used,
     clippy::expect_used,
     clippy::disallowed_methods,
-    reason = "a test ends where it does not go on, and reads files"
+    reason = "a test may panic, and reads files"
 )]
 
-#[expect(unreachable_pub, reason = "the fuzz targets call it from outside")]
+#[expect(unreachable_pub, reason = "the fuzz targets are another crate that includes this file")]
 #[path = "../../../fuzz/src/maze.rs"]
 mod maze;
 
@@ -21,15 +21,15 @@ fn replay(target: &str, check: impl Fn(&[u8])) {
         check(&fs::read(&path).unwrap());
         count += 1;
     }
-    assert!(count > 0, "there is a corpus");
+    assert!(count > 0, "the corpus is empty");
 }
 
 #[test]
-fn every_line_is_read_as_a_dumb_parser_reads_it() {
+fn every_line_is_parsed_as_by_a_trivial_parser() {
     replay("maze_parse", maze::parse);
 }
 
 #[test]
-fn it_does_not_show_how_a_stream_was_cut_and_when_the_machine_was_restarted() {
+fn results_do_not_depend_on_how_a_stream_is_split_or_on_restarts() {
     replay("maze_feed", maze::feed);
 }

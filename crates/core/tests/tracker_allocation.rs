@@ -1,7 +1,7 @@
-//! A tracker, and its relay counts, allocate once: when they are made. An allocator counts.
+//! A tracker and its relay counts allocate only when they are created. A counting allocator proves it.
 
 #![expect(unsafe_code, reason = "only an allocator sees what is allocated")]
-#![expect(clippy::unwrap_used, reason = "a test ends where it does not go on")]
+#![expect(clippy::unwrap_used, reason = "a test may panic")]
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
@@ -10,14 +10,14 @@ use std::num::NonZeroU32;
 use tidings_core::structure::tracker::{Inserted, NotFound, Relays, Tracked, Tracker};
 
 thread_local! {
-    /// How often this thread asked for memory: tests beside this one do not count.
+    /// How often this thread requested memory. Per thread, because tests run concurrently.
     static ASKED: Cell<u64> = const { Cell::new(0) };
 }
 
-/// The system's, counted.
+/// The system's allocator, with a count of the requests.
 struct Counting;
 
-// SAFETY: everything is handed on to the system's allocator as it came.
+// SAFETY: every call is passed on to the system's allocator unchanged.
 unsafe impl GlobalAlloc for Counting {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         ASKED.set(ASKED.get() + 1);
@@ -55,7 +55,7 @@ fn capacity(capacity: u32) -> NonZeroU32 {
     NonZeroU32::new(capacity).unwrap()
 }
 
-/// How often memory is asked for on the way.
+/// Returns how often `work` requests memory.
 fn asked(work: impl FnOnce()) -> u64 {
     let before = ASKED.get();
     work();
@@ -67,7 +67,7 @@ fn the_allocator_counts() {
     assert_eq!(asked(|| drop(std::hint::black_box(vec![1, 2, 3]))), 1);
 }
 
-/// All that can be done with one, more often than there is room.
+/// Runs every operation, on more values than there is room for.
 fn every_operation(tracker: &mut Tracker<Item>) {
     let ends = 3 * u64::from(tracker.capacity());
     for id in 0..ends {
@@ -97,14 +97,14 @@ fn a_small_tracker_allocates_nothing_after_construction() {
 
 #[test]
 fn a_large_tracker_allocates_nothing_after_construction() {
-    // Large enough for `insert_batch` to look ahead.
+    // Large enough for `insert_batch` to prefetch.
     let mut tracker = Tracker::new(capacity(400_000), 1);
     assert!(tracker.stats().bytes > 12 << 20);
     assert_eq!(asked(|| every_operation(&mut tracker)), 0);
 }
 
 #[test]
-fn making_a_tracker_takes_three_allocations() {
+fn creating_a_tracker_takes_three_allocations() {
     assert_eq!(asked(|| drop(Tracker::<Item>::new(capacity(1000), 1))), 3);
 }
 

@@ -1,11 +1,10 @@
-//! The last N things that came, distinct by id, first in first out: what a peer remembers of the
-//! messages it has seen, or a service of the requests it has answered.
+//! The last N values that arrived, distinct by id, first in first out: for example what a peer remembers of
+//! the messages it has seen, or a service of the requests it has answered.
 //!
-//! Things stand in a slab, linked in the order in which they arrived (`ring.rs`). Fixed buckets find
-//! one by its id (`index.rs`). Both are allocated once: adding never grows anything, and
-//! removing leaves no tombstone, so no operation ever stops to tidy up. The order of arrival alone
-//! decides what is dropped and what is listed; no order of hashes is ever seen from outside.
-//!
+//! Values are in a slab, linked in order of arrival (`ring.rs`). Fixed buckets find a value by its id
+//! (`index.rs`). Both are allocated once: adding never grows anything and removing leaves no tombstone, so
+//! no operation ever pauses to clean up. Only the order of arrival decides what is dropped and how values
+//! are listed; the order of hashes is never exposed.
 //! ```
 //! use core::num::NonZeroU32;
 //! use tidings_core::structure::tracker::{Inserted, Message, Tracker};
@@ -43,38 +42,38 @@ pub use relays::{Relayed, Relays};
 use index::Index;
 use ring::Ring;
 
-/// A link to nowhere. No slot bears this number: there are at most `u32::MAX` of them, from 0.
+/// A link to nowhere. No slot has this number: there are at most `u32::MAX` slots, from 0.
 const NONE: u32 = u32::MAX;
 
-/// How many things [`Tracker::insert_batch`] looks at before it adds the first of them.
+/// How many values [`Tracker::insert_batch`] prefetches for before it adds the first of them.
 const BATCH: usize = 16;
 
-/// A slab of at most so many bytes stays in the caches, and needs no looking ahead.
+/// A slab of at most this many bytes stays in the CPU caches, so that prefetching gains nothing.
 const CACHED_BYTES: usize = 8 << 20;
 
-/// A thing with an id. The id must not change while the thing is tracked; one that does is not
-/// found any more, and leaves when its turn comes.
+/// A value with an id. The id must not change while the value is tracked: a value whose id changed is no
+/// longer found, and leaves when it has become the oldest.
 pub trait Tracked {
-    /// What tells two of them apart.
+    /// Distinguishes two values.
     type Id: ?Sized + Eq + Hash;
 
-    /// The id. O(1).
+    /// Returns the id. Must be O(1).
     fn id(&self) -> &Self::Id;
 }
 
-/// A message as peers hand it on.
+/// A message that peers relay.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Message {
-    /// What tells two messages apart, whoever sent them.
+    /// Identifies the message, whichever peer relays it.
     pub id: Box<[u8]>,
-    /// Who sent it first.
+    /// The first peer that relayed it.
     pub peer_id: Box<[u8]>,
-    /// What it says.
+    /// The content.
     pub data: Box<[u8]>,
 }
 
 impl Message {
-    /// A copy of these three.
+    /// Copies the id, the peer and the content into a message.
     pub fn new(id: impl AsRef<[u8]>, peer_id: impl AsRef<[u8]>, data: impl AsRef<[u8]>) -> Self {
         Self {
             id: id.as_ref().into(),
@@ -92,15 +91,15 @@ impl Tracked for Message {
     }
 }
 
-/// What became of a thing that was added.
+/// The result of adding a value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[must_use = "what is not kept comes back to the caller"]
+#[must_use = "a value that is not kept is returned to the caller"]
 pub enum Inserted<T> {
-    /// It is tracked now.
+    /// The value is tracked.
     New,
-    /// It is tracked now, and the oldest had to leave: here it is.
+    /// The value is tracked, and the oldest value, returned here, was evicted for it.
     Evicted(T),
-    /// Its id is tracked already. What came first stays, where it is; this is what came now.
+    /// A value with this id is tracked already and stays. The rejected value is returned.
     Duplicate(T),
 }
 
@@ -109,49 +108,49 @@ pub enum Inserted<T> {
 #[error("message not found")]
 pub struct NotFound;
 
-/// Where a thing stands for as long as it is tracked. Another thing never bears the same place,
-/// short of four thousand million others in the same slot.
+/// Where a value is for as long as it is tracked. No other value ever has the same place, until four billion
+/// others have been in the same slot.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Place {
     slot: u32,
-    /// How many things had stood in this slot, wrapping.
+    /// How many values had been in this slot before, wrapping.
     tenancy: u32,
 }
 
-/// What a tracker has seen so far.
+/// Counters of a tracker.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Stats {
-    /// How many are tracked.
+    /// How many values are tracked.
     pub len: u32,
-    /// How many may be.
+    /// How many values may be tracked.
     pub capacity: u32,
-    /// How many were taken in, ever.
+    /// How many values were added, ever.
     pub inserted: u64,
-    /// How many were dropped to make room, ever.
+    /// How many values were evicted to make room, ever.
     pub evicted: u64,
-    /// How many came whose id was tracked already, ever.
+    /// How many values were rejected because their id was tracked already, ever.
     pub duplicates: u64,
-    /// The most buckets that were ever tried to find room for one: below ten with a good hash. A
-    /// high one says that somebody chooses ids that collide. Depends on the seed: not for replies.
+    /// The most buckets ever tried to find room for a value: below ten with a good hash. A high number
+    /// means that somebody chooses ids that collide. Depends on the seed, so it must not affect a reply.
     pub probe_longest: u32,
-    /// What slab and index occupy, without what the things themselves own.
+    /// The memory of slab and index, without what the values own themselves.
     pub bytes: usize,
 }
 
-/// Where a thing that is added belongs.
+/// The slot for a value that is being added.
 enum Claim {
     /// Its id is tracked, in this slot.
     Known(u32),
-    /// This slot was made the newest for it.
+    /// This slot was claimed for it, and is now the newest.
     Claimed(u32),
 }
 
-/// The last N distinct things that came. See the top of this module.
+/// The last N distinct values that arrived. See the documentation of this module.
 #[derive(Clone)]
 pub struct Tracker<T, S = Folded> {
-    /// What is tracked, in order of arrival.
+    /// The values, in order of arrival.
     ring: Ring<T>,
-    /// Finds a slot of the ring by hash.
+    /// Maps a hash to slots of the ring.
     index: Index,
     hasher: S,
     inserted: u64,
@@ -160,8 +159,8 @@ pub struct Tracker<T, S = Folded> {
 }
 
 impl<T: Tracked> Tracker<T> {
-    /// An empty one that holds at most `capacity` things, with the quick keyed hash. The seed is
-    /// to be drawn at random for each tracker, and kept from those who choose ids.
+    /// Returns an empty tracker for at most `capacity` values, with the fast keyed hash. Draw the seed at
+    /// random for each tracker, and keep it secret from whoever chooses ids.
     ///
     /// See [`Tracker::with_hasher`] for what it costs.
     pub fn new(capacity: NonZeroU32, seed: u64) -> Self {
@@ -170,12 +169,11 @@ impl<T: Tracked> Tracker<T> {
 }
 
 impl<T: Tracked, S: BuildHasher> Tracker<T, S> {
-    /// An empty one that holds at most `capacity` things. O(capacity): all memory it will ever
-    /// have is allocated and written to here, 27 bytes and the size of a thing (rounded up) for
-    /// each.
+    /// Returns an empty tracker for at most `capacity` values. O(capacity): allocates and initialises all
+    /// the memory it will ever have, 27 bytes plus the size of a value (rounded up) for each.
     ///
     /// # Panics
-    /// When that is more than an allocation can have.
+    /// When that exceeds the maximum size of an allocation.
     pub fn with_hasher(capacity: NonZeroU32, hasher: S) -> Self {
         Self {
             ring: Ring::new(capacity),
@@ -187,27 +185,27 @@ impl<T: Tracked, S: BuildHasher> Tracker<T, S> {
         }
     }
 
-    /// The hash of an id, for [`Tracker::insert_hashed`]. Hash with a clone of
-    /// [`Tracker::hasher`] to do so outside a lock.
+    /// Returns the hash of an id, for [`Tracker::insert_hashed`]. To hash outside a lock, use a clone of
+    /// [`Tracker::hasher`].
     pub fn hash(&self, id: &T::Id) -> Hashed {
         Hashed::of(&self.hasher, id)
     }
 
-    /// What ids are hashed with.
+    /// Returns the hasher of ids.
     pub const fn hasher(&self) -> &S {
         &self.hasher
     }
 
-    /// Takes a thing in, unless its id is tracked already; a full tracker lets go of the oldest.
-    /// O(1), allocates nothing.
+    /// Adds a value, unless its id is tracked already. A full tracker evicts the oldest value. O(1),
+    /// allocates nothing.
     #[inline]
     pub fn insert(&mut self, value: T) -> Inserted<T> {
         let hashed = self.hash(value.id());
         self.insert_hashed(hashed, value)
     }
 
-    /// [`Tracker::insert`] with a hash made before, by [`Tracker::hash`] or [`Hashed::of`] with the
-    /// same hasher. With any other hash it is as if the id were another one: nothing else breaks.
+    /// [`Tracker::insert`] with a precomputed hash, from [`Tracker::hash`] or [`Hashed::of`] with the same
+    /// hasher. With a wrong hash the value is stored as if it had another id; nothing else breaks.
     #[inline]
     pub fn insert_hashed(&mut self, hashed: Hashed, value: T) -> Inserted<T> {
         match self.find_or_claim(hashed, value.id()) {
@@ -216,7 +214,7 @@ impl<T: Tracked, S: BuildHasher> Tracker<T, S> {
         }
     }
 
-    /// [`Tracker::insert`], and where the thing with that id stands, for [`Relays`].
+    /// [`Tracker::insert`], which also returns the place of the value with that id, for [`Relays`].
     #[inline]
     pub fn insert_placed(&mut self, value: T) -> (Inserted<T>, Place) {
         let hashed = self.hash(value.id());
@@ -226,7 +224,7 @@ impl<T: Tracked, S: BuildHasher> Tracker<T, S> {
         }
     }
 
-    /// The first half of adding, apart so that the thing itself is moved but once.
+    /// The first half of adding a value. Separate, so that the value itself is moved only once.
     #[inline]
     fn find_or_claim(&mut self, hashed: Hashed, id: &T::Id) -> Claim {
         if let Some(slot) = self.find(hashed, id) {
@@ -248,8 +246,8 @@ impl<T: Tracked, S: BuildHasher> Tracker<T, S> {
         Claim::Claimed(slot)
     }
 
-    /// Asks for the bucket of the one that is the oldest after two more have left: by then it has come.
-    /// One add before is too late, and more than that gains nothing more.
+    /// Prefetches the bucket of the value that will be the oldest after two more evictions: by then it has
+    /// arrived. One eviction ahead is too late, and more than two gain nothing.
     #[inline]
     fn prefetch_victim(&self) {
         if self.ring.bytes() > CACHED_BYTES
@@ -261,15 +259,15 @@ impl<T: Tracked, S: BuildHasher> Tracker<T, S> {
         }
     }
 
-    /// The other half.
+    /// The second half of adding a value.
     #[inline]
     fn settle(&mut self, slot: u32, value: T) -> Inserted<T> {
         self.ring.settle(slot, value).map_or(Inserted::New, Inserted::Evicted)
     }
 
-    /// Takes many in, in order, as [`Tracker::insert`] would, and tells what became of each. Faster
-    /// than one by one when the tracker is larger than the caches, because several of them are
-    /// waited for at once. Allocates nothing.
+    /// Adds many values in order, as [`Tracker::insert`] would, and calls `became` with each result. Faster
+    /// than adding them one by one if the tracker exceeds the CPU caches, because the cache misses of
+    /// several values overlap. Allocates nothing.
     pub fn insert_batch(
         &mut self,
         values: impl IntoIterator<Item = T>,
@@ -294,8 +292,8 @@ impl<T: Tracked, S: BuildHasher> Tracker<T, S> {
         }
     }
 
-    /// Asks for what adding these will read: their buckets and those of the oldest, then the slots
-    /// that they may be found in.
+    /// Prefetches what adding these values will read: their buckets and those of the oldest values, then the
+    /// slots in which they may be found.
     fn warm(&self, batch: &[Option<(Hashed, T)>; BATCH]) {
         let mut oldest = self.ring.oldest();
         for (hashed, _) in batch.iter().flatten() {
@@ -314,42 +312,42 @@ impl<T: Tracked, S: BuildHasher> Tracker<T, S> {
         }
     }
 
-    /// The thing with this id. O(1).
+    /// Returns the value with this id. O(1).
     ///
     /// # Errors
-    /// [`NotFound`] when none is tracked.
+    /// [`NotFound`] when no value has this id.
     pub fn get(&self, id: &T::Id) -> Result<&T, NotFound> {
         let slot = self.find(self.hash(id), id).ok_or(NotFound)?;
         self.ring.value(slot).ok_or(NotFound)
     }
 
-    /// Whether a thing with this id is tracked. O(1).
+    /// Returns whether a value with this id is tracked. O(1).
     pub fn contains(&self, id: &T::Id) -> bool {
         self.find(self.hash(id), id).is_some()
     }
 
-    /// Where the thing with this id stands, for [`Relays`]. O(1).
+    /// Returns the place of the value with this id, for [`Relays`]. O(1).
     ///
     /// # Errors
-    /// [`NotFound`] when none is tracked.
+    /// [`NotFound`] when no value has this id.
     pub fn place(&self, id: &T::Id) -> Result<Place, NotFound> {
         self.find(self.hash(id), id).map(|slot| self.ring.place(slot)).ok_or(NotFound)
     }
 
-    /// Takes out the thing with this id. Should it be added again, it is the newest. O(1).
+    /// Removes the value with this id. If it is added again, it is the newest. O(1).
     ///
     /// # Errors
-    /// [`NotFound`] when none is tracked; nothing has changed.
+    /// [`NotFound`] when no value has this id; nothing has changed.
     pub fn remove(&mut self, id: &T::Id) -> Result<T, NotFound> {
         let slot = self.find(self.hash(id), id).ok_or(NotFound)?;
         self.remove_slot(slot).ok_or(NotFound)
     }
 
-    /// What arrived after the thing with this id, in order of arrival: the next page of a list that
-    /// ended with it. O(1) to begin.
+    /// Returns the values that arrived after the one with this id, in order of arrival: the next page of a
+    /// list that ended with it. O(1) to start.
     ///
     /// # Errors
-    /// [`NotFound`] when none is tracked.
+    /// [`NotFound`] when no value has this id.
     pub fn iter_after(&self, id: &T::Id) -> Result<impl Iterator<Item = &T>, NotFound> {
         let mut at = self.find(self.hash(id), id).ok_or(NotFound)?;
         Ok(core::iter::from_fn(move || {
@@ -365,22 +363,22 @@ impl<T: Tracked, S: BuildHasher> Tracker<T, S> {
 }
 
 impl<T, S> Tracker<T, S> {
-    /// How many are tracked.
+    /// Returns how many values are tracked.
     pub const fn len(&self) -> u32 {
         self.ring.len()
     }
 
-    /// Whether none is.
+    /// Returns whether no value is tracked.
     pub const fn is_empty(&self) -> bool {
         self.ring.len() == 0
     }
 
-    /// How many may be.
+    /// Returns how many values may be tracked.
     pub const fn capacity(&self) -> u32 {
         self.ring.capacity()
     }
 
-    /// What it has seen so far. O(1).
+    /// Returns the counters. O(1).
     pub fn stats(&self) -> Stats {
         Stats {
             len: self.len(),
@@ -393,28 +391,28 @@ impl<T, S> Tracker<T, S> {
         }
     }
 
-    /// The one that arrived first. O(1).
+    /// Returns the oldest value. O(1).
     pub fn oldest(&self) -> Option<&T> {
         self.ring.value(self.ring.oldest())
     }
 
-    /// The one that arrived last. O(1).
+    /// Returns the newest value. O(1).
     pub fn newest(&self) -> Option<&T> {
         self.ring.value(self.ring.newest())
     }
 
-    /// All of them in order of arrival; `rev` gives the newest first. Allocates nothing.
+    /// Returns all values in order of arrival; `rev` gives the newest first. Allocates nothing.
     pub fn iter(&self) -> Iter<'_, T> {
         self.ring.iter()
     }
 
-    /// Takes out the one that arrived first. O(1).
+    /// Removes the oldest value. O(1).
     pub fn pop_oldest(&mut self) -> Option<T> {
         self.remove_slot(self.ring.oldest())
     }
 
-    /// Drops the oldest for as long as it is such a one (too old, say, or while all together are
-    /// too large), and says how many went. O(dropped).
+    /// Evicts the oldest value for as long as it matches (is too old, say, or all values are too large
+    /// together). Returns how many were evicted. O(evicted).
     pub fn evict_while(&mut self, mut is_such: impl FnMut(&T) -> bool) -> u32 {
         let before = self.len();
         while self.oldest().is_some_and(&mut is_such) {
@@ -423,7 +421,7 @@ impl<T, S> Tracker<T, S> {
         before - self.len()
     }
 
-    /// Drops all that are not such, in order of arrival. The others stay in their order. O(len).
+    /// Removes all values that do not match. The others keep their order. O(len).
     pub fn retain(&mut self, mut is_such: impl FnMut(&T) -> bool) {
         let mut at = self.ring.oldest();
         for _ in 0..self.len() {
@@ -438,12 +436,12 @@ impl<T, S> Tracker<T, S> {
         }
     }
 
-    /// Drops all of them, the oldest first. What [`Tracker::stats`] has counted stays. O(len).
+    /// Removes all values, the oldest first. The counters of [`Tracker::stats`] stay. O(len).
     pub fn clear(&mut self) {
         while self.pop_oldest().is_some() {}
     }
 
-    /// Out of the ring, and not found any more.
+    /// Removes a value from ring and index.
     fn remove_slot(&mut self, slot: u32) -> Option<T> {
         let (hashed, value) = self.ring.remove(slot)?;
         let was_there = self.index.remove(hashed, slot);
@@ -452,30 +450,30 @@ impl<T, S> Tracker<T, S> {
     }
 }
 
-/// The four calls by the names that programs of this kind give them.
+/// The four operations under the names that are usual in peer-to-peer programs.
 impl<T: Tracked, S: BuildHasher> Tracker<T, S> {
-    /// [`Tracker::insert`] for who only wants to know whether it was new.
+    /// Adds a value as [`Tracker::insert`] does. Returns whether it was new.
     pub fn add(&mut self, value: T) -> bool {
         !matches!(self.insert(value), Inserted::Duplicate(_))
     }
 
-    /// [`Tracker::remove`] for who does not want it back.
+    /// Removes a value as [`Tracker::remove`] does, and drops it.
     ///
     /// # Errors
-    /// [`NotFound`] when none is tracked; nothing has changed.
+    /// [`NotFound`] when no value has this id; nothing has changed.
     pub fn delete(&mut self, id: &T::Id) -> Result<(), NotFound> {
         self.remove(id).map(drop)
     }
 
-    /// [`Tracker::get`].
+    /// Returns a value as [`Tracker::get`] does.
     ///
     /// # Errors
-    /// [`NotFound`] when none is tracked.
+    /// [`NotFound`] when no value has this id.
     pub fn message(&self, id: &T::Id) -> Result<&T, NotFound> {
         self.get(id)
     }
 
-    /// [`Tracker::iter`].
+    /// Returns all values as [`Tracker::iter`] does.
     pub fn messages(&self) -> Iter<'_, T> {
         self.iter()
     }
@@ -490,7 +488,7 @@ impl<'a, T, S> IntoIterator for &'a Tracker<T, S> {
     }
 }
 
-/// What is tracked, in order of arrival.
+/// Formats the values in order of arrival.
 impl<T: fmt::Debug, S> fmt::Debug for Tracker<T, S> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_list().entries(self).finish()

@@ -1,19 +1,19 @@
-//! Three ways to hash ids, all keyed, because ids come from strangers: quick, strict, and for ids
-//! that are hashes already. The key is given by the caller: core draws no random numbers.
+//! Three ways to hash ids: a fast one, a strict one, and one for ids that are hashes already. All are keyed,
+//! because strangers choose the ids. The caller supplies the key, as core draws no random numbers.
 
 use core::hash::{BuildHasher, Hasher};
 
 use siphasher::sip::SipHasher13;
 
-/// Multiplies to 128 bits and folds the halves together.
-#[expect(clippy::cast_possible_truncation, reason = "both halves are in it")]
+/// Multiplies to 128 bits and XORs the halves.
+#[expect(clippy::cast_possible_truncation, reason = "the result contains both halves")]
 #[inline]
 const fn fold(a: u64, b: u64) -> u64 {
     let product = a as u128 * b as u128;
     product as u64 ^ (product >> 64) as u64
 }
 
-/// The keys that follow from a seed: steps of `SplitMix64` (Steele, Lea and Flood, 2014).
+/// Derives the keys from a seed by steps of `SplitMix64` (Steele, Lea and Flood, 2014).
 const fn keys(seed: u64) -> [u64; 5] {
     const fn step(seed: u64, n: u64) -> u64 {
         let mut z = seed.wrapping_add(n.wrapping_mul(0x9e37_79b9_7f4a_7c15));
@@ -21,25 +21,25 @@ const fn keys(seed: u64) -> [u64; 5] {
         z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
         z ^ (z >> 31)
     }
-    // An even multiplier would lose bits.
+    // The last key is a multiplier: an even one would lose a bit.
     [step(seed, 1), step(seed, 2), step(seed, 3), step(seed, 4), step(seed, 5) | 1]
 }
 
-/// The eight bytes from there on; 0 beyond the end.
+/// Reads eight bytes; 0 beyond the end.
 #[inline]
 fn eight(bytes: &[u8], from: usize) -> u64 {
     let part = bytes.get(from..).and_then(<[u8]>::first_chunk);
     part.map_or(0, |part| u64::from_le_bytes(*part))
 }
 
-/// The four bytes from there on; 0 beyond the end.
+/// Reads four bytes; 0 beyond the end.
 #[inline]
 fn four(bytes: &[u8], from: usize) -> u64 {
     let part = bytes.get(from..).and_then(<[u8]>::first_chunk);
     part.map_or(0, |part| u64::from(u32::from_le_bytes(*part)))
 }
 
-/// Up to sixteen bytes as two words, which overlap where there are fewer.
+/// Reads up to sixteen bytes as two words, which overlap if there are fewer.
 #[inline]
 fn two_words(bytes: &[u8]) -> (u64, u64) {
     match (bytes, bytes.len()) {
@@ -54,15 +54,15 @@ fn two_words(bytes: &[u8]) -> (u64, u64) {
     }
 }
 
-/// The quick keyed hash: sixteen bytes to a folded multiplication. Who does not know the seed
-/// cannot easily make ids collide; who must be sure takes [`Sip`].
+/// The fast keyed hash: sixteen bytes for each folded multiplication. Without the seed it is hard to make ids
+/// collide; use [`Sip`] where that must be infeasible.
 #[derive(Clone, Debug)]
 pub struct Folded {
     keys: [u64; 5],
 }
 
 impl Folded {
-    /// With this seed. Draw it at random for each tracker.
+    /// Returns the hasher for a seed. Draw it at random for each tracker.
     pub const fn new(seed: u64) -> Self {
         Self { keys: keys(seed) }
     }
@@ -77,7 +77,7 @@ impl BuildHasher for Folded {
     }
 }
 
-/// Made by [`Folded`].
+/// The state of one hash. Made by [`Folded`].
 #[derive(Clone, Debug)]
 pub struct FoldedHasher {
     state: u64,
@@ -88,9 +88,9 @@ impl Hasher for FoldedHasher {
     #[inline]
     fn write(&mut self, bytes: &[u8]) {
         let [_, key, other_key, other_state, _] = self.keys;
-        // The length tells apart what overlaps alike.
+        // The length distinguishes inputs whose overlapping words are equal.
         let mut state = self.state ^ (bytes.len() as u64).rotate_left(32);
-        // A lane beside it, so that two multiplications are under way at once.
+        // A second lane, so that the CPU overlaps two multiplications.
         let mut other = other_state;
         let mut rest = bytes;
         while rest.len() > 32 {
@@ -137,7 +137,7 @@ impl Hasher for FoldedHasher {
 
     #[inline]
     fn write_usize(&mut self, number: usize) {
-        // What slices write before their bytes, which write their length themselves.
+        // Slices write their length here, but `write` mixes in the length itself: so this can be cheap.
         self.state = (self.state ^ number as u64).wrapping_mul(self.keys[4]);
     }
 
@@ -147,15 +147,15 @@ impl Hasher for FoldedHasher {
     }
 }
 
-/// The strict keyed hash: SipHash-1-3 (Aumasson and Bernstein, 2012), which nobody who does not
-/// know the key is known to make collide.
+/// The strict keyed hash: SipHash-1-3 (Aumasson and Bernstein, 2012). No way is known to make it collide
+/// without the key.
 #[derive(Clone, Debug)]
 pub struct Sip {
     key: (u64, u64),
 }
 
 impl Sip {
-    /// With this key. Draw it at random for each tracker.
+    /// Returns the hasher for a key. Draw it at random for each tracker.
     pub const fn new(key_low: u64, key_high: u64) -> Self {
         Self { key: (key_low, key_high) }
     }
@@ -170,17 +170,16 @@ impl BuildHasher for Sip {
     }
 }
 
-/// For ids that are hashes already, made by somebody who can be trusted to have made them well:
-/// reads their last eight bytes, and still mixes them with a seed. (The last, because what stands
-/// before a digest or a random number, a version or a time, is alike in many.) Who can choose the
-/// last eight bytes can make ids collide, and every step slow.
+/// For ids that are hashes already, made by a party that is trusted to make good ones. Reads only their last
+/// eight bytes and mixes them with a seed. (The last, because many ids begin alike, with a version or a
+/// time.) Whoever can choose the last eight bytes can make ids collide, and every operation slow.
 #[derive(Clone, Debug)]
 pub struct Trusting {
     keys: [u64; 5],
 }
 
 impl Trusting {
-    /// With this seed. Draw it at random for each tracker.
+    /// Returns the hasher for a seed. Draw it at random for each tracker.
     pub const fn new(seed: u64) -> Self {
         Self { keys: keys(seed) }
     }
@@ -195,7 +194,7 @@ impl BuildHasher for Trusting {
     }
 }
 
-/// Made by [`Trusting`].
+/// The state of one hash. Made by [`Trusting`].
 #[derive(Clone, Debug)]
 pub struct TrustingHasher {
     state: u64,

@@ -1,11 +1,10 @@
-//! Finds a slot by the hash of what stands there: fixed buckets of one cache line, in the manner of
-//! F14 (Bronson and Shi, 2019).
+//! Maps the hash of a value to its slot, in fixed buckets of one cache line, in the manner of F14 (Bronson
+//! and Shi, 2019).
 //!
-//! A bucket has twelve places. A byte of the hash stands in a tag for each, and all tags are
-//! compared at once (`line.rs`). What finds its bucket full goes to the next one that is not,
-//! and every bucket it went past counts it; so a search ends at the first bucket that nothing went
-//! past, and removing is the same way once more, counting down. Nothing is moved and no trace of
-//! what was removed stays.
+//! A bucket has twelve entries. Each has a tag with a byte of the hash, and all tags are compared at once
+//! (`line.rs`). An entry whose bucket is full goes to the next bucket with room, and every bucket that it
+//! passed counts it. So a search ends at the first bucket that no entry passed, and a removal takes the same
+//! way and decrements the counts. No entry ever moves, and removed entries leave no trace.
 
 use alloc::boxed::Box;
 use alloc::vec;
@@ -14,28 +13,28 @@ use core::num::NonZeroU32;
 
 use super::{NONE, line};
 
-/// Places in a bucket.
+/// Entries in a bucket.
 const PLACES: usize = 12;
 
-/// Things in a bucket, in the mean, when the tracker is full. Of a hundred buckets one is then full.
+/// Mean number of entries in a bucket when the tracker is full. One bucket in a hundred is then full.
 const FILL_MEAN: u32 = 6;
 
-/// The hash of an id, as far as the index needs it.
+/// The hash of an id, reduced to what the index needs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Hashed(u32);
 
 impl Hashed {
     pub(super) const ZERO: Self = Self(0);
 
-    /// The hash of an id under this hasher.
-    #[expect(clippy::cast_possible_truncation, reason = "both halves are in it")]
+    /// Returns the hash of an id under a hasher.
+    #[expect(clippy::cast_possible_truncation, reason = "the result contains both halves")]
     #[inline]
     pub fn of<S: BuildHasher, I: ?Sized + Hash>(hasher: &S, id: &I) -> Self {
         let hash = hasher.hash_one(id);
         Self((hash ^ (hash >> 32)) as u32)
     }
 
-    /// 1 to 255: 0 is the tag of an empty place. From the low bits, as the bucket is from the high.
+    /// Returns 1 to 255; 0 marks an empty entry. Uses the low bits, because the bucket uses the high ones.
     const fn tag(self) -> u8 {
         let [low, ..] = self.0.to_le_bytes();
         if low == 0 { 1 } else { low }
@@ -46,14 +45,14 @@ impl Hashed {
 #[derive(Clone, Copy, Debug)]
 #[repr(C, align(64))]
 struct Bucket {
-    /// The tags of the places, 0 where nothing stands; and behind them, as four bytes, how many things
-    /// went past because it was full, and are still there.
+    /// The tags of the entries, 0 for an empty one; behind them, as four bytes, how many entries passed this
+    /// bucket because it was full and still exist.
     head: [u8; 16],
-    /// Meaningful where the tag is not 0.
+    /// Meaningful only where the tag is not 0.
     slots: [u32; PLACES],
 }
 
-/// A set of places of a bucket, a bit for each.
+/// A set of entries of a bucket, one bit for each.
 struct Places(u32);
 
 impl Iterator for Places {
@@ -73,7 +72,7 @@ impl Iterator for Places {
 impl Bucket {
     const EMPTY: Self = Self { head: [0; 16], slots: [NONE; PLACES] };
 
-    /// The places that bear this tag.
+    /// Returns the entries with this tag.
     #[inline]
     fn places(&self, tag: u8) -> Places {
         Places(line::equal(&self.head, tag) & ((1 << PLACES) - 1))
@@ -91,7 +90,7 @@ impl Bucket {
         }
     }
 
-    /// Puts a slot into an empty place, if there is one.
+    /// Stores a slot in an empty entry, if there is one.
     #[inline]
     fn put(&mut self, tag: u8, slot: u32) -> bool {
         let Some(place) = self.places(0).next() else {
@@ -103,7 +102,7 @@ impl Bucket {
         true
     }
 
-    /// Takes a slot out, if it is here.
+    /// Removes a slot, if it is in this bucket.
     #[inline]
     fn remove(&mut self, tag: u8, slot: u32) -> bool {
         let Some(place) = self.places(tag).find(|place| self.slots.get(*place) == Some(&slot))
@@ -117,17 +116,17 @@ impl Bucket {
     }
 }
 
-/// Slots by hash. See the top of this file.
+/// Maps hashes to slots. See the documentation of this module.
 #[derive(Clone, Debug)]
 pub(super) struct Index {
-    /// At least one, never more or fewer.
+    /// At least one; their number never changes.
     buckets: Box<[Bucket]>,
-    /// The most buckets that were tried to find room for one.
+    /// The most buckets ever tried to find room for an entry.
     probe_longest: u32,
 }
 
 impl Index {
-    /// Room for twice as many slots as there will be.
+    /// Returns an index with twice as many entries as there will be slots.
     pub(super) fn new(capacity: NonZeroU32) -> Self {
         let buckets = capacity.get().div_ceil(FILL_MEAN) as usize;
         Self { buckets: vec![Bucket::EMPTY; buckets].into_boxed_slice(), probe_longest: 0 }
@@ -141,7 +140,7 @@ impl Index {
         size_of_val(&*self.buckets)
     }
 
-    /// Where a search begins: the hash as a fraction of all buckets (Lemire, 2019).
+    /// Returns where a search begins: the hash as a fraction of all buckets (Lemire, 2019).
     #[inline]
     fn home(&self, hashed: Hashed) -> usize {
         ((u64::from(hashed.0) * self.buckets.len() as u64) >> 32) as usize
@@ -152,7 +151,7 @@ impl Index {
         if bucket + 1 == self.buckets.len() { 0 } else { bucket + 1 }
     }
 
-    /// Asks for the bucket where a search for this hash begins.
+    /// Prefetches the bucket where a search for this hash begins.
     #[inline]
     pub(super) fn prefetch(&self, hashed: Hashed) {
         if let Some(bucket) = self.buckets.get(self.home(hashed)) {
@@ -160,14 +159,14 @@ impl Index {
         }
     }
 
-    /// A slot that has this hash, or is likely to, in the bucket where a search for it begins.
+    /// Returns a slot that probably has this hash, from the bucket where a search for it begins.
     #[inline]
     pub(super) fn first(&self, hashed: Hashed) -> Option<u32> {
         let bucket = self.buckets.get(self.home(hashed))?;
         bucket.slots.get(bucket.places(hashed.tag()).next()?).copied()
     }
 
-    /// The slot with this hash that is the one. O(1) with a good hash, O(buckets) at the worst.
+    /// Returns the matching slot with this hash. O(1) with a good hash, O(buckets) in the worst case.
     #[inline]
     pub(super) fn find(&self, hashed: Hashed, is_it: impl Fn(u32) -> bool) -> Option<u32> {
         let tag = hashed.tag();
@@ -188,7 +187,7 @@ impl Index {
         None
     }
 
-    /// Makes a slot that is not in here findable. There must be fewer than `capacity` in here.
+    /// Adds a slot that is not in the index. There must be fewer than `capacity` slots in it.
     #[inline]
     pub(super) fn insert(&mut self, hashed: Hashed, slot: u32) {
         let tag = hashed.tag();
@@ -205,7 +204,7 @@ impl Index {
         self.probe_longest = self.probe_longest.max(probe);
     }
 
-    /// Makes a slot unfindable that was inserted with this hash.
+    /// Removes a slot that was inserted with this hash.
     #[inline]
     pub(super) fn remove(&mut self, hashed: Hashed, slot: u32) -> bool {
         let tag = hashed.tag();
@@ -217,7 +216,7 @@ impl Index {
             if bucket.remove(tag, slot) {
                 return true;
             }
-            debug_assert!(bucket.past() > 0, "what is further on went past here");
+            debug_assert!(bucket.past() > 0, "an entry further on has passed this bucket");
             bucket.set_past(bucket.past().saturating_sub(1));
             at = self.after(at);
         }

@@ -1,17 +1,17 @@
-//! Walks what a tracker holds, from either end, along the links.
+//! Iterates over the values of a tracker from either end, along the links.
 
 use core::iter::FusedIterator;
 
 use super::ring::Links;
 
-/// What is tracked, in order of arrival. Made by [`Tracker::iter`](super::Tracker::iter).
+/// The values in order of arrival. Made by [`Tracker::iter`](super::Tracker::iter).
 #[derive(Debug)]
 pub struct Iter<'a, T> {
     values: &'a [Option<T>],
     links: &'a [Links],
     front: u32,
     back: u32,
-    /// How many are still to come, from both ends together.
+    /// How many values are still to come, from both ends together.
     left: u32,
 }
 

@@ -1,5 +1,5 @@
-//! How often each peer relayed each tracked message. Stands beside a tracker and costs nothing
-//! where it is not made.
+//! How often each peer relayed each tracked message. Separate from the tracker, so that it costs nothing
+//! where relays are not counted.
 
 use alloc::boxed::Box;
 use alloc::vec::Vec;
@@ -7,20 +7,20 @@ use core::num::NonZeroU32;
 
 use super::Place;
 
-/// What became of a relay.
+/// The result of counting a relay.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Relayed {
-    /// This peer has relayed this message so often, this time included.
+    /// This peer has relayed this message this often, including now.
     Counted(u32),
-    /// As many other peers as can be told apart have relayed it: counted among the others.
+    /// The bound on peers is reached: counted among the others.
     Other,
-    /// Another message stands in its place by now, or the tracker has more places than this one
-    /// was made for: not counted.
+    /// Not counted: another message is in that slot now, or the tracker has more slots than this was made
+    /// for.
     Gone,
 }
 
-/// Counts by message and peer: at most `peers_max` peers for each message, the first ones; what
-/// comes from more of them is one count for all. The counts of a message are forgotten with it.
+/// Counts by message and peer: separately for the first `peers_max` peers of each message, together for all
+/// others. The counts of a message are forgotten with it.
 ///
 /// ```
 /// use core::num::NonZeroU32;
@@ -38,35 +38,35 @@ pub enum Relayed {
 /// ```
 #[derive(Clone, Debug)]
 pub struct Relays<P> {
-    /// For each slot of the tracker, whose counts stand there.
+    /// For each slot of the tracker, whose counts it has.
     owners: Box<[Owner]>,
-    /// For each slot `peers_max` in a row, used from the left.
+    /// `peers_max` entries in a row for each slot, filled from the left.
     counts: Box<[Option<(P, u32)>]>,
     peers_max: NonZeroU32,
 }
 
-/// Whose counts stand in a slot.
+/// The message whose counts are in a slot.
 #[derive(Clone, Copy, Debug)]
 struct Owner {
     tenancy: u32,
-    /// What was relayed by peers beyond the first `peers_max`.
+    /// Relays by peers beyond the first `peers_max`.
     others: u32,
 }
 
 impl Owner {
-    /// Whether the counts are of a message that stood here before this one. Tenancies wrap: of two,
-    /// the earlier is the one from which it is less than half way round to the other.
+    /// Returns whether the counts belong to an earlier message of this slot. Tenancies wrap: of two, the
+    /// earlier is the one from which the other is less than half a round away.
     const fn is_before(self, place: Place) -> bool {
         place.tenancy.wrapping_sub(self.tenancy) < 1 << 31
     }
 }
 
 impl<P: Eq> Relays<P> {
-    /// For a tracker of this capacity. Allocates all it will ever have: for each message 8 bytes
-    /// and `peers_max` peers with a count. O(capacity × `peers_max`).
+    /// Returns counts for a tracker of this capacity. Allocates all the memory it will ever have: 8 bytes and
+    /// `peers_max` peers with a count for each message. O(capacity × `peers_max`).
     ///
     /// # Panics
-    /// When that is more than an allocation can have.
+    /// When that exceeds the maximum size of an allocation.
     pub fn new(capacity: NonZeroU32, peers_max: NonZeroU32) -> Self {
         let slots = capacity.get() as usize;
         let mut counts = Vec::new();
@@ -78,13 +78,13 @@ impl<P: Eq> Relays<P> {
         }
     }
 
-    /// How many peers are told apart for each message.
+    /// Returns how many peers are counted separately for each message.
     pub const fn peers_max(&self) -> NonZeroU32 {
         self.peers_max
     }
 
-    /// Counts one relay, of what stands at a place, by a peer. Counts stop at `u32::MAX`.
-    /// O(`peers_max`), allocates nothing.
+    /// Counts one relay by a peer of the message at a place. Counts saturate at `u32::MAX`. O(`peers_max`),
+    /// allocates nothing.
     pub fn count(&mut self, place: Place, peer: P) -> Relayed {
         match self.owners.get(place.slot as usize) {
             Some(owner) if owner.tenancy == place.tenancy => {}
@@ -111,8 +111,8 @@ impl<P: Eq> Relays<P> {
         Relayed::Other
     }
 
-    /// Puts counts where none stand yet: those of a message that stood elsewhere before. Of more than
-    /// `peers_max` peers the last ones are counted among the others. O(`peers`), allocates nothing.
+    /// Sets the counts of a message, which has moved here from another slot. Peers beyond `peers_max` are
+    /// counted among the others. O(`peers`), allocates nothing.
     pub fn put(&mut self, place: Place, peers: impl IntoIterator<Item = (P, u32)>, others: u32) {
         if place.slot as usize >= self.owners.len() {
             return;
@@ -132,20 +132,20 @@ impl<P: Eq> Relays<P> {
         }
     }
 
-    /// Who relayed what stands at a place and how often, in the order of their first relay.
+    /// Returns which peers relayed a message and how often, in the order of their first relay.
     pub fn peers(&self, place: Place) -> impl Iterator<Item = (&P, u32)> {
         let range = if self.owner(place).is_some() { self.range(place) } else { 0..0 };
         let counts = self.counts.get(range).unwrap_or_default();
         counts.iter().map_while(|stands| stands.as_ref().map(|(peer, count)| (peer, *count)))
     }
 
-    /// How often other peers relayed it, beyond those that are told apart.
+    /// Returns how often other peers relayed a message, beyond those counted separately.
     pub fn others(&self, place: Place) -> u32 {
         self.owner(place).map_or(0, |owner| owner.others)
     }
 
-    /// Lets go of the peers of a message that is gone; without this they go when another message
-    /// that is relayed stands where it stood. O(`peers_max`).
+    /// Drops the peers of a message that is gone. Otherwise they are dropped when another relayed message
+    /// occupies the slot. O(`peers_max`).
     pub fn forget(&mut self, place: Place) {
         if self.owner(place).is_some() {
             self.empty(place);

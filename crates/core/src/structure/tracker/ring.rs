@@ -1,7 +1,7 @@
 //! A slab whose used slots are linked in a ring, in order of arrival.
 //!
-//! In a full ring the newest takes over the slot of the oldest, and all that is to be done is to
-//! begin the ring one later: no link changes, and the slab is gone through from end to end.
+//! In a full ring the newest value takes the slot of the oldest, which only moves the beginning of the ring
+//! by one: no link changes, and the slab is written from end to end.
 
 use alloc::boxed::Box;
 use alloc::vec;
@@ -10,30 +10,30 @@ use core::num::NonZeroU32;
 
 use super::{Hashed, Iter, NONE, Place};
 
-/// What a slot of the slab has beside what stands in it.
+/// What a slot has besides its value.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Links {
-    /// Who arrived before; for the oldest, the newest.
+    /// The slot that arrived before; for the oldest, the newest.
     pub(super) prev: u32,
-    /// Who arrived after; for the newest, the oldest. In a free slot: the next free one.
+    /// The slot that arrived after; for the newest, the oldest. In a free slot: the next free one.
     pub(super) next: u32,
-    /// Kept, so that evicting never reads the id.
+    /// Kept, so that an eviction never reads the id.
     pub(super) hashed: Hashed,
-    /// How many things have stood here before, wrapping.
+    /// How many values had been in this slot before, wrapping.
     tenancy: u32,
 }
 
-/// See the top of this file.
+/// See the documentation of this module.
 #[derive(Clone, Debug)]
 pub(super) struct Ring<T> {
-    /// All slots there will ever be: what stands there, `None` in a free one. Apart from the links, so
-    /// that finding something reads no more than that.
+    /// The values of all slots, `None` in a free one. Separate from the links, so that a lookup reads no
+    /// more memory than it needs.
     values: Box<[Option<T>]>,
-    /// Of the same slots.
+    /// The links of the same slots.
     links: Box<[Links]>,
     /// Where the ring begins; [`NONE`] while it is empty.
     oldest: u32,
-    /// The first of the freed slots, linked by `next`.
+    /// The first freed slot; the others are linked by `next`.
     free: u32,
     /// Slots from here on have not been used since the ring was last empty.
     fresh: u32,
@@ -61,7 +61,7 @@ impl<T> Ring<T> {
         self.len
     }
 
-    #[expect(clippy::cast_possible_truncation, reason = "made from a u32")]
+    #[expect(clippy::cast_possible_truncation, reason = "its length was a u32")]
     pub(super) const fn capacity(&self) -> u32 {
         self.links.len() as u32
     }
@@ -105,9 +105,9 @@ impl<T> Ring<T> {
         Place { slot, tenancy: self.links(slot).map_or(0, |links| links.tenancy) }
     }
 
-    /// Makes a free slot, which there must be, the newest. [`Ring::settle`] comes next.
+    /// Makes a free slot the newest. There must be one. The caller then calls [`Ring::settle`].
     pub(super) fn append(&mut self, hashed: Hashed) -> u32 {
-        debug_assert!(!self.is_full(), "the caller looked");
+        debug_assert!(!self.is_full(), "the caller has checked for room");
         let slot = if self.free == NONE { self.fresh } else { self.free };
         let (prev, next) = match self.links(self.oldest) {
             Some(oldest) => (oldest.prev, self.oldest),
@@ -134,8 +134,8 @@ impl<T> Ring<T> {
         slot
     }
 
-    /// Makes the slot of the oldest, which there must be, the newest, and tells under what hash the
-    /// oldest stood there. [`Ring::settle`] comes next.
+    /// Makes the slot of the oldest value the newest, and returns it with the hash of that value. The ring
+    /// must not be empty. The caller then calls [`Ring::settle`].
     #[inline]
     pub(super) fn rotate(&mut self, hashed: Hashed) -> (u32, Hashed) {
         let slot = self.oldest;
@@ -148,24 +148,27 @@ impl<T> Ring<T> {
         (slot, before)
     }
 
-    /// Puts a thing into the slot that was made the newest for it; what stood there comes back.
+    /// Stores a value in the slot that was made the newest for it. Returns the value that was there.
     #[inline]
     pub(super) fn settle(&mut self, slot: u32, value: T) -> Option<T> {
         self.values.get_mut(slot as usize)?.replace(value)
     }
 
-    /// Empties a slot: unlinked, free.
+    /// Empties a slot, unlinks it and frees it.
     pub(super) fn remove(&mut self, slot: u32) -> Option<(Hashed, T)> {
         let free = self.free;
         let value = self.values.get_mut(slot as usize)?.take()?;
         let links = self.links_mut(slot)?;
-        let (prev, next, hashed) = (links.prev, links.next, links.hashed);
+        let (prev, next) = (links.prev, links.next);
+        let hashed = links.hashed;
         links.next = free;
         links.tenancy = links.tenancy.wrapping_add(1);
         self.free = slot;
         self.len -= 1;
         if self.len == 0 {
-            (self.oldest, self.free, self.fresh) = (NONE, NONE, 0);
+            self.oldest = NONE;
+            self.free = NONE;
+            self.fresh = 0;
         } else {
             self.link(prev, next);
             if self.oldest == slot {
@@ -175,7 +178,7 @@ impl<T> Ring<T> {
         Some((hashed, value))
     }
 
-    /// Makes one follow the other.
+    /// Links two slots in this order.
     fn link(&mut self, before: u32, after: u32) {
         if let Some(links) = self.links_mut(before) {
             links.next = after;
@@ -185,7 +188,7 @@ impl<T> Ring<T> {
         }
     }
 
-    /// What must hold between any two operations.
+    /// Checks the invariants between two operations.
     #[cfg(test)]
     pub(super) fn check(&self) {
         assert_eq!(self.iter().count(), self.len as usize);

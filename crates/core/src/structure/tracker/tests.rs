@@ -1,4 +1,4 @@
-//! The tracker against a plain `Vec`, what its users rely on, and what others get wrong.
+//! The tracker against a plain `Vec`, the behaviour its users rely on, and common mistakes.
 
 use alloc::format;
 use alloc::rc::Rc;
@@ -9,7 +9,7 @@ use proptest::prelude::*;
 
 use super::*;
 
-/// An id and who brought it.
+/// An id and the peer that sent it.
 type Item = (u16, u8);
 
 impl Tracked for Item {
@@ -24,12 +24,12 @@ fn capacity(capacity: u32) -> NonZeroU32 {
     NonZeroU32::new(capacity).unwrap()
 }
 
-fn of_five() -> Tracker<Item> {
+fn for_five() -> Tracker<Item> {
     Tracker::new(capacity(5), 1)
 }
 
 fn filled(ids: impl IntoIterator<Item = u16>) -> Tracker<Item> {
-    let mut tracker = of_five();
+    let mut tracker = for_five();
     tracker.insert_batch(ids.into_iter().map(|id| (id, 0)), |_| {});
     tracker
 }
@@ -38,7 +38,7 @@ fn ids<S>(tracker: &Tracker<Item, S>) -> Vec<u16> {
     tracker.iter().map(|item| item.0).collect()
 }
 
-/// Says the same of everything: every search goes through everything.
+/// Hashes everything to the same value, so that every search visits every entry.
 #[derive(Default)]
 struct Constant;
 
@@ -65,7 +65,7 @@ impl Hasher for Poor {
 }
 
 impl<T: Tracked, S: BuildHasher> Tracker<T, S> {
-    /// What must hold between any two operations.
+    /// Checks the invariants between two operations.
     fn check(&self) {
         self.ring.check();
         self.index.check(self.len(), |slot| self.ring.links(slot).unwrap().hashed);
@@ -104,7 +104,7 @@ fn step(ids: u16) -> impl Strategy<Value = Step> {
     ]
 }
 
-/// The dumbest thing that could be right.
+/// A trivial model.
 struct Model {
     items: Vec<Item>,
     capacity: usize,
@@ -179,7 +179,7 @@ fn take_steps<S: BuildHasher>(mut tracker: Tracker<Item, S>, steps: &[Step]) {
 
 proptest! {
     #[test]
-    fn a_tracker_does_what_a_vec_does(
+    fn a_tracker_behaves_like_a_vec(
         places in 1u32..60,
         seed: u64,
         steps in prop::collection::vec(step(90), 0..300),
@@ -190,7 +190,7 @@ proptest! {
     }
 
     #[test]
-    fn a_bad_hash_makes_it_slow_and_not_wrong(
+    fn a_bad_hash_makes_it_slow_but_not_wrong(
         places in 1u32..60,
         steps in prop::collection::vec(step(90), 0..300),
     ) {
@@ -201,7 +201,7 @@ proptest! {
     }
 
     #[test]
-    fn both_ends_of_an_iterator_meet(count in 0u16..8, from_the_front: [bool; 8]) {
+    fn an_iterator_used_from_both_ends_yields_each_value_once(count in 0u16..8, from_the_front: [bool; 8]) {
         let tracker = filled(0..count);
         let mut expected = ids(&tracker);
         let mut iter = tracker.iter();
@@ -219,7 +219,7 @@ proptest! {
 }
 
 #[test]
-fn what_was_added_is_found_and_listed() {
+fn added_values_are_found_and_listed() {
     let tracker = filled(0..5);
     for id in 0..5 {
         assert_eq!(tracker.get(&id), Ok(&(id, 0)));
@@ -228,7 +228,7 @@ fn what_was_added_is_found_and_listed() {
 }
 
 #[test]
-fn what_was_removed_is_neither_found_nor_listed() {
+fn removed_values_are_neither_found_nor_listed() {
     let mut tracker = filled(0..5);
     for id in 0..3 {
         assert_eq!(tracker.remove(&id), Ok((id, 0)));
@@ -255,8 +255,8 @@ fn a_full_tracker_keeps_the_last_ones() {
 }
 
 #[test]
-fn an_empty_tracker_finds_no_message() {
-    let mut tracker = of_five();
+fn an_empty_tracker_finds_nothing() {
+    let mut tracker = for_five();
     assert_eq!(tracker.get(&1), Err(NotFound));
     assert_eq!(tracker.remove(&1), Err(NotFound));
     assert_eq!(format!("{NotFound}"), "message not found");
@@ -265,28 +265,28 @@ fn an_empty_tracker_finds_no_message() {
 }
 
 #[test]
-fn a_duplicate_does_not_make_a_message_younger() {
+fn a_duplicate_does_not_refresh_a_value() {
     let mut tracker = filled(0..5);
     assert_eq!(tracker.insert((0, 1)), Inserted::Duplicate((0, 1)));
     assert_eq!(tracker.insert((5, 0)), Inserted::Evicted((0, 0)));
 }
 
 #[test]
-fn a_look_does_not_make_a_message_younger() {
+fn a_lookup_does_not_refresh_a_value() {
     let mut tracker = filled(0..5);
     assert_eq!(tracker.get(&0), Ok(&(0, 0)));
     assert_eq!(tracker.insert((5, 0)), Inserted::Evicted((0, 0)));
 }
 
 #[test]
-fn the_oldest_goes_and_not_the_smallest() {
+fn the_oldest_value_is_evicted_and_not_the_smallest() {
     let mut tracker = filled([9, 1, 8, 2, 7]);
     assert_eq!(tracker.insert((0, 0)), Inserted::Evicted((9, 0)));
     assert_eq!(ids(&tracker), [1, 8, 2, 7, 0]);
 }
 
 #[test]
-fn what_was_removed_and_added_again_is_the_newest_and_goes_last() {
+fn a_value_removed_and_added_again_is_the_newest_and_evicted_last() {
     let mut tracker = filled(0..5);
     assert_eq!(tracker.remove(&0), Ok((0, 0)));
     assert_eq!(tracker.insert((0, 1)), Inserted::New);
@@ -307,7 +307,7 @@ fn a_removal_makes_room() {
 }
 
 #[test]
-fn a_tracker_of_one_remembers_the_last() {
+fn a_tracker_for_one_value_remembers_the_last() {
     let mut tracker = Tracker::new(capacity(1), 1);
     assert_eq!(tracker.insert((1, 0)), Inserted::New);
     assert_eq!(tracker.insert((1, 1)), Inserted::Duplicate((1, 1)));
@@ -316,7 +316,7 @@ fn a_tracker_of_one_remembers_the_last() {
 }
 
 #[test]
-fn a_batch_larger_than_the_tracker_tells_of_each() {
+fn a_batch_larger_than_the_tracker_reports_every_value() {
     let mut tracker = Tracker::new(capacity(3), 1);
     let mut evicted = Vec::new();
     tracker.insert_batch((0..100u16).map(|id| (id, 0)), |inserted| match inserted {
@@ -328,7 +328,7 @@ fn a_batch_larger_than_the_tracker_tells_of_each() {
 }
 
 #[test]
-fn a_batch_that_ends_early_is_taken_whole() {
+fn a_batch_that_is_not_full_is_added_completely() {
     for count in [0, 1, 15, 16, 17, 32] {
         let mut tracker = Tracker::new(capacity(64), 1);
         tracker.insert_batch((0..count).map(|id| (id, 0)), |_| {});
@@ -337,8 +337,8 @@ fn a_batch_that_ends_early_is_taken_whole() {
 }
 
 #[test]
-fn the_four_calls_do_as_their_namesakes() {
-    let mut tracker = of_five();
+fn the_four_aliases_behave_like_the_operations_they_name() {
+    let mut tracker = for_five();
     assert!(tracker.add((1, 0)));
     assert!(!tracker.add((1, 1)));
     assert_eq!(tracker.message(&1), Ok(&(1, 0)));
@@ -361,9 +361,9 @@ fn ids_are_bytes_of_any_length() {
 }
 
 #[test]
-fn what_leaves_is_dropped_or_handed_over_once() {
+fn an_evicted_value_is_dropped_or_returned_exactly_once() {
     let held = Rc::new(());
-    struct Counted(u16, #[expect(dead_code, reason = "counted where it is")] Rc<()>);
+    struct Counted(u16, #[expect(dead_code, reason = "only its reference count matters")] Rc<()>);
     impl Tracked for Counted {
         type Id = u16;
         fn id(&self) -> &u16 {
@@ -383,7 +383,7 @@ fn what_leaves_is_dropped_or_handed_over_once() {
 }
 
 #[test]
-fn stats_count_what_happened() {
+fn stats_count_every_operation() {
     let mut tracker = filled([1, 2, 2, 3, 4, 5, 6, 6, 6]);
     assert_eq!(tracker.remove(&4), Ok((4, 0)));
     let stats = tracker.stats();
@@ -395,7 +395,7 @@ fn stats_count_what_happened() {
 }
 
 #[test]
-fn ids_that_collide_show_in_the_longest_probe() {
+fn colliding_ids_show_in_the_longest_probe() {
     let constant = BuildHasherDefault::<Constant>::default();
     let mut tracker = Tracker::with_hasher(capacity(120), constant);
     tracker.insert_batch((0..120).map(|id| (id, 0)), |_| {});
@@ -418,14 +418,14 @@ fn a_churned_tracker_has_no_long_probes() {
 }
 
 #[test]
-fn a_message_takes_seventy_five_bytes_of_slab_and_index() {
+fn a_message_takes_75_bytes_of_slab_and_index() {
     let tracker: Tracker<Message> = Tracker::new(capacity(60_000), 1);
     assert_eq!((size_of::<Option<Message>>(), size_of::<ring::Links>()), (48, 16));
     assert_eq!(tracker.stats().bytes, 60_000 * 64 + 10_000 * 64);
 }
 
 #[test]
-fn a_place_is_never_borne_twice() {
+fn a_place_is_never_reused() {
     let mut tracker = Tracker::new(capacity(1), 1);
     let mut places = Vec::new();
     for id in [1, 2, 1, 2] {
@@ -440,7 +440,7 @@ fn a_place_is_never_borne_twice() {
 }
 
 #[test]
-fn what_was_emptied_begins_at_the_front_of_its_slab() {
+fn a_cleared_tracker_starts_at_the_front_of_its_slab() {
     let mut tracker = filled(0..5);
     tracker.clear();
     let slots: Vec<u32> = (0..5).map(|id| tracker.insert_placed((id, 0)).1.slot).collect();
@@ -448,7 +448,7 @@ fn what_was_emptied_begins_at_the_front_of_its_slab() {
 }
 
 #[test]
-fn a_wrong_hash_harms_only_its_own_id() {
+fn a_wrong_hash_affects_only_its_own_id() {
     let mut tracker = filled([1, 2]);
     let wrong = tracker.hash(&4);
     assert_eq!(tracker.insert_hashed(wrong, (3, 0)), Inserted::New);
@@ -461,7 +461,7 @@ fn a_wrong_hash_harms_only_its_own_id() {
 }
 
 #[test]
-fn a_copy_is_a_tracker_of_its_own() {
+fn a_clone_is_independent() {
     let mut tracker = filled(0..5);
     let copy = tracker.clone();
     tracker.add((5, 0));

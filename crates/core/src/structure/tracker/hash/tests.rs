@@ -1,4 +1,4 @@
-//! Whether the hashes spread what strangers send, depend on their seed, and read every byte.
+//! The hashes distribute typical ids, depend on their seed, and read every byte.
 
 use alloc::collections::BTreeSet;
 use alloc::vec;
@@ -8,10 +8,11 @@ use proptest::prelude::*;
 
 use super::*;
 
-/// How many of 4,096 ids fall into the fullest of 4,096 buckets: by the high bits of what a tracker
+/// Returns how many of 4,096 ids fall into the fullest of 4,096 buckets: by the high bits of what a tracker
 /// keeps of a hash, and by the low bits.
 fn crowds(hasher: &impl BuildHasher, ids: impl Iterator<Item = Vec<u8>>) -> (usize, usize) {
-    let (mut high, mut low) = (vec![0; 4096], vec![0; 4096]);
+    let mut high = vec![0; 4096];
+    let mut low = vec![0; 4096];
     for id in ids {
         let hash = hasher.hash_one(id.as_slice());
         let hash = hash ^ (hash >> 32);
@@ -21,7 +22,7 @@ fn crowds(hasher: &impl BuildHasher, ids: impl Iterator<Item = Vec<u8>>) -> (usi
     (high.into_iter().max().unwrap(), low.into_iter().max().unwrap())
 }
 
-/// Ids that differ in 12 bits only, which stand `at` a byte of 32.
+/// Ids of 32 bytes that differ only in 12 bits, starting `at` a byte.
 fn alike(at: usize) -> impl Iterator<Item = Vec<u8>> {
     (0..4096u16).map(move |number| {
         let mut id = vec![0; 32];
@@ -31,13 +32,13 @@ fn alike(at: usize) -> impl Iterator<Item = Vec<u8>> {
 }
 
 #[test]
-fn ids_that_are_almost_alike_are_spread() {
+fn almost_equal_ids_are_distributed() {
     fn fullest_is_at_most(most: usize, hasher: &impl BuildHasher, at: usize) {
         let (high, low) = crowds(hasher, alike(at));
         assert!(high <= most && low <= most, "{high} and {low} where byte {at} differs");
     }
-    // Chance alone would put 7 to 11 into the fullest of 4,096. One multiplication, which is all
-    // that ids get that are trusted to be hashes, does a little worse by ids that are not.
+    // By chance alone the fullest of 4,096 has 7 to 11 ids. Ids that are trusted to be hashes get only one
+    // multiplication, which does a little worse for ids that are not.
     for seed in 0..20 {
         for at in 0..31 {
             fullest_is_at_most(14, &Folded::new(seed), at);
@@ -50,7 +51,7 @@ fn ids_that_are_almost_alike_are_spread() {
 }
 
 #[test]
-fn the_same_bytes_of_another_length_hash_otherwise() {
+fn equal_bytes_of_different_length_have_different_hashes() {
     let zeros = [0; 100];
     let hasher = Folded::new(1);
     let hashes: BTreeSet<u64> = (0..100).map(|length| hasher.hash_one(&zeros[..length])).collect();
@@ -64,7 +65,7 @@ fn the_same_bytes_of_another_length_hash_otherwise() {
 }
 
 #[test]
-fn numbers_of_every_width_are_spread() {
+fn numbers_of_every_width_are_distributed() {
     fn spread<H: core::hash::Hash>(hasher: &impl BuildHasher, ids: impl Iterator<Item = H>) {
         let hashes: BTreeSet<u64> = ids.map(|id| hasher.hash_one(id)).collect();
         assert_eq!(hashes.len(), 200);
@@ -87,7 +88,7 @@ fn numbers_of_every_width_are_spread() {
 
 proptest! {
     #[test]
-    fn every_byte_counts(bytes in prop::collection::vec(any::<u8>(), 1..80), at: usize, seed: u64) {
+    fn every_byte_affects_the_hash(bytes in prop::collection::vec(any::<u8>(), 1..80), at: usize, seed: u64) {
         let mut other = bytes.clone();
         other[at % bytes.len()] ^= 1;
         let folded = Folded::new(seed);
@@ -97,7 +98,7 @@ proptest! {
     }
 
     #[test]
-    fn the_seed_counts(bytes in prop::collection::vec(any::<u8>(), 0..80), seed: u64) {
+    fn the_seed_affects_the_hash(bytes in prop::collection::vec(any::<u8>(), 0..80), seed: u64) {
         let bytes = bytes.as_slice();
         let other = seed ^ 1;
         prop_assert_ne!(Folded::new(seed).hash_one(bytes), Folded::new(other).hash_one(bytes));
@@ -107,7 +108,7 @@ proptest! {
     }
 
     #[test]
-    fn trust_reads_the_last_eight_bytes(front in prop::collection::vec(any::<u8>(), 24), a: u64) {
+    fn the_trusting_hash_reads_the_last_eight_bytes(front in prop::collection::vec(any::<u8>(), 24), a: u64) {
         let id = |front: &[u8]| [front, &a.to_le_bytes()].concat();
         let hasher = Trusting::new(1);
         prop_assert_eq!(hasher.hash_one(id(&front)), hasher.hash_one(id(&[0; 24])));
@@ -115,7 +116,7 @@ proptest! {
 }
 
 #[test]
-fn siphash_is_that_of_the_standard_library() {
+fn the_strict_hash_equals_that_of_the_standard_library() {
     let id = [7; 45];
     for length in 0..id.len() {
         let mut expected = std::hash::DefaultHasher::new();

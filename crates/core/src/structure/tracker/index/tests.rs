@@ -1,4 +1,4 @@
-//! The words of a bucket, place by place, and what holds between buckets.
+//! The entries of a bucket one by one, and the invariants between buckets.
 
 use alloc::vec::Vec;
 
@@ -7,7 +7,7 @@ use proptest::prelude::*;
 use super::*;
 
 impl Index {
-    /// What must hold between any two operations, for so many slots with these hashes.
+    /// Checks the invariants between two operations, for `len` slots with these hashes.
     pub(in super::super) fn check(&self, len: u32, hashed: impl Fn(u32) -> Hashed) {
         let mut past = vec![0; self.buckets.len()];
         let mut found = 0;
@@ -46,7 +46,7 @@ proptest! {
     }
 
     #[test]
-    fn a_hash_begins_at_a_bucket_that_exists(hash: u32, capacity in 1u32..100_000) {
+    fn a_search_begins_at_an_existing_bucket(hash: u32, capacity in 1u32..100_000) {
         let index = Index::new(NonZeroU32::new(capacity).unwrap());
         prop_assert!(index.home(Hashed(hash)) < index.buckets.len());
         prop_assert!(index.buckets.len() * PLACES >= 2 * capacity as usize);
@@ -60,7 +60,7 @@ fn a_bucket_is_one_cache_line() {
 }
 
 #[test]
-fn a_bucket_takes_twelve() {
+fn a_bucket_has_room_for_twelve_entries() {
     let mut bucket = Bucket::EMPTY;
     for slot in 0..12 {
         assert!(bucket.put(255, slot));
@@ -75,10 +75,10 @@ fn a_bucket_takes_twelve() {
 }
 
 #[test]
-fn a_search_ends_where_nothing_went_past() {
+fn a_search_ends_at_a_bucket_that_no_entry_passed() {
     let capacity = NonZeroU32::new(60).unwrap();
     let mut index = Index::new(capacity);
-    // All in the last bucket, so that they go past the end.
+    // All in the last bucket, so that they wrap around the end.
     let hashed = Hashed(u32::MAX);
     for slot in 0..30 {
         index.insert(hashed, slot);

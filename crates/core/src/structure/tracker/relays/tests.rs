@@ -1,4 +1,4 @@
-//! Relay counts against a list, and what becomes of them when their message goes.
+//! Relay counts against a list, and what happens to them when their message leaves.
 
 use alloc::vec::Vec;
 
@@ -38,7 +38,7 @@ type Counts = (u64, Vec<(u8, u32)>, u32);
 
 proptest! {
     #[test]
-    fn relays_count_what_a_list_counts(
+    fn relays_are_counted_like_in_a_list(
         relayed in prop::collection::vec((0u64..12, 0u8..5), 0..200),
     ) {
         let (mut tracker, mut relays) = both(6, 3);
@@ -71,7 +71,7 @@ proptest! {
 }
 
 #[test]
-fn what_takes_the_place_of_a_message_does_not_inherit_its_counts() {
+fn a_message_in_a_reused_slot_does_not_inherit_counts() {
     let (mut tracker, mut relays) = both(1, 2);
     for peer in [1, 2, 3, 3] {
         let _: Relayed = relay(&mut tracker, &mut relays, 10, peer);
@@ -92,7 +92,7 @@ fn a_message_that_is_removed_and_comes_again_counts_from_one() {
 }
 
 #[test]
-fn a_place_whose_message_is_gone_counts_nothing() {
+fn relays_of_a_message_that_is_gone_are_not_counted() {
     let (mut tracker, mut relays) = both(1, 2);
     assert_eq!(relay(&mut tracker, &mut relays, 10, 1), Relayed::Counted(1));
     let gone = tracker.place(&10).unwrap();
@@ -113,7 +113,7 @@ fn a_tenancy_that_wraps_is_still_the_later_one() {
 }
 
 #[test]
-fn a_place_of_a_larger_tracker_counts_nothing() {
+fn relays_at_a_place_of_a_larger_tracker_are_not_counted() {
     let mut relays = Relays::new(number(2), number(2));
     let beyond = Place { slot: 2, tenancy: 0 };
     assert_eq!(relays.count(beyond, 1), Relayed::Gone);
@@ -121,7 +121,7 @@ fn a_place_of_a_larger_tracker_counts_nothing() {
 }
 
 #[test]
-fn forgetting_lets_go_of_the_peers() {
+fn forgetting_a_message_drops_its_peers() {
     use alloc::rc::Rc;
     let mut tracker = Tracker::new(number(2), 1);
     let mut relays = Relays::new(number(2), number(2));
