@@ -1,4 +1,4 @@
-//! What must hold for any bytes. Called by the fuzz targets with new bytes, and by core's tests with
-//! all that were found worth keeping.
+//! Properties that hold for any bytes. The fuzz targets call them with new inputs, core's tests with the
+//! corpus.
 
 pub mod maze;

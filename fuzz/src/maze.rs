@@ -1,30 +1,30 @@
-//! What must hold of the maze.
+//! Properties of the maze.
 
 use tidings_core::machine::maze::parse::{Event, LINE_BYTES_MAX, Read, line};
 use tidings_core::machine::maze::{Command, Counters, Maze, Notification, Reply};
 use tidings_core::machine::{Machine, Timestamp};
 
-/// Holds the parser to a dumb one, line by line.
+/// The parser agrees with a trivial one, line by line.
 pub fn parse(bytes: &[u8]) {
     let mut rest = bytes;
     for expected in bytes.split_inclusive(|byte| *byte == b'\n') {
         let (read, taken) = line(rest);
-        assert_eq!(taken, expected.len(), "the line as a whole is taken");
-        assert_eq!(read, dumb(expected), "{}", expected.escape_ascii());
+        assert_eq!(taken, expected.len(), "the whole line is consumed");
+        assert_eq!(read, trivial(expected), "{}", expected.escape_ascii());
         rest = rest.split_at(taken).1;
     }
     assert!(rest.is_empty());
 }
 
-/// Reads a line as the specification says, with nothing in mind but that.
-fn dumb(bytes: &[u8]) -> Read {
-    dumb_event(bytes).map_or_else(
+/// Parses a line exactly as the specification describes it, without regard to speed.
+fn trivial(bytes: &[u8]) -> Read {
+    trivial_event(bytes).map_or_else(
         || if bytes.len() > LINE_BYTES_MAX { Read::Overlong } else { Read::Malformed },
         |(number, event)| Read::Event { number, event },
     )
 }
 
-fn dumb_event(bytes: &[u8]) -> Option<(u64, Event)> {
+fn trivial_event(bytes: &[u8]) -> Option<(u64, Event)> {
     let text = std::str::from_utf8(bytes).ok()?.strip_suffix('\n')?;
     let fields: Vec<&str> = text.strip_suffix('\r').unwrap_or(text).split('|').collect();
     let number = |text: &str| {
@@ -43,8 +43,8 @@ fn dumb_event(bytes: &[u8]) -> Option<(u64, Event)> {
     (1..u64::MAX).contains(&number).then_some((number, event))
 }
 
-/// Feeds the bytes behind the first two as one piece, and again in pieces as the first says, with
-/// restarts as the second says: nobody can tell the difference.
+/// The bytes behind the first two, fed in one piece, give the same results as in pieces whose size the first
+/// byte determines, with restarts as often as the second says.
 pub fn feed(bytes: &[u8]) {
     let [pieces, restarts, bytes @ ..] = bytes else { return };
     let whole = fed([bytes], u64::MAX);
@@ -55,17 +55,19 @@ pub fn feed(bytes: &[u8]) {
     assert_eq!(whole, cut);
 }
 
-/// What comes of feeding these pieces, with a restart after every so many of them.
+/// Feeds these pieces, with a restart after every `restart_every` of them, and returns what the maze emitted.
 fn fed<'a>(
     pieces: impl IntoIterator<Item = &'a [u8]>,
     restart_every: u64,
 ) -> (Vec<Notification>, Counters) {
-    let (mut maze, mut told, at) = (Maze::default(), Vec::new(), Timestamp(1));
+    let mut maze = Maze::default();
+    let mut emitted = Vec::new();
+    let at = Timestamp(1);
     let mut apply = |maze: &mut Maze, command| {
-        let mut reply = maze.apply(at, command, &mut |event| told.push(event));
+        let mut reply = maze.apply(at, command, &mut |event| emitted.push(event));
         while reply == Reply::More {
             let release = Command::Release { bytes_max: 100 };
-            reply = maze.apply(at, release, &mut |event| told.push(event));
+            reply = maze.apply(at, release, &mut |event| emitted.push(event));
         }
     };
     apply(&mut maze, Command::Open { source: 1 });
@@ -74,11 +76,11 @@ fn fed<'a>(
         if (part + 1).is_multiple_of(restart_every) {
             let mut snapshot = Vec::new();
             maze.snapshot(&mut snapshot);
-            maze = Maze::restore(&snapshot).expect("what was stored can be read");
+            maze = Maze::restore(&snapshot).expect("a snapshot can be restored");
         }
     }
     apply(&mut maze, Command::Close { source: 1 });
     let counters = *maze.counters();
-    assert_eq!(maze.held(), 0, "nothing is left behind");
-    (told, counters)
+    assert_eq!(maze.held(), 0, "no event is left behind");
+    (emitted, counters)
 }

@@ -1,5 +1,5 @@
-//! The designs: each used as well as it can be as the last N ids that were seen. All hash with a
-//! seeded foldhash (their fastest), the Tracker with its own.
+//! The designs, each used in the best way as a list of the last N distinct ids. All hash with a seeded foldhash
+//! (the fastest choice for them), the Tracker with its own hash.
 
 use std::collections::{HashMap, VecDeque};
 use std::hash::Hash;
@@ -9,13 +9,13 @@ use std::num::NonZeroU32;
 use foldhash::fast::RandomState;
 use tidings_core::structure::tracker::{Inserted, Tracked, Tracker};
 
-/// An id as a hash gives it.
+/// An id that looks like the output of a hash.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub struct Id(pub [u8; 32]);
 
-/// Something that can be an id.
+/// A type of id.
 pub trait Key: Clone + Eq + Hash + Send + Sync + 'static {
-    /// The `n`th: all different, in no order.
+    /// Returns the `n`th id: all are different and in no order.
     fn nth(n: u64) -> Self;
 }
 
@@ -48,16 +48,16 @@ impl Key for String {
     }
 }
 
-/// The last N ids that were seen.
+/// The last N distinct ids.
 pub trait Seen<K: Key> {
     fn new(capacity: usize) -> Self;
-    /// Whether it is new; a known one stays as and where it is.
+    /// Returns whether the id is new. A known one keeps its value and its position.
     fn add(&mut self, id: K, value: u64) -> bool;
     fn get(&self, id: &K) -> Option<u64>;
     fn remove(&mut self, id: &K) -> bool;
     /// The sum of all values.
     fn sum(&self) -> u64;
-    /// Many at once.
+    /// Adds many ids. Returns how many were new.
     fn add_all(&mut self, ids: &[K]) -> usize {
         ids.iter().filter(|id| self.add((*id).clone(), 1)).count()
     }
@@ -93,7 +93,7 @@ impl<K: Key> Seen<K> for Ours<K> {
     }
 }
 
-/// The same, in batches of 128.
+/// The Tracker, in batches of 128.
 pub struct OursBatched<K>(Ours<K>);
 
 impl<K: Key> Seen<K> for OursBatched<K> {
@@ -180,7 +180,7 @@ impl<K: Key> Seen<K> for Hashlink<K> {
     }
 }
 
-/// A ring: the oldest stands at `next`, and is replaced there. A removal has to shift.
+/// A ring: the oldest entry is at `next` and is replaced there. A removal shifts entries.
 pub struct Indexmap<K: Key> {
     map: indexmap::IndexMap<K, u64, RandomState>,
     capacity: usize,
@@ -197,7 +197,7 @@ impl<K: Key> Seen<K> for Indexmap<K> {
             return false;
         }
         if self.map.len() < self.capacity {
-            // In front of the oldest: at the end as long as nothing was removed.
+            // In front of the oldest: at the end as long as no entry was removed.
             self.map.shift_insert(self.next_free(), id, value);
         } else {
             black_box(self.map.replace_index(self.next, id).is_ok());
@@ -313,8 +313,8 @@ impl<K: Key> Seen<K> for Moka<K> {
     }
 }
 
-/// What one writes oneself. A number for each addition tells a place in the queue from the ghost of
-/// one that was removed and added again.
+/// The usual hand-written design. Each addition has a number, which distinguishes an entry of the queue from
+/// the stale one of an id that was removed and added again.
 pub struct MapAndQueue<K: Key> {
     map: HashMap<K, (u64, u64), RandomState>,
     queue: VecDeque<(K, u64)>,

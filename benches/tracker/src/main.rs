@@ -1,6 +1,6 @@
-//! The Tracker against the crates that others would take for the same: the last N ids that were seen,
-//! first in first out, no refresh. All designs do the same work in turn, in several rounds; what is told
-//! is the median of the rounds.
+//! The Tracker compared with other crates for the same purpose: the last N distinct ids, first in first out,
+//! without refresh. In each of several rounds all designs do the same work in turn; the result is the median
+//! of the rounds.
 
 mod designs;
 mod page;
@@ -12,7 +12,8 @@ use std::path::Path;
 
 fn main() {
     let flag = |name: &str| std::env::args().any(|arg| arg == name);
-    let (quick, docs) = (flag("--quick"), Path::new("../../docs"));
+    let quick = flag("--quick");
+    let docs = Path::new("../../docs");
     if flag("--threads") {
         let table = threads::measure(quick);
         println!("{table}");
@@ -34,7 +35,8 @@ fn main() {
             page::put(docs, kind, &table);
         }
         if kind == "ids" && !quick {
-            std::fs::write(docs.join("tracker.svg"), page::plot(&results)).expect("docs are there");
+            let svg = page::plot(&results);
+            std::fs::write(docs.join("tracker.svg"), svg).expect("the folder docs exists");
         }
     }
     let table = pauses::measure(quick);

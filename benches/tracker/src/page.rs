@@ -1,18 +1,19 @@
-//! Writes tables between the markers of the page, and the plot.
+//! Writes the tables between the markers of the page, and draws the plot.
 
 use std::fmt::Write as _;
 use std::path::Path;
 
 use crate::rounds::{Result, WORKLOADS};
 
-/// Replaces what stands between the markers of a section.
+/// Replaces the text between the markers of a section.
 pub fn put(docs: &Path, section: &str, text: &str) {
     let path = docs.join("tracker.md");
-    let page = std::fs::read_to_string(&path).expect("docs/tracker.md is there");
-    let (begin, end) = (format!("<!-- {section} -->\n"), format!("<!-- /{section} -->"));
-    let (before, rest) = page.split_once(&begin).expect("it has the marker");
-    let (_, after) = rest.split_once(&end).expect("it has the other marker");
-    std::fs::write(path, format!("{before}{begin}{text}{end}{after}")).expect("it can be written");
+    let page = std::fs::read_to_string(&path).expect("docs/tracker.md exists");
+    let begin = format!("<!-- {section} -->\n");
+    let end = format!("<!-- /{section} -->");
+    let (before, rest) = page.split_once(&begin).expect("the page has the first marker");
+    let (_, after) = rest.split_once(&end).expect("the page has the second marker");
+    std::fs::write(path, format!("{before}{begin}{text}{end}{after}")).expect("it is writable");
 }
 
 fn capacities(results: &[Result]) -> Vec<usize> {
@@ -28,7 +29,7 @@ fn designs(results: &[Result]) -> impl Iterator<Item = &'static str> {
 
 fn at<'a>(results: &'a [Result], design: &str, capacity: usize) -> &'a Result {
     let found = results.iter().find(|r| r.design == design && r.capacity == capacity);
-    found.expect("all were measured")
+    found.expect("every design is measured at every capacity")
 }
 
 fn shown(ns: Option<f64>) -> String {
@@ -39,8 +40,8 @@ fn shown(ns: Option<f64>) -> String {
     }
 }
 
-/// A row a design, a column a workload; in a cell the capacities. The quickest that is no batch is in
-/// bold type.
+/// Formats a row for each design, a column for each workload, and in each cell a time for each capacity. The
+/// fastest design without batches is bold.
 pub fn table(results: &[Result]) -> String {
     let capacities = capacities(results);
     let mut table = format!("| ns | {} | bytes/entry |\n", WORKLOADS.join(" | "));
@@ -63,13 +64,14 @@ pub fn table(results: &[Result]) -> String {
                 .collect();
             let _ = write!(table, " {} |", cells.join(" / "));
         }
-        let last = *capacities.last().expect("there is one");
+        let last = *capacities.last().expect("there is a capacity");
         let _ = writeln!(table, " {:.0} |", at(results, design, last).bytes);
     }
     table
 }
 
-/// A panel a capacity, a group of bars a design; bars that are too long are cut and bear their number.
+/// Draws a panel for each capacity with a group of bars for each design. Bars that are too long are cut off and
+/// labelled.
 pub fn plot(results: &[Result]) -> String {
     const SHOWN: [(usize, &str); 3] = [(0, "#2563eb"), (1, "#0d9488"), (3, "#d97706")];
     const WIDTH: f64 = 300.0;

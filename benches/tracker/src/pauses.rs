@@ -1,17 +1,18 @@
-//! The longest single add among ten million, from empty to far beyond full. The machine itself stops
-//! at times: a loop that does nothing tells how long.
+//! The longest single add among ten million, from empty to far beyond full. The machine itself pauses sometimes:
+//! an empty loop shows for how long.
 
 use std::hint::black_box;
 use std::time::{Duration, Instant};
 
 use crate::designs::*;
 
-/// Adds so many things to a design of a capacity: the longest add, and how many were too long.
+/// Adds ids to a design of a capacity. Returns the longest add, and how many were too long.
 type Run = fn(usize, u64) -> (Duration, u32);
 
-/// The longest step of so many, and how many took more than 200 microseconds.
+/// Returns the longest of `steps` steps, and how many took more than 200 microseconds.
 fn longest(steps: u64, mut step: impl FnMut(u64)) -> (Duration, u32) {
-    let (mut longest, mut over) = (Duration::ZERO, 0);
+    let mut longest = Duration::ZERO;
+    let mut over = 0;
     for n in 0..steps {
         let begun = Instant::now();
         step(n);
@@ -22,10 +23,10 @@ fn longest(steps: u64, mut step: impl FnMut(u64)) -> (Duration, u32) {
     (longest, over)
 }
 
-/// Of several runs the one with the shortest longest step: what the machine does comes seldom, what
-/// the design does comes in every run.
+/// Returns the run whose longest step is the shortest: a pause of the machine is rare, but a pause of the design
+/// occurs in every run.
 fn best(runs: u32, mut run: impl FnMut() -> (Duration, u32)) -> (Duration, u32) {
-    (0..runs).map(|_| run()).min().expect("there are runs")
+    (0..runs).map(|_| run()).min().expect("there is at least one run")
 }
 
 fn of<S: Seen<Id>>(capacity: usize, steps: u64) -> (Duration, u32) {

@@ -1,4 +1,4 @@
-//! The workloads, in rounds: in each every design does the same, one after the other.
+//! The workloads, in rounds: in each round every design does the same work in turn.
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::hint::black_box;
@@ -7,7 +7,7 @@ use std::time::Instant;
 
 use crate::designs::*;
 
-/// Counts what is allocated and not freed.
+/// Counts the bytes that are allocated and not freed.
 struct Counting;
 
 static LIVE: AtomicIsize = AtomicIsize::new(0);
@@ -26,7 +26,7 @@ unsafe impl GlobalAlloc for Counting {
 #[global_allocator]
 static COUNTING: Counting = Counting;
 
-/// A duplicate in gossip is of one of the last so many.
+/// A duplicate in gossip repeats one of this many recent ids.
 const RECENT: u64 = 1_000;
 
 pub const WORKLOADS: [&str; 7] = [
@@ -39,20 +39,20 @@ pub const WORKLOADS: [&str; 7] = [
     "iteration, per entry",
 ];
 
-/// What a design did at one capacity.
+/// The results of a design at one capacity.
 pub struct Result {
     pub design: &'static str,
     pub capacity: usize,
-    /// Nanoseconds by workload; `None` where it cannot be asked for.
+    /// Nanoseconds by workload; `None` where the design is too slow to measure.
     pub ns: Vec<Option<f64>>,
     pub bytes: f64,
 }
 
-/// A design whatever it is.
+/// A design, independent of its type.
 trait Design<K> {
     fn add_all(&mut self, ids: &[K]) -> usize;
     fn get_all(&self, ids: &[K]) -> usize;
-    /// Two adds, a get, a removal, and so on.
+    /// Repeats: an add, a get, an add, a removal.
     fn mix(&mut self, ids: &[K]) -> usize;
     fn sum(&self) -> u64;
 }
@@ -95,7 +95,7 @@ fn designs<K: Key>() -> Vec<Make<K>> {
     ]
 }
 
-/// Numbers that look random, the same in every run.
+/// Pseudo-random numbers, the same in every run.
 pub struct Draw(pub u64);
 
 impl Draw {
@@ -107,7 +107,7 @@ impl Draw {
     }
 }
 
-/// The stream of ids: the last so many numbers below `next` are those that are tracked.
+/// The stream of ids: the tracked ids are those of the last numbers below `next`.
 struct Stream {
     next: u64,
     draw: Draw,
@@ -120,7 +120,7 @@ impl Stream {
         (first..self.next).map(K::nth).collect()
     }
 
-    /// Adds of which a share are duplicates of one of the last `of`.
+    /// Returns adds of which `percent` repeat one of the last `of` ids.
     fn duplicates<K: Key>(&mut self, count: usize, percent: u64, of: u64) -> Vec<K> {
         let mut ids = Vec::with_capacity(count);
         for _ in 0..count {
@@ -160,7 +160,7 @@ pub fn measure<K: Key>(capacities: &[usize], quick: bool) -> Vec<Result> {
             let n = count.max(capacity / 4);
             let new: Vec<K> = stream.new_ids(n);
             let recent: Vec<K> = stream.duplicates(n, 90, RECENT.min(capacity as u64));
-            // What is a duplicate when the list is made must still be one when it is used.
+            // A duplicate when the list is built must still be one when the list is used.
             let uniform: Vec<K> = stream.duplicates(n, 50, capacity as u64 * 3 / 4);
             let hits: Vec<K> = stream.tracked(n, capacity as u64);
             let misses: Vec<K> = (0..n as u64).map(|i| K::nth((1 << 50) + i)).collect();

@@ -1,4 +1,4 @@
-//! Two threads that add to one tracker: 64k ids, nine of ten duplicates.
+//! Two threads add to one tracker: 64k ids, nine of ten adds are duplicates.
 
 use std::hash::BuildHasher;
 use std::hint::black_box;
@@ -29,9 +29,10 @@ fn tracker(capacity: u32) -> Tracker<Item> {
     Tracker::new(NonZeroU32::new(capacity).expect("not 0"), seed)
 }
 
-/// What each of two threads adds.
+/// Returns what each of two threads adds.
 fn streams(count: usize) -> [Vec<Id>; 2] {
-    let (mut next, mut draw) = (1_000_u64, Draw(7));
+    let mut next = 1_000_u64;
+    let mut draw = Draw(7);
     let mut streams = [Vec::new(), Vec::new()];
     for _ in 0..count {
         for stream in &mut streams {
@@ -43,7 +44,7 @@ fn streams(count: usize) -> [Vec<Id>; 2] {
     streams
 }
 
-/// Millions of adds a second.
+/// Returns millions of adds per second.
 fn rate(streams: &[Vec<Id>], work: impl Fn(&[Id]) + Sync) -> f64 {
     let begun = Instant::now();
     std::thread::scope(|scope| {

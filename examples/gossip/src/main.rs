@@ -1,4 +1,4 @@
-//! Peers that gossip over libp2p, and remember with the Tracker what they have seen.
+//! Peers that gossip over libp2p, and remember with the Tracker which messages they have seen.
 //!
 //! ```sh
 //! cargo run --release --manifest-path examples/gossip/Cargo.toml
@@ -6,13 +6,13 @@
 //! cargo test --manifest-path examples/gossip/Cargo.toml
 //! ```
 //!
-//! Each peer is a libp2p swarm of its own (TCP on a free port of 127.0.0.1, Noise, Yamux, gossipsub).
-//! They dial each other as a ring with random chords and hand every message on to all their
-//! neighbours, so that it arrives several times. Gossipsub is told to remember nothing: which message
-//! is new, and is to be handed on, is for each peer's Tracker to say. It exits with 0 if in the end
-//! all peers have all messages, and the same ones.
+//! Each peer is a libp2p swarm (TCP on a free port of 127.0.0.1, Noise, Yamux, gossipsub). The peers dial
+//! each other as a ring with random chords, and forward every message to all their neighbours, so that it
+//! arrives several times. Gossipsub is configured to remember nothing: each peer's Tracker decides which
+//! message is new and must be forwarded. The program exits with 0 if all peers end up with all messages, and
+//! with the same ones.
 //!
-//! - `net`: who the peers are and whom they dial.
+//! - `net`: the peers and their connections.
 //! - `peer`: one peer.
 
 mod net;
@@ -29,40 +29,40 @@ use tokio::task::JoinSet;
 use net::Net;
 use peer::{Peer, Phase, Progress, Seen};
 
-/// What goes wrong before there is anything to gossip about.
+/// An error of the set-up, before any gossip.
 type Error = Box<dyn std::error::Error + Send + Sync>;
 
-/// Peers that gossip over libp2p, and remember with the Tracker.
+/// Peers that gossip over libp2p and remember messages with the Tracker.
 #[derive(Clone, Debug, Parser)]
 struct Options {
-    /// How many peers.
+    /// Number of peers.
     #[arg(long, default_value_t = 8, value_parser = clap::value_parser!(u32).range(2..=200))]
     peers: u32,
-    /// How many messages each of them publishes.
+    /// Number of messages that each peer publishes.
     #[arg(long, default_value_t = 200, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     messages: u32,
-    /// How many others each of them dials: the next one of the ring, the rest at random.
+    /// Number of peers that each peer dials: the next one of the ring, the rest at random.
     #[arg(long, default_value_t = 2, value_parser = clap::value_parser!(u32).range(1..=20))]
     dials: u32,
-    /// How many messages each of them remembers: at least all that there will be.
+    /// Number of messages that each peer remembers: at least as many as all peers publish.
     #[arg(long, default_value_t = 100_000)]
     remember: u32,
-    /// Seconds in which it must be done.
+    /// Time limit in seconds.
     #[arg(long, default_value_t = 30)]
     within: u64,
-    /// The same seed makes the same peers, connections and messages; not the same timing.
+    /// The same seed gives the same peers, connections and messages, but not the same timing.
     #[arg(long, default_value_t = 444)]
     seed: u64,
 }
 
 impl Options {
-    /// How many messages there will be.
+    /// Returns the number of messages of all peers.
     fn total(&self) -> u32 {
         self.peers.saturating_mul(self.messages)
     }
 }
 
-/// What has come of it.
+/// The result of a run.
 struct Outcome {
     seen: Vec<Seen>,
     total: u32,
@@ -74,7 +74,7 @@ impl Outcome {
         self.seen.iter().map(|seen| seen.duplicates).sum()
     }
 
-    /// Whether all remember the same messages.
+    /// Returns whether all peers remember the same messages.
     fn agreed(&self) -> bool {
         self.seen.windows(2).all(|two| matches!(two, [a, b] if a.digest == b.digest))
     }
@@ -102,17 +102,17 @@ impl fmt::Display for Outcome {
     }
 }
 
-/// Waits until every peer has come so far, for as long as there is time.
-async fn all(
+/// Waits until every peer has reached a stage. Returns false at the deadline.
+async fn all_reach(
     peers: u32,
     progress: &mut mpsc::Receiver<Progress>,
     until: Instant,
-    what: Progress,
+    stage: Progress,
 ) -> bool {
-    let mut come = 0;
-    while come < peers {
+    let mut reached = 0;
+    while reached < peers {
         match tokio::time::timeout_at(until.into(), progress.recv()).await {
-            Ok(Some(at)) => come += u32::from(at == what),
+            Ok(Some(at)) => reached += u32::from(at == stage),
             Ok(None) | Err(_) => return false,
         }
     }
@@ -122,7 +122,7 @@ async fn all(
 async fn gossip(options: &Options) -> Result<Outcome, Error> {
     if options.remember < options.total() {
         return Err(format!(
-            "--remember: {} are fewer than the {} messages there will be",
+            "--remember: {} is less than the {} messages that will be published",
             options.remember,
             options.total()
         )
@@ -145,14 +145,15 @@ async fn gossip(options: &Options) -> Result<Outcome, Error> {
     for peer in peers {
         running.spawn(peer.run(addresses.clone(), phases.clone(), progress.clone()));
     }
-    drop((progress, phases));
-    // Nobody publishes before all are connected, and nobody leaves before all have everything,
-    // and every copy of it.
-    if all(options.peers, &mut progresses, until, Progress::Connected).await {
+    drop(progress);
+    drop(phases);
+    // No peer publishes before all are connected, and no peer leaves before all have every message and
+    // every copy of it.
+    if all_reach(options.peers, &mut progresses, until, Progress::Connected).await {
         phase.send_replace(Phase::Publish);
-        if all(options.peers, &mut progresses, until, Progress::Complete).await {
+        if all_reach(options.peers, &mut progresses, until, Progress::Complete).await {
             phase.send_replace(Phase::Part);
-            all(options.peers, &mut progresses, until, Progress::Parted).await;
+            all_reach(options.peers, &mut progresses, until, Progress::Parted).await;
         }
     }
     let took = started.elapsed();
@@ -184,9 +185,9 @@ mod tests {
     use super::*;
 
     #[tokio::test(flavor = "multi_thread")]
-    async fn peers_agree_on_messages_that_came_more_than_once() {
+    async fn peers_agree_on_messages_that_arrive_more_than_once() {
         let options = Options::parse_from(["gossip", "--peers=4", "--messages=20"]);
-        let outcome = gossip(&options).await.expect("all could listen");
+        let outcome = gossip(&options).await.expect("every peer can listen");
         assert!(outcome.passed(), "{outcome}");
         assert!(outcome.duplicates() > 0, "{outcome}");
         for seen in &outcome.seen {
@@ -194,13 +195,13 @@ mod tests {
             assert_eq!(
                 relays,
                 60 + seen.duplicates,
-                "each of the others' messages once, and again: {outcome}"
+                "each message of the other peers once, plus duplicates: {outcome}"
             );
         }
     }
 
     #[tokio::test]
-    async fn a_memory_that_is_too_small_is_refused() {
+    async fn a_memory_that_is_too_small_is_rejected() {
         let options =
             Options::parse_from(["gossip", "--peers=4", "--messages=20", "--remember=79"]);
         assert!(gossip(&options).await.is_err());

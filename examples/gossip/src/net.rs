@@ -1,4 +1,4 @@
-//! Who the peers are and whom they dial: all of it drawn from the seed.
+//! The peers and their connections, all derived from the seed.
 
 use std::collections::BTreeSet;
 
@@ -7,11 +7,11 @@ use libp2p::identity::Keypair;
 
 use crate::Error;
 
-/// Numbers that look random, and are the same for the same seed.
+/// Pseudo-random numbers: the same seed gives the same sequence.
 pub struct Random(u64);
 
 impl Random {
-    /// A sequence of its own for each `stream`.
+    /// Returns an independent sequence for each `stream`.
     pub fn new(seed: u64, stream: u64) -> Self {
         let mut random = Self(seed ^ stream.rotate_left(32));
         random.next();
@@ -27,7 +27,7 @@ impl Random {
         z ^ (z >> 31)
     }
 
-    /// So many bytes.
+    /// Returns `N` pseudo-random bytes.
     pub fn bytes<const N: usize>(&mut self) -> [u8; N] {
         std::array::from_fn(|_| self.next().to_le_bytes()[0])
     }
@@ -38,13 +38,13 @@ impl Random {
 pub struct Net {
     keys: Vec<Keypair>,
     ids: Vec<PeerId>,
-    /// Who dials whom.
+    /// The dialling and the dialled peer of each connection.
     dials: BTreeSet<(u32, u32)>,
 }
 
 impl Net {
-    /// So many peers, each of which dials the next one and others at random, `dials` in all where
-    /// there are enough that it is not connected to.
+    /// Creates `peers` peers. Each dials the next one and others at random, `dials` in total as far as there
+    /// are peers that it is not connected to yet.
     pub fn new(peers: u32, dials: u32, seed: u64) -> Result<Self, Error> {
         let mut random = Random::new(seed, 0);
         let mut net = Self { keys: Vec::new(), ids: Vec::new(), dials: BTreeSet::new() };
@@ -73,34 +73,34 @@ impl Net {
         self.dials.contains(&(a, b)) || self.dials.contains(&(b, a))
     }
 
-    /// Two peers have one connection, whoever dials.
+    /// Connects two peers, unless they are connected already in either direction.
     fn connect(&mut self, from: u32, to: u32) {
         if !self.connected(from, to) {
             self.dials.insert((from, to));
         }
     }
 
-    /// How many peers there are.
+    /// Returns the number of peers.
     pub fn len(&self) -> usize {
         self.ids.len()
     }
 
-    /// What a peer signs with.
+    /// Returns the signing key of a peer.
     pub fn key(&self, peer: u32) -> Option<&Keypair> {
         self.keys.get(peer as usize)
     }
 
-    /// Which peer it is; none for a stranger.
+    /// Returns the number of a peer; `None` for an unknown one.
     pub fn number(&self, id: &PeerId) -> Option<u32> {
         u32::try_from(self.ids.iter().position(|known| known == id)?).ok()
     }
 
-    /// Whom a peer dials.
+    /// Returns which peers a peer dials.
     pub fn dialled_by(&self, peer: u32) -> impl Iterator<Item = u32> {
         self.dials.iter().filter(move |(from, _)| *from == peer).map(|(_, to)| *to)
     }
 
-    /// How many connections a peer has.
+    /// Returns how many connections a peer has.
     pub fn neighbours(&self, peer: u32) -> usize {
         self.dials.iter().filter(|(from, to)| *from == peer || *to == peer).count()
     }

@@ -1,4 +1,4 @@
-//! One peer: a swarm, and the memory that says what is new.
+//! One peer: a swarm, and the memory that decides which messages are new.
 
 use std::collections::BTreeSet;
 use std::hash::{DefaultHasher, Hash, Hasher};
@@ -15,44 +15,44 @@ use tokio::sync::{mpsc, watch};
 use crate::net::{Net, Random};
 use crate::{Error, Options};
 
-/// How many messages all peers together may be ahead of what a peer has seen. The others may be as far
-/// ahead of that again: together fewer than the 5,000 that gossipsub has room for in the queue to a
-/// neighbour, beyond which it would lose some.
+/// How many messages all peers together may publish beyond what a peer has seen. The others may be as far
+/// ahead of that again. Together that must stay below the 5,000 messages that gossipsub queues for a
+/// neighbour, beyond which it drops some.
 const AHEAD: usize = 2_000;
 
-/// A message begins with its number, in so many bytes.
+/// A message begins with its number, in this many bytes.
 const NUMBER_BYTES: usize = 4;
 
-/// What all peers are to do now.
+/// The phase of the run, for all peers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Phase {
     Connect,
     Publish,
-    /// To say farewell: a message without content, which nobody hands on.
+    /// Say farewell: with an empty message, which no peer forwards.
     Part,
     End,
 }
 
-/// How far a peer has come.
+/// How far a peer is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Progress {
-    /// All neighbours want to hear what it says.
+    /// All neighbours have subscribed.
     Connected,
-    /// It has all messages of all peers.
+    /// The peer has all messages of all peers.
     Complete,
-    /// All neighbours have said farewell: what they handed on came before that, so no copy is missing.
+    /// All neighbours have said farewell. They forwarded everything before that, so no copy is missing.
     Parted,
 }
 
-/// What a peer has seen in the end.
+/// What a peer has seen at the end of the run.
 pub struct Seen {
     pub peer: u32,
-    /// Distinct ones.
+    /// Distinct messages.
     pub messages: u32,
     pub duplicates: u64,
-    /// How many messages each neighbour handed on, duplicates too, the most first.
+    /// How many messages each neighbour forwarded, including duplicates, in descending order.
     pub relayed: Vec<(u32, u64)>,
-    /// Of all that it remembers, in the order of ids.
+    /// A digest of all remembered messages, ordered by id.
     pub digest: u64,
 }
 
@@ -62,22 +62,22 @@ pub struct Peer {
     net: Net,
     swarm: Swarm<gossipsub::Behaviour>,
     topic: IdentTopic,
-    /// What has come.
+    /// The messages that have arrived.
     memory: Tracker<Message>,
-    /// Which neighbour has handed on which message, and how often.
+    /// How often each neighbour has forwarded each message.
     relays: Relays<u32>,
-    /// How many different messages of each peer have come.
-    come: Vec<u32>,
+    /// How many distinct messages of each peer have arrived.
+    arrived: Vec<u32>,
     neighbours: BTreeSet<PeerId>,
-    /// Which of them have said farewell.
+    /// The neighbours that have said farewell.
     parted: BTreeSet<PeerId>,
-    /// What its messages say, besides their number.
+    /// The source of the messages' contents.
     random: Random,
     messages: u32,
 }
 
-/// Who said it, and its number: the same for all copies of a message, whoever hands them on.
-/// Gossipsub has checked the signature, which covers both.
+/// Returns the publisher and the number of a message: the same for all copies, whichever peer forwards them.
+/// Gossipsub has verified the signature, which covers both.
 fn id_of(message: &gossipsub::Message) -> MessageId {
     let mut id = message.source.map(PeerId::to_bytes).unwrap_or_default();
     id.extend(message.data.iter().take(NUMBER_BYTES));
@@ -85,22 +85,22 @@ fn id_of(message: &gossipsub::Message) -> MessageId {
 }
 
 impl Peer {
-    /// Not connected to anybody yet.
+    /// Creates a peer that is not connected yet.
     pub fn new(net: &Net, number: u32, options: &Options) -> Result<Self, Error> {
         let key = net.key(number).ok_or("no such peer")?.clone();
         let neighbours = net.neighbours(number);
         let within = Duration::from_secs(options.within);
         let config = gossipsub::ConfigBuilder::default()
             .message_id_fn(id_of)
-            // What comes goes no further until it was looked at, and nothing is remembered: every copy
-            // of a message is handed over.
+            // A message is forwarded only after validation, and gossipsub remembers none: it passes every
+            // copy on to us.
             .validate_messages()
             .duplicate_cache_time(Duration::ZERO)
             .flood_publish(true)
-            // Nor is anything thrown away for having waited in a queue.
+            // No message is dropped for having waited in a queue.
             .publish_queue_duration(within)
             .forward_queue_duration(within)
-            // Every neighbour belongs to the mesh: what is new goes to all of them.
+            // Every neighbour belongs to the mesh, so that new messages go to all of them.
             .mesh_n_high(neighbours + 1)
             .mesh_n(neighbours + 1)
             .mesh_n_low(neighbours + 1)
@@ -115,7 +115,7 @@ impl Peer {
             .build();
         let mut random = Random::new(options.seed, u64::from(number) + 1);
         let remember = NonZeroU32::new(options.remember).ok_or("--remember: at least 1")?;
-        let told_apart =
+        let peers_max =
             NonZeroU32::new(u32::try_from(neighbours)?).ok_or("a peer without neighbours")?;
         Ok(Self {
             number,
@@ -123,8 +123,8 @@ impl Peer {
             swarm,
             topic: IdentTopic::new("tidings"),
             memory: Tracker::new(remember, random.next()),
-            relays: Relays::new(remember, told_apart),
-            come: vec![0; net.len()],
+            relays: Relays::new(remember, peers_max),
+            arrived: vec![0; net.len()],
             neighbours: BTreeSet::new(),
             parted: BTreeSet::new(),
             random,
@@ -132,7 +132,7 @@ impl Peer {
         })
     }
 
-    /// Listens on a port that is free, and tells which.
+    /// Listens on a free port and returns its address.
     pub async fn listen(&mut self) -> Result<Multiaddr, Error> {
         self.swarm.behaviour_mut().subscribe(&self.topic)?;
         self.swarm.listen_on("/ip4/127.0.0.1/tcp/0".parse()?)?;
@@ -143,7 +143,7 @@ impl Peer {
         }
     }
 
-    /// Gossips until it is told to end.
+    /// Gossips until the phase is [`Phase::End`].
     pub async fn run(
         mut self,
         addresses: Vec<Multiaddr>,
@@ -153,10 +153,13 @@ impl Peer {
         for to in self.net.dialled_by(self.number) {
             self.swarm.dial(addresses.get(to as usize).ok_or("no such peer")?.clone())?;
         }
-        let (mut connected, mut complete, mut parting, mut parted) = (false, false, false, false);
+        let mut connected = false;
+        let mut complete = false;
+        let mut parting = false;
+        let mut parted = false;
         loop {
             tokio::select! {
-                event = self.swarm.select_next_some() => self.hear(event),
+                event = self.swarm.select_next_some() => self.on_event(event),
                 changed = phase.changed() => changed?,
             }
             let now = *phase.borrow();
@@ -170,7 +173,7 @@ impl Peer {
                 Phase::Connect => {}
                 Phase::Publish => {
                     self.publish()?;
-                    if !complete && self.come.iter().all(|come| *come == self.messages) {
+                    if !complete && self.arrived.iter().all(|arrived| *arrived == self.messages) {
                         complete = true;
                         progress.send(Progress::Complete).await?;
                     }
@@ -190,7 +193,7 @@ impl Peer {
         }
     }
 
-    fn hear(&mut self, event: SwarmEvent<gossipsub::Event>) {
+    fn on_event(&mut self, event: SwarmEvent<gossipsub::Event>) {
         match event {
             SwarmEvent::Behaviour(gossipsub::Event::Subscribed { peer_id, .. }) => {
                 self.neighbours.insert(peer_id);
@@ -200,7 +203,7 @@ impl Peer {
                 message_id,
                 message,
             }) => {
-                let verdict = self.take(propagation_source, &message_id, &message);
+                let verdict = self.accept(propagation_source, &message_id, &message);
                 if let Some(verdict) = verdict {
                     let gossipsub = self.swarm.behaviour_mut();
                     gossipsub.report_message_validation_result(
@@ -214,9 +217,9 @@ impl Peer {
         }
     }
 
-    /// Remembers a message, and says whether it is to be handed on. Nothing is said of a duplicate:
-    /// gossipsub goes on with what it was told the first time.
-    fn take(
+    /// Remembers a message, and decides whether gossipsub forwards it. Returns `None` for a duplicate:
+    /// gossipsub keeps to the first decision.
+    fn accept(
         &mut self,
         from: PeerId,
         id: &MessageId,
@@ -233,7 +236,7 @@ impl Peer {
         self.remember(source, from, &id.0, &message.data).then_some(MessageAcceptance::Accept)
     }
 
-    /// Whether it is new.
+    /// Remembers a message. Returns whether it is new.
     fn remember(&mut self, source: u32, from: u32, id: &[u8], data: &[u8]) -> bool {
         let (inserted, place) =
             self.memory.insert_placed(Message::new(id, from.to_le_bytes(), data));
@@ -241,21 +244,21 @@ impl Peer {
             self.relays.count(place, from);
         }
         let new = !matches!(inserted, Inserted::Duplicate(_));
-        if let Some(come) = self.come.get_mut(source as usize) {
-            *come += u32::from(new);
+        if let Some(arrived) = self.arrived.get_mut(source as usize) {
+            *arrived += u32::from(new);
         }
         new
     }
 
-    /// Says what it has to say, as far as the others can follow: it is never further ahead than what
-    /// it has heard from every one of them allows.
+    /// Publishes messages as far as the other peers can follow: never further ahead than the slowest of them
+    /// allows.
     fn publish(&mut self) -> Result<(), Error> {
         let ahead = u32::try_from((AHEAD / self.net.len()).max(1))?;
-        let slowest = self.come.iter().copied().min().unwrap_or_default();
-        while let Some(&said) = self.come.get(self.number as usize)
-            && said < self.messages.min(slowest.saturating_add(ahead))
+        let slowest = self.arrived.iter().copied().min().unwrap_or_default();
+        while let Some(&published) = self.arrived.get(self.number as usize)
+            && published < self.messages.min(slowest.saturating_add(ahead))
         {
-            let mut data = said.to_le_bytes().to_vec();
+            let mut data = published.to_le_bytes().to_vec();
             data.extend(self.random.bytes::<60>());
             let id = self.swarm.behaviour_mut().publish(self.topic.clone(), data.clone())?;
             self.remember(self.number, self.number, &id.0, &data);
