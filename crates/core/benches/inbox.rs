@@ -40,7 +40,8 @@ fn take(user: u64, lease_ms: Option<u64>) -> Command {
 
 /// Returns a chat with `unread` messages, ten per user.
 fn chat(unread: u64) -> (Chat, Draw) {
-    let (mut chat, mut draw) = (Chat::new(Limits::default()), Draw(1));
+    let mut chat = Chat::new(Limits::default());
+    let mut draw = Draw(1);
     for number in 0..unread {
         let command = draw.post(number % (unread / 10), 86_400, None);
         chat.apply_to(NOW, command, &mut Discard);
@@ -165,7 +166,8 @@ fn expiry(criterion: &mut Criterion) {
     group.bench_function("of 100,000 messages of 10,000 users, all ticks", |bencher| {
         bencher.iter_batched(
             || {
-                let (mut chat, mut draw) = (Chat::new(Limits::default()), Draw(1));
+                let mut chat = Chat::new(Limits::default());
+                let mut draw = Draw(1);
                 for _ in 0..MESSAGES {
                     let user = draw.next() % 10_000;
                     let timeout_s = draw.next() % 3600;

@@ -100,7 +100,8 @@ fn parser(criterion: &mut Criterion) {
 
 /// Returns a graph in which each of `users` has about this many followers.
 fn graph(users: u64, followers: u64) -> Graph {
-    let (mut random, mut graph) = (Random(444), Graph::new(1 << 30, 1 << 40));
+    let mut random = Random(444);
+    let mut graph = Graph::new(1 << 30, 1 << 40);
     for _ in 0..users * followers {
         graph.follow(random.below(users), random.below(users));
     }

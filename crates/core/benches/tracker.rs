@@ -103,13 +103,15 @@ fn gossip(size: usize) -> Vec<Id> {
 
 /// Arbitrary tracked ids.
 fn known(size: usize) -> Vec<Id> {
-    let (ids, mut numbers) = (fresh(size), Numbers(3));
+    let ids = fresh(size);
+    let mut numbers = Numbers(3);
     (0..(2 * size).max(1 << 16)).map(|_| ids[numbers.below(size)]).collect()
 }
 
 /// Half adds of new ids; a quarter lookups and a quarter removals of ids that were tracked once.
 fn mixed(size: usize) -> Vec<Step> {
-    let (ids, mut numbers) = (fresh(size), Numbers(4));
+    let ids = fresh(size);
+    let mut numbers = Numbers(4);
     let mut steps = Vec::new();
     for (at, id) in ids.iter().enumerate() {
         steps.push(Step::Add(*id));

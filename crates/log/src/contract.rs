@@ -65,7 +65,7 @@ pub enum AppendError {
     Full(String),
     /// Nothing was written: the number is neither the next one nor the last one of this origin, or it is
     /// the last one with different bytes.
-    #[error("batch number {number} is refused, {expected} is the next one of this origin")]
+    #[error("batch number {number} is rejected, {expected} is the next one of this origin")]
     OutOfTurn {
         /// The rejected number.
         number: u64,

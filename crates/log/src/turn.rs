@@ -11,12 +11,12 @@ pub(crate) fn check_snapshot_position(
 ) -> Result<(), Error> {
     if position >= next {
         return Err(Error::Store(format!(
-            "a snapshot at position {position} is refused: the log ends before position {next}"
+            "a snapshot at position {position} is rejected: the log ends before position {next}"
         )));
     }
     match newest {
         Some(newest) if position < newest => Err(Error::Store(format!(
-            "a snapshot at position {position} is refused: there is a newer one at {newest}"
+            "a snapshot at position {position} is rejected: there is a newer one at {newest}"
         ))),
         _ => Ok(()),
     }
@@ -30,11 +30,11 @@ pub(crate) fn chunk_out_of_turn(
 ) -> Error {
     Error::Store(match turn {
         Some((at, next)) => format!(
-            "chunk {chunk} of a snapshot at position {position} is refused: chunk {next} of the \
+            "chunk {chunk} of a snapshot at position {position} is rejected: chunk {next} of the \
              snapshot at {at} is next"
         ),
         None => format!(
-            "chunk {chunk} of a snapshot at position {position} is refused: it begins with chunk 0"
+            "chunk {chunk} of a snapshot at position {position} is rejected: it begins with chunk 0"
         ),
     })
 }

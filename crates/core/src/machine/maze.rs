@@ -444,7 +444,7 @@ impl Machine for Maze {
 
     fn snapshot(&self, out: &mut Vec<u8>) {
         let gap_since = self.gap_since.map(|since| since.0);
-        let (limits, source, counters) = (self.limits, self.source, self.counters);
+        let &Self { limits, source, counters, .. } = self;
         let stored = if self.pauses.is_empty() {
             MazeSnapshot::V1(limits, source, gap_since, counters)
         } else {

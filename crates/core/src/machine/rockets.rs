@@ -200,7 +200,8 @@ impl Rockets {
 
     fn add(&mut self, rocket: Rocket) -> Option<usize> {
         let place = u32::try_from(self.all.len()).ok()?;
-        let (hasher, rockets) = (&self.hasher, &self.all);
+        let hasher = &self.hasher;
+        let rockets = &self.all;
         let rehash = |place: &u32| {
             rockets.get(*place as usize).map_or(0, |rocket| hasher.hash_one(rocket.channel))
         };

@@ -258,8 +258,7 @@ impl Machine for Traffic {
     }
 
     fn snapshot(&self, out: &mut Vec<u8>) {
-        let Self { limits, window, last_end, counters, .. } = self;
-        let (limits, window, last_end, counters) = (*limits, *window, *last_end, *counters);
+        let &Self { limits, window, last_end, counters, .. } = self;
         let stored = match self.claimed {
             None => TrafficSnapshot::V1(limits, window, last_end, counters),
             Some(claimed) => TrafficSnapshot::V2(limits, window, last_end, counters, claimed),

@@ -220,7 +220,8 @@ impl Graph {
         }
         let place =
             UserIndex::try_from(self.ids.len()).ok().filter(|place| *place < self.users_max)?;
-        let (hasher, ids) = (&self.hasher, &self.ids);
+        let hasher = &self.hasher;
+        let ids = &self.ids;
         let rehash =
             |place: &UserIndex| ids.get(*place as usize).map_or(0, |id| hasher.hash_one(id));
         self.places.insert_unique(hasher.hash_one(id), place, rehash);

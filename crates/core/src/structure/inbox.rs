@@ -272,11 +272,13 @@ impl Inboxes {
     }
 
     fn hand_out_of(&mut self, now: u64, user: u32, wanted: Wanted) -> (Vec<InboxMessage>, bool) {
-        let (mut out, mut bytes) = (Vec::new(), 0u64);
+        let mut out = Vec::new();
+        let mut bytes = 0u64;
         let mut next = self.users.get(user).map_or(NOWHERE, |user| user.unleased);
         let mut more = false;
         while let Some(message) = self.messages.get(next) {
-            let (place, behind) = (next, message.behind);
+            let place = next;
+            let behind = message.behind;
             if message.is_leased(now) {
                 next = behind;
                 continue;
@@ -345,7 +347,8 @@ impl Inboxes {
     pub fn put_back(&mut self, now: u64, user: &str, messages: Vec<InboxMessage>) -> (u32, u32) {
         let mut messages = messages;
         messages.sort_unstable_by_key(|message| message.seq);
-        let (mut back, mut dropped) = (0, 0);
+        let mut back = 0;
+        let mut dropped = 0;
         if let Some(place) = self.find_user(user) {
             self.free_gone(now, place);
             self.tidy();

@@ -269,7 +269,8 @@ impl Tally {
 
     #[inline]
     fn add(&mut self, from: IdIndex, to: IdIndex, counts: Counts) -> Counted {
-        let (hasher, rows) = (&self.hasher, &mut self.rows);
+        let hasher = &self.hasher;
+        let rows = &mut self.rows;
         let hash = hasher.hash_one((from, to));
         let is_it =
             |row: &u32| rows.get(*row as usize).is_some_and(|row| row.from == from && row.to == to);

@@ -131,7 +131,8 @@ impl Wheel {
 
     /// Returns the first tick that does not begin before `due`, or the last one there is.
     const fn tick(&self, due: u64) -> u64 {
-        let (tick, last) = (due.div_ceil(1 << self.shift), u64::MAX >> self.shift);
+        let tick = due.div_ceil(1 << self.shift);
+        let last = u64::MAX >> self.shift;
         if tick < last { tick } else { last }
     }
 

@@ -69,7 +69,7 @@ pub fn copy(
     let covered = snapshot.as_ref().map(|snapshot| snapshot.position);
     if bounds.first > Position(1) && covered.is_none_or(|covered| covered.next() < bounds.first) {
         return Err(Error::Store(format!(
-            "what is to be copied begins at position {}, and no snapshot covers what was before it",
+            "the log to copy begins at position {}, and no snapshot covers what was before it",
             bounds.first
         )));
     }
@@ -185,16 +185,18 @@ impl Target {
             }
             let begins = self.bounds.first;
             return Err(self.unsuitable(&format!(
-                "is empty and goes on at position {next}, and what is to be copied begins at {begins}"
+                "is empty and continues at position {next}, but the log to copy begins at {begins}"
             )));
         };
         let begins_later = first > self.bounds.first || next <= self.bounds.first;
         if begins_later || state.messages != next.0 - first.0 {
-            return Err(self.unsuitable("is not empty, and does not hold what is to be copied"));
+            return Err(
+                self.unsuitable("is not empty, and does not hold the beginning of the log to copy")
+            );
         }
         if next > self.bounds.next {
             return Err(self.unsuitable(&format!(
-                "ends before position {next}, and what is to be copied before {}",
+                "ends before position {next}, and the log to copy before {}",
                 self.bounds.next
             )));
         }
@@ -218,9 +220,9 @@ impl Target {
             Some(shared) if covered.is_none_or(|covered| shared > covered) => {
                 let name = &self.link.name;
                 Err(Error::Store(format!(
-                    "beside the stream {name} is a snapshot at position {shared} that is not of what is to \
-                     be copied: remove the bucket (nats object rm {name}-snapshots), if nothing needs it, or \
-                     choose another name"
+                    "the stream {name} has a snapshot at position {shared} that is not of the log to copy: \
+                     remove the bucket (nats object rm {name}-snapshots), if nothing needs it, or choose \
+                     another name"
                 )))
             }
             _ => Ok(()),

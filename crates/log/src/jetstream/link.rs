@@ -145,8 +145,8 @@ pub(super) async fn open(
                 options.fits(&info.config, clustered)?;
                 if purpose == Purpose::Node && info.config.metadata.contains_key(UNFINISHED) {
                     return Err(Error::Store(format!(
-                        "a log is being copied into the stream {}, and that has not come to its end: \
-                         let it, or begin it again (tidings log copy)",
+                        "the copy of a log into the stream {} is not complete: \
+                         let it finish, or start it again (tidings log copy)",
                         options.stream
                     )));
                 }

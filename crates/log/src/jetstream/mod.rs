@@ -378,8 +378,8 @@ fn failed(why: &PublishError) -> Outcome {
         return Outcome::Inspect;
     }
     let source = std::error::Error::source(why);
-    let refused = source.and_then(|source| source.downcast_ref::<jetstream::Error>());
-    match refused.map(jetstream::Error::error_code) {
+    let answer = source.and_then(|source| source.downcast_ref::<jetstream::Error>());
+    match answer.map(jetstream::Error::error_code) {
         Some(jetstream::ErrorCode::STREAM_WRONG_LAST_SEQUENCE_CONSTANT) => Outcome::Inspect,
         // This code has many causes. Only the text says "maximum bytes exceeded", or messages.
         Some(jetstream::ErrorCode::STREAM_STORE_FAILED) if text.contains("maximum") => {
@@ -507,7 +507,7 @@ impl Log for JetStream {
             Self::remove_bodies(&link, before).await?;
             let purge = link.stream.purge().sequence(before.0);
             let done = purge.await.map_err(|why| chain(&why))?;
-            if done.success { Ok(Some(before)) } else { Err("it was refused".to_owned()) }
+            if done.success { Ok(Some(before)) } else { Err("the servers rejected it".to_owned()) }
         })?;
         let purged = purged.map_err(|why: String| {
             Error::Store(format!("the stream {} cannot be truncated: {why}", self.link.name))

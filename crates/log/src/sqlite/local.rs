@@ -39,7 +39,7 @@ impl LocalState {
             Some(known) if known == identity => {}
             Some(_) => {
                 return reject(format!(
-                    "belongs to another log than {name} (or that one has been made anew): choose \
+                    "belongs to another log than {name} (or that one has been created again): choose \
                      another data directory, or remove this one"
                 ));
             }

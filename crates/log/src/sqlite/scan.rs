@@ -104,7 +104,7 @@ fn verify_batch(
             Err(format!("its number is {number} instead of {expected}"))
         }
         None if number >= expected.anchor.number => {
-            Err(format!("its number {number} was given out later"))
+            Err(format!("its number {number} was assigned later"))
         }
         _ => Ok(number),
     }

@@ -160,7 +160,9 @@ fn a_stream_that_holds_something_else_is_rejected_and_not_changed() {
     let why = rejection(&mut source, &options);
     assert!(why.contains("holds another batch at position 6"), "{why}");
     snapshot(&mut source, 8);
-    assert!(rejection(&mut source, &options).contains("does not hold what is to be copied"));
+    assert!(
+        rejection(&mut source, &options).contains("does not hold the beginning of the log to copy")
+    );
     assert_eq!(node.append(7, b"next").unwrap(), Position(7));
     drop(node);
     assert_eq!(all(&mut world.open("a")).len(), 7, "a node still opens it");
@@ -189,7 +191,7 @@ fn an_empty_stream_that_begins_elsewhere_is_rejected() {
     snapshot(&mut source, 2);
     drop(world.open("a"));
     let why = rejection(&mut source, &world.options("unused"));
-    assert!(why.contains("goes on at position 1, and what is to be copied begins at 3"), "{why}");
+    assert!(why.contains("continues at position 1, but the log to copy begins at 3"), "{why}");
 }
 
 #[test]
@@ -218,7 +220,7 @@ fn a_snapshot_of_another_log_is_rejected() {
     let mut source = machine(&world, "one");
     fill(&mut source, 5, 100);
     let why = rejection(&mut source, &world.options("unused"));
-    assert!(why.contains("a snapshot at position 9 that is not of what is to be copied"), "{why}");
+    assert!(why.contains("a snapshot at position 9 that is not of the log to copy"), "{why}");
 }
 
 #[test]

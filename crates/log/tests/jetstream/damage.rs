@@ -76,7 +76,7 @@ fn a_stream_that_was_deleted_and_created_again_is_not_opened() {
     world.by_hand(async |context| context.delete_stream("tidings").await.map(drop).unwrap());
     let opened = JetStream::open(world.options("a"));
     let why = opened.err().unwrap().to_string();
-    assert!(why.contains("made anew"), "{why}");
+    assert!(why.contains("created again"), "{why}");
 }
 
 #[test]

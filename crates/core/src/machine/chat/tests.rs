@@ -100,7 +100,8 @@ fn repeating_a_post_changes_nothing() {
 
 /// A post to ann under the key `key`.
 fn keyed(number: u64, text: &str, timeout_s: u32) -> Command {
-    let (text, key) = (text.into(), Some("key".into()));
+    let text = text.into();
+    let key = Some("key".into());
     Command::Post { id: id(number), user: "ann".into(), text, timeout_s, key }
 }
 
@@ -362,7 +363,8 @@ proptest! {
     fn it_behaves_like_a_single_list_of_all_messages(acts in prop::collection::vec(act(), 0..120)) {
         let mut limits = Limits::default();
         let mut driver = Driver::default();
-        let (mut model, mut outside) = (Model::default(), Clients::default());
+        let mut model = Model::default();
+        let mut outside = Clients::default();
         let mut now = 1_000_000;
         for act in acts {
             match act {

@@ -20,24 +20,24 @@ const SOURCE: SourceId = 7;
 struct Driver {
     maze: Maze,
     part: u64,
-    told: Vec<(String, Option<Vec<u64>>)>,
+    delivered: Vec<(String, Option<Vec<u64>>)>,
 }
 
 impl Driver {
     fn new(limits: Limits) -> Self {
-        let mut driver = Self { maze: Maze::new(limits), part: 0, told: Vec::new() };
+        let mut driver = Self { maze: Maze::new(limits), part: 0, delivered: Vec::new() };
         driver.open(SOURCE);
         driver
     }
 
     fn apply(&mut self, at: u64, command: Command) -> Reply {
-        let told = &mut self.told;
-        self.maze.apply(Timestamp(at), command, &mut |notification| keep(told, notification))
+        let delivered = &mut self.delivered;
+        self.maze.apply(Timestamp(at), command, &mut |notification| keep(delivered, notification))
     }
 
     fn tick(&mut self, at: u64) {
-        let told = &mut self.told;
-        self.maze.tick(Timestamp(at), &mut |notification| keep(told, notification));
+        let delivered = &mut self.delivered;
+        self.maze.tick(Timestamp(at), &mut |notification| keep(delivered, notification));
     }
 
     fn open(&mut self, source: SourceId) {
@@ -63,9 +63,10 @@ impl Driver {
     }
 
     /// Returns the notifications since the last call, as `line>users`.
-    fn told(&mut self) -> Vec<String> {
-        let told = core::mem::take(&mut self.told);
-        told.iter()
+    fn delivered(&mut self) -> Vec<String> {
+        let delivered = core::mem::take(&mut self.delivered);
+        delivered
+            .iter()
             .map(|(line, users)| match users {
                 None => format!("{}>all", line.trim_end()),
                 Some(users) => format!("{}>{users:?}", line.trim_end()),
@@ -74,7 +75,7 @@ impl Driver {
     }
 }
 
-fn keep(told: &mut Vec<(String, Option<Vec<u64>>)>, notification: Notification) {
+fn keep(delivered: &mut Vec<(String, Option<Vec<u64>>)>, notification: Notification) {
     let users = match notification.to {
         Audience::Everybody => None,
         Audience::Users(mut users) => {
@@ -82,17 +83,17 @@ fn keep(told: &mut Vec<(String, Option<Vec<u64>>)>, notification: Notification) 
             Some(users)
         }
     };
-    told.push((String::from_utf8(notification.line).unwrap(), users));
+    delivered.push((String::from_utf8(notification.line).unwrap(), users));
 }
 
 #[test]
 fn events_are_routed_in_order_by_who_follows_whom_at_that_moment() {
     let mut driver = Driver::new(Limits::default());
     driver.feed("5|S|50\n3|P|32|56\r\n");
-    assert!(driver.told().is_empty());
+    assert!(driver.delivered().is_empty());
     driver.feed("2|B\n1|F|60|50\n4|F|61|50\n6|U|60|50\n7|S|50\n");
     assert_eq!(
-        driver.told(),
+        driver.delivered(),
         [
             "1|F|60|50>[50]",
             "2|B>all",
@@ -108,7 +109,7 @@ fn events_are_routed_in_order_by_who_follows_whom_at_that_moment() {
 fn a_line_is_passed_on_unchanged_with_its_own_line_end() {
     let mut driver = Driver::new(Limits::default());
     driver.feed("2|P|1|2\n1|P|1|02\r\n0000000000000000003|P|00000000000000000001|2\r\n");
-    let lines: Vec<_> = driver.told.iter().map(|(line, _)| line.as_str()).collect();
+    let lines: Vec<_> = driver.delivered.iter().map(|(line, _)| line.as_str()).collect();
     let long = "0000000000000000003|P|00000000000000000001|2\r\n";
     assert_eq!(lines, ["1|P|1|02\r\n", "2|P|1|2\n", long]);
 }
@@ -117,14 +118,14 @@ fn a_line_is_passed_on_unchanged_with_its_own_line_end() {
 fn a_repeated_follow_does_not_duplicate_a_delivery() {
     let mut driver = Driver::new(Limits::default());
     driver.feed("1|F|1|2\n2|F|1|2\n3|S|2\n4|U|1|2\n5|S|2\n");
-    assert_eq!(driver.told(), ["1|F|1|2>[2]", "2|F|1|2>[2]", "3|S|2>[1]"]);
+    assert_eq!(driver.delivered(), ["1|F|1|2>[2]", "2|F|1|2>[2]", "3|S|2>[1]"]);
 }
 
 #[test]
 fn a_malformed_line_is_counted_and_uses_up_no_number() {
     let mut driver = Driver::new(Limits::default());
     driver.feed(&format!("1|X\n1|B\nnonsense\n{}\n2|B\n\n", "9".repeat(2000)));
-    assert_eq!(driver.told(), ["1|B>all", "2|B>all"]);
+    assert_eq!(driver.delivered(), ["1|B>all", "2|B>all"]);
     let Counters { malformed, overlong, .. } = *driver.maze.counters();
     assert_eq!((malformed, overlong), (4, 1));
 }
@@ -133,7 +134,7 @@ fn a_malformed_line_is_counted_and_uses_up_no_number() {
 fn a_duplicate_is_dropped_and_counted_whether_its_number_is_held_or_has_passed() {
     let mut driver = Driver::new(Limits::default());
     driver.feed("1|B\n1|B\n3|B\n3|P|1|1\n2|B\n3|B\n");
-    assert_eq!(driver.told(), ["1|B>all", "2|B>all", "3|B>all"]);
+    assert_eq!(driver.delivered(), ["1|B>all", "2|B>all", "3|B>all"]);
     assert_eq!(driver.maze.counters().duplicates, 3);
 }
 
@@ -141,9 +142,9 @@ fn a_duplicate_is_dropped_and_counted_whether_its_number_is_held_or_has_passed()
 fn when_too_many_events_are_held_the_oldest_gap_is_skipped() {
     let mut driver = Driver::new(Limits { held_max: 2, ..Limits::default() });
     driver.feed("2|B\n3|B\n");
-    assert!(driver.told().is_empty());
+    assert!(driver.delivered().is_empty());
     driver.feed("5|B\n");
-    assert_eq!(driver.told(), ["2|B>all", "3|B>all"]);
+    assert_eq!(driver.delivered(), ["2|B>all", "3|B>all"]);
     driver.feed("1|B\n");
     let Counters { gaps, lost, late, held_max, .. } = *driver.maze.counters();
     assert_eq!((gaps, lost, late, held_max), (1, 1, 1, 1));
@@ -158,11 +159,11 @@ fn a_gap_is_waited_for_from_when_it_becomes_the_oldest() {
     assert_eq!(driver.maze.next_deadline(), Some(Timestamp(6000)));
     driver.feed_at(3000, "1|B\n");
     assert_eq!(driver.maze.next_deadline(), Some(Timestamp(8000)));
-    driver.told();
+    driver.delivered();
     driver.tick(7999);
-    assert!(driver.told().is_empty());
+    assert!(driver.delivered().is_empty());
     driver.tick(8000);
-    assert_eq!(driver.told(), ["4|B>all"]);
+    assert_eq!(driver.delivered(), ["4|B>all"]);
     assert_eq!(driver.maze.next_deadline(), Some(Timestamp(13000)));
     driver.feed_at(8500, "5|B\n");
     assert_eq!(driver.maze.next_deadline(), None);
@@ -174,7 +175,7 @@ fn when_a_source_closes_its_held_events_are_delivered_in_order() {
     let mut driver = Driver::new(Limits::default());
     driver.feed("9|B\n2|B\n5|B\n3|");
     driver.close();
-    assert_eq!(driver.told(), ["2|B>all", "5|B>all", "9|B>all"]);
+    assert_eq!(driver.delivered(), ["2|B>all", "5|B>all", "9|B>all"]);
     let Counters { gaps, lost, malformed, .. } = *driver.maze.counters();
     assert_eq!((gaps, lost, malformed), (3, 6, 1));
     assert_eq!(driver.maze.source(), None);
@@ -191,7 +192,7 @@ fn a_gap_is_waited_for_longer_by_the_time_that_the_source_was_paused() {
     driver.apply(6000, Command::Paused { source: SOURCE, ms: u64::MAX });
     assert_eq!(driver.maze.next_deadline(), Some(Timestamp(11_000)), "the wait begins by now");
     driver.feed_at(10_999, "1|B\n");
-    assert_eq!(driver.told(), ["1|B>all", "2|B>all"]);
+    assert_eq!(driver.delivered(), ["1|B>all", "2|B>all"]);
 }
 
 #[test]
@@ -201,7 +202,7 @@ fn a_new_source_starts_at_one_and_without_follows() {
     driver.close();
     driver.open(SOURCE);
     driver.feed("1|S|2\n2|B\n");
-    assert_eq!(driver.told(), ["1|F|1|2>[2]", "2|B>all"]);
+    assert_eq!(driver.delivered(), ["1|F|1|2>[2]", "2|B>all"]);
 }
 
 #[test]
@@ -213,7 +214,7 @@ fn with_keep_a_new_source_continues_where_the_last_one_ended() {
     driver.close();
     driver.open(SOURCE);
     driver.feed("1|B\n2|S|2\n");
-    assert_eq!(driver.told(), ["1|F|1|2>[2]", "2|S|2>[1]"]);
+    assert_eq!(driver.delivered(), ["1|F|1|2>[2]", "2|S|2>[1]"]);
 }
 
 #[test]
@@ -223,7 +224,7 @@ fn a_second_source_is_rejected_while_one_is_connected() {
     let feed = Command::Feed { source: 8, part: 0, bytes: b"1|B\n".to_vec() };
     assert_eq!(driver.apply(0, feed), Reply::NotTheSource);
     assert_eq!(driver.apply(0, Command::Close { source: 8 }), Reply::NotTheSource);
-    assert!(driver.told().is_empty());
+    assert!(driver.delivered().is_empty());
 }
 
 #[test]
@@ -232,7 +233,7 @@ fn a_repeated_feed_changes_nothing() {
     let feed = Command::Feed { source: SOURCE, part: 0, bytes: b"1|B\nx\n".to_vec() };
     driver.apply(0, feed.clone());
     driver.apply(0, feed);
-    assert_eq!(driver.told(), ["1|B>all"]);
+    assert_eq!(driver.delivered(), ["1|B>all"]);
     let Counters { malformed, duplicates, .. } = *driver.maze.counters();
     assert_eq!((malformed, duplicates), (1, 0));
 }
@@ -245,14 +246,14 @@ fn an_abandoned_source_is_flushed_after_the_wait_or_when_the_next_one_opens() {
         assert_eq!(driver.apply(60_000, Command::Abandon { source: SOURCE }), Reply::Done);
         assert_eq!(driver.maze.next_deadline(), Some(Timestamp(65_000)));
         driver.tick(64_999);
-        assert!(driver.told().is_empty());
+        assert!(driver.delivered().is_empty());
         if next_opens {
             driver.open(8);
         } else {
             driver.tick(65_000);
             assert_eq!(driver.maze.source(), None);
         }
-        assert_eq!(driver.told(), ["2|B>all"]);
+        assert_eq!(driver.delivered(), ["2|B>all"]);
     }
 }
 
@@ -263,18 +264,18 @@ fn the_events_released_by_one_command_are_bounded() {
     let many = many.concat();
     driver.feed(&many);
     assert_eq!(driver.feed_at(0, "1|B\n"), Reply::More);
-    let first = driver.told().len();
+    let first = driver.delivered().len();
     assert!((1000..4000).contains(&first), "{first}");
     // A restart in the middle changes nothing, and no gap is waited for.
     driver.maze = restart(&driver.maze);
     assert_eq!(driver.maze.next_deadline(), None);
     let mut all = first;
     while driver.apply(0, Command::Release { bytes_max: 10_000 }) == Reply::More {
-        let some = driver.told().len();
+        let some = driver.delivered().len();
         assert!((1..2000).contains(&some), "{some}");
         all += some;
     }
-    assert_eq!(all + driver.told().len(), 19_999);
+    assert_eq!(all + driver.delivered().len(), 19_999);
 }
 
 /// A trivial server: sorts everything, then routes. The first line with a number counts.
@@ -286,7 +287,7 @@ fn model(lines: &[String]) -> Vec<(String, Option<Vec<u64>>)> {
         }
     }
     let mut followers: BTreeMap<u64, BTreeSet<u64>> = BTreeMap::new();
-    let mut told = Vec::new();
+    let mut delivered = Vec::new();
     for line in sorted.into_values() {
         let fields: Vec<&str> = line.trim_end().split('|').collect();
         let user = |place: usize| fields[place].parse::<u64>().unwrap();
@@ -309,9 +310,9 @@ fn model(lines: &[String]) -> Vec<(String, Option<Vec<u64>>)> {
                 Some(set.into_iter().collect())
             }
         };
-        told.push((line, users));
+        delivered.push((line, users));
     }
-    told
+    delivered
 }
 
 fn event_line() -> impl Strategy<Value = String> {
@@ -351,7 +352,7 @@ proptest! {
             rest = later;
         }
         driver.close();
-        prop_assert_eq!(&driver.told, &model(&lines));
+        prop_assert_eq!(&driver.delivered, &model(&lines));
         let malformed = lines.iter().filter(|line| !matches!(parse::line(line.as_bytes()).0, Read::Event { .. }));
         prop_assert_eq!(driver.maze.counters().malformed, malformed.count() as u64);
     }

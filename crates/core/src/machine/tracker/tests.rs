@@ -200,7 +200,8 @@ proptest! {
     fn it_behaves_like_a_plain_list(steps in prop::collection::vec(step(), 1..120)) {
         // Never more peers than are counted separately: another test covers those beyond.
         let mut bounds = limits(5, 9);
-        let (mut machine, mut model) = (Tracker::new(bounds), Model::default());
+        let mut machine = Tracker::new(bounds);
+        let mut model = Model::default();
         for step in &steps {
             match command(step) {
                 Command::Configure(Limits { capacity, bytes_max, .. }) => {

@@ -302,7 +302,9 @@ impl Inboxes {
         let Some(message) = self.messages.get(to) else {
             return;
         };
-        let (owner, before, behind) = (message.user, message.before, message.behind);
+        let owner = message.user;
+        let before = message.before;
+        let behind = message.behind;
         let hash = self.messages_by_id.hash(u128::from_ne_bytes(message.id));
         let leased = message.until != 0;
         self.messages_by_id.relocate(hash, from, to);

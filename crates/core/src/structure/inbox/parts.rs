@@ -89,17 +89,16 @@ impl Inboxes {
         let mut known = 0;
         let on_wheels = self.expiry.iter(link).chain(self.leases.iter(link));
         on_wheels.filter_map(move |(place, emptying)| {
-            let InboxEntry { seq, id, text, gone_at, until, user, .. } =
+            let &InboxEntry { seq, id, ref text, gone_at, until, user, .. } =
                 self.messages.get(place)?;
-            let number = numbers.get_mut(*user as usize)?;
+            let number = numbers.get_mut(user as usize)?;
             let user = if *number == NOWHERE {
                 *number = known;
                 known += 1;
-                StoredUser::New(Cow::Borrowed(&*self.users.get(*user)?.name))
+                StoredUser::New(Cow::Borrowed(&*self.users.get(user)?.name))
             } else {
                 StoredUser::Known(*number)
             };
-            let (seq, id, gone_at, until) = (*seq, *id, *gone_at, *until);
             Some(StoredMessage {
                 user,
                 seq,
@@ -157,7 +156,8 @@ impl Restoring {
         };
         let text = text.into_owned().into_boxed_str();
         inboxes.bytes += size(&inboxes.users.get(user)?.name, &text);
-        let (timer, nowhere) = (Link::default(), NOWHERE);
+        let timer = Link::default();
+        let nowhere = NOWHERE;
         let place = inboxes.messages.insert(InboxEntry {
             seq,
             id,

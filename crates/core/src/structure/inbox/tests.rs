@@ -60,7 +60,9 @@ impl Inboxes {
         for place in places.collect::<Vec<_>>() {
             let user = self.users.get(place).unwrap();
             assert_eq!(self.find_user(&user.name), Some(place));
-            let (mut before, mut next, mut seq) = (NOWHERE, user.first, None);
+            let mut before = NOWHERE;
+            let mut next = user.first;
+            let mut seq = None;
             let mut mine = 0;
             let mut mine_leased = 0;
             let mut only_leased = true;
@@ -76,7 +78,9 @@ impl Inboxes {
                 mine += 1;
                 mine_leased += u32::from(is_leased);
                 bytes += size(&user.name, &message.text);
-                (before, next, seq) = (next, message.behind, Some(message.seq));
+                before = next;
+                next = message.behind;
+                seq = Some(message.seq);
             }
             assert!(mine > 0, "a user without messages is removed");
             assert_eq!((user.last, user.messages, user.leased), (before, mine, mine_leased));
@@ -368,7 +372,8 @@ proptest! {
         per_user_max in prop_oneof![Just(1000u32), 1u32..6],
     ) {
         let bounds = Bounds { per_user_max, ..ROOMY };
-        let (mut inboxes, mut model) = (Inboxes::new(bounds), Model::default());
+        let mut inboxes = Inboxes::new(bounds);
+        let mut model = Model::default();
         let mut now = 1_000_000;
         let mut next_id = 0;
         let mut taken: Out = Vec::new();

@@ -97,7 +97,8 @@ impl Bucket {
             return false;
         };
         if let (Some(stands), Some(bears)) = (self.slots.get_mut(place), self.head.get_mut(place)) {
-            (*stands, *bears) = (slot, tag);
+            *stands = slot;
+            *bears = tag;
         }
         true
     }

@@ -118,7 +118,9 @@ impl<T> Ring<T> {
             return NONE;
         };
         let free = links.next;
-        (links.prev, links.next, links.hashed) = (prev, next, hashed);
+        links.prev = prev;
+        links.next = next;
+        links.hashed = hashed;
         if self.free == NONE {
             self.fresh += 1;
         } else {

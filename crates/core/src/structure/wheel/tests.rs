@@ -49,7 +49,8 @@ fn all_due(wheel: &mut Wheel, items: &mut Times, now: u64) -> Vec<u32> {
 
 #[test]
 fn an_item_is_reported_in_the_first_tick_that_begins_when_it_is_due_or_later() {
-    let (mut wheel, mut items) = (Wheel::new(SHIFT), Times::default());
+    let mut wheel = Wheel::new(SHIFT);
+    let mut items = Times::default();
     items.add(&mut wheel, 0, 8);
     items.add(&mut wheel, 0, 9);
     assert_eq!(wheel.next_deadline(), Some(8));
@@ -63,7 +64,8 @@ fn an_item_is_reported_in_the_first_tick_that_begins_when_it_is_due_or_later() {
 
 #[test]
 fn an_item_moves_at_most_once_for_each_level() {
-    let (mut wheel, mut items) = (Wheel::new(10), Times::default());
+    let mut wheel = Wheel::new(10);
+    let mut items = Times::default();
     let year = 31_536_000_000;
     items.add(&mut wheel, 1_700_000_000_000, 1_700_000_000_000 + year);
     let mut moves = 0;
@@ -80,14 +82,16 @@ fn an_item_moves_at_most_once_for_each_level() {
 
 #[test]
 fn an_empty_wheel_advances_without_work() {
-    let (mut wheel, mut items) = (Wheel::new(SHIFT), Times::default());
+    let mut wheel = Wheel::new(SHIFT);
+    let mut items = Times::default();
     items.add(&mut wheel, 1 << 60, (1 << 60) + 5);
     assert_eq!(wheel.next_deadline(), Some((1 << 60) + 8));
 }
 
 #[test]
 fn the_last_timestamp_is_reached() {
-    let (mut wheel, mut items) = (Wheel::new(SHIFT), Times::default());
+    let mut wheel = Wheel::new(SHIFT);
+    let mut items = Times::default();
     for due in [u64::MAX, u64::MAX - 1, 1 << 50, 0] {
         items.add(&mut wheel, 0, due);
     }
@@ -123,7 +127,8 @@ proptest! {
         steps in prop::collection::vec(step(), 0..300),
         restart_every in 1usize..20,
     ) {
-        let (mut wheel, mut items) = (Wheel::new(SHIFT), Times::default());
+        let mut wheel = Wheel::new(SHIFT);
+        let mut items = Times::default();
         let mut now = start;
         // What is on the wheel.
         let mut model: Vec<u32> = Vec::new();
@@ -178,7 +183,8 @@ proptest! {
                 }
                 prop_assert_eq!(other.next_deadline(), wheel.next_deadline());
                 // From here to the end both report the same items in the same order.
-                let (mut one, mut one_items) = (wheel.clone(), items.clone());
+                let mut one = wheel.clone();
+                let mut one_items = items.clone();
                 let mut two = other.clone();
                 let mut two_items = other_items.clone();
                 let mut later = now;
@@ -187,7 +193,8 @@ proptest! {
                     prop_assert_eq!(two.next_deadline(), Some(deadline));
                     prop_assert_eq!(one.step(later, &mut one_items), two.step(later, &mut two_items));
                 }
-                (wheel, items) = (other, other_items);
+                wheel = other;
+                items = other_items;
             }
         }
         // Items that are moved to other slots are reported all the same.

@@ -74,7 +74,8 @@ impl Model {
         wanted: Wanted,
     ) -> (Vec<InboxMessage>, bool) {
         let available = self.available(now, user);
-        let (mut out, mut bytes) = (Vec::new(), 0);
+        let mut out = Vec::new();
+        let mut bytes = 0;
         for message in &available {
             bytes += message.text.len() as u64;
             let over = bytes > wanted.bytes_max && !out.is_empty();
