@@ -1,25 +1,27 @@
 //! Traffic: a connection upstream over WebSocket, and what there is to see over HTTP.
 
-use std::ops::RangeInclusive;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use axum::extract::State;
 use axum::http::{HeaderMap, HeaderValue, Uri, header};
 use axum::response::{IntoResponse, Response};
+use serde::Deserialize;
 use tidings_core::machine::traffic::{Command, Counters, Event, Traffic, WindowReport};
 use tidings_core::structure::tally::{Id, Row};
 use tidings_node::{Builder, Handle, Lease, Refused};
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
+use utoipa::IntoParams;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use crate::contract::{Context, Machine, Service};
 use crate::layers::{Layers, Unusable};
 use crate::telemetry::Complaint;
-use crate::wire::http::{Problem, json};
+use crate::wire::http::Problem;
+use crate::wire::http::query::{self, Number};
 use crate::wire::metrics::Text;
 use crate::wire::sse;
 use settings::Settings;
@@ -33,8 +35,8 @@ mod settings;
 mod upstream;
 
 /// Rows of a window that are shown unless asked otherwise, and at most.
-const ROWS_SHOWN: usize = 1_000;
-const ROWS_SHOWN_MAX: usize = 100_000;
+const ROWS_SHOWN: u32 = 1_000;
+const ROWS_SHOWN_MAX: u32 = 100_000;
 /// Children on a page unless asked otherwise, and at most.
 const CHILDREN_SHOWN: usize = 10_000;
 
@@ -195,33 +197,27 @@ impl Window {
     }
 }
 
-/// A whole number within a range among the parameters of a query; nothing else is there.
-fn number(
-    uri: &Uri,
-    name: &str,
-    usual: usize,
-    range: RangeInclusive<usize>,
-) -> Result<usize, Problem> {
-    let mut read = usual;
-    for (key, value) in form_urlencoded::parse(uri.query().unwrap_or_default().as_bytes()) {
-        if key != name {
-            let why = format!("there is no such parameter; allowed is {name}");
-            return Err(Problem::field(&key, why));
-        }
-        let number = value.parse().ok().filter(|number| range.contains(number));
-        read = number.ok_or_else(|| {
-            let value = json::shortened(&value);
-            Problem::field(
-                name,
-                format!(
-                    "{value:?} is not allowed; expected a whole number, {} to {}",
-                    range.start(),
-                    range.end()
-                ),
-            )
-        })?;
-    }
-    Ok(read)
+type Rows = Number<1, ROWS_SHOWN_MAX>;
+type Skip = Number<0, { u32::MAX }>;
+
+/// The parameters of `GET /traffic`.
+#[derive(Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
+#[serde(deny_unknown_fields)]
+struct WindowParameters {
+    /// How many pairs of each window are shown (default 1000).
+    #[param(inline)]
+    rows: Option<Rows>,
+}
+
+/// The parameters of `GET /traffic/topology`.
+#[derive(Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
+#[serde(deny_unknown_fields)]
+struct TopologyParameters {
+    /// How many children to leave out from the beginning. A page has 10000.
+    #[param(inline)]
+    skip: Option<Skip>,
 }
 
 fn no_store(body: impl IntoResponse) -> Response {
@@ -237,14 +233,15 @@ type Handler = State<Arc<Adapter>>;
     get,
     path = "/traffic",
     tag = "traffic",
-    params(("rows" = Option<u32>, Query, description = "How many pairs of each window are shown, 1 to 100000 (default 1000)")),
+    params(WindowParameters),
     responses(
         (status = 200, description = "The windows.", body = schema::Status),
         (status = 400, description = "A parameter is wrong.", body = Problem, content_type = "application/problem+json"),
     ),
 )]
 async fn get_traffic(State(adapter): Handler, uri: Uri) -> Result<Response, Problem> {
-    let rows_max = number(&uri, "rows", ROWS_SHOWN, 1..=ROWS_SHOWN_MAX)?;
+    let WindowParameters { rows } = query::read(uri.query())?;
+    let rows_max = rows.map_or(ROWS_SHOWN, |rows| rows.0) as usize;
     let (window, reports, parents, children, counters) = adapter.machine.read(|machine| {
         let reports: Vec<_> =
             machine.reports().map(|report| Window::of(report, rows_max)).collect();
@@ -277,7 +274,7 @@ async fn get_traffic(State(adapter): Handler, uri: Uri) -> Result<Response, Prob
     get,
     path = "/traffic/topology",
     tag = "traffic",
-    params(("skip" = Option<u32>, Query, description = "How many children to leave out from the beginning; a page has 10000")),
+    params(TopologyParameters),
     responses(
         (status = 200, description = "A page of children.", body = Vec<schema::Belongs>,
             headers(("Link" = String, description = "rel=\"next\": the next page (RFC 8288)"))),
@@ -285,7 +282,8 @@ async fn get_traffic(State(adapter): Handler, uri: Uri) -> Result<Response, Prob
     ),
 )]
 async fn get_topology(State(adapter): Handler, uri: Uri) -> Result<Response, Problem> {
-    let skip = number(&uri, "skip", 0, 0..=u32::MAX as usize)?;
+    let TopologyParameters { skip } = query::read(uri.query())?;
+    let skip = skip.map_or(0, |skip| skip.0) as usize;
     let (shown, all) = adapter.machine.read(|machine| {
         let (children, parents) = (machine.tally().children(), machine.tally().parents());
         let all = children.len();
@@ -326,7 +324,7 @@ async fn traffic_events(State(adapter): Handler, headers: HeaderMap) -> Result<R
     Ok(sse::stream(watcher, adapter.stop.clone(), move |Event::Closed { start }| {
         let found = adapter.machine.read(|machine| {
             let report = machine.reports().find(|report| report.start == *start)?;
-            Some((Window::of(report, ROWS_SHOWN_MAX), machine.tally().parents().to_vec()))
+            Some((Window::of(report, ROWS_SHOWN_MAX as usize), machine.tally().parents().to_vec()))
         });
         let shown = found.map(|(window, parents)| window.shown(&parents));
         ("report", serde_json::to_string(&shown).unwrap_or_default())

@@ -9,6 +9,7 @@ pub(crate) mod etag;
 pub(crate) mod json;
 pub(crate) mod page;
 pub(crate) mod problem;
+pub(crate) mod query;
 mod stream;
 mod sweep;
 

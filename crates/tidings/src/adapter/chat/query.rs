@@ -4,31 +4,34 @@ use std::time::Duration;
 
 use axum::http::Uri;
 use percent_encoding::percent_decode_str;
+use serde::Deserialize;
 use utoipa::IntoParams;
 
-use super::post::{check_username, seconds};
+use super::post::check_username;
 use crate::wire::http::Problem;
+use crate::wire::http::query::{self, Number};
 
-/// The longest that a reader waits for a message.
-const WAIT_S_MAX: u32 = 60;
+/// Seconds that a reader waits for a message.
+type Wait = Number<0, 60>;
+type AtLeastOne = Number<1, { u32::MAX }>;
 
-/// What can be asked for.
-#[derive(IntoParams)]
+/// The parameters of a take.
+#[derive(Deserialize, IntoParams)]
 #[into_params(parameter_in = Query)]
-#[expect(dead_code, reason = "describes what `Query::read` reads")]
+#[serde(deny_unknown_fields)]
 pub(super) struct Parameters {
-    /// With an empty inbox, wait so many seconds for a message. Of several who wait, the first who
-    /// came gets it.
-    #[param(minimum = 0, maximum = 60)]
-    wait: Option<u32>,
-    /// Look at the messages and hand out nothing.
+    /// With an empty inbox, wait this many seconds for a message. Of several readers that wait, the first to come gets it.
+    #[param(inline)]
+    wait: Option<Wait>,
+    /// Show the messages and hand out nothing.
     peek: Option<bool>,
-    /// At most so many messages.
-    #[param(minimum = 1)]
-    limit: Option<u32>,
-    /// The messages come back after so many seconds unless each is acknowledged (DELETE) in time.
-    #[param(minimum = 1, maximum = 3600)]
-    lease: Option<u32>,
+    /// At most this many messages.
+    #[param(inline)]
+    limit: Option<AtLeastOne>,
+    /// The messages come back after this many seconds unless each is acknowledged (DELETE) in time. At most the setting
+    /// `chat.lease_max`.
+    #[param(inline)]
+    lease: Option<AtLeastOne>,
 }
 
 /// A request for messages.
@@ -41,50 +44,25 @@ pub(super) struct Query {
 }
 
 impl Query {
-    /// To look only.
+    /// Peeks at all messages.
     pub(super) const PEEK: Self =
         Self { wait: Duration::ZERO, peek: true, limit: u32::MAX, lease_ms: None };
 
     /// # Errors
     /// 400 naming the parameter and what is allowed.
     pub(super) fn read(query: Option<&str>, lease_s_max: u32) -> Result<Self, Problem> {
-        let mut read = Self { wait: Duration::ZERO, peek: false, limit: u32::MAX, lease_ms: None };
-        for (name, value) in form_urlencoded::parse(query.unwrap_or_default().as_bytes()) {
-            match &*name {
-                "wait" => {
-                    let wait = seconds(&name, &value, 0, WAIT_S_MAX)?;
-                    read.wait = Duration::from_secs(wait.into());
-                }
-                "peek" => {
-                    read.peek = value.parse().map_err(|_| {
-                        Problem::field(
-                            &name,
-                            format!("{value:?} is not allowed; allowed are true and false"),
-                        )
-                    })?;
-                }
-                "limit" => {
-                    let limit = value.parse().ok().filter(|limit| *limit > 0);
-                    read.limit = limit.ok_or_else(|| {
-                        let why = format!(
-                            "{value:?} is not allowed; expected a whole number, 1 to {}",
-                            u32::MAX
-                        );
-                        Problem::field(&name, why)
-                    })?;
-                }
-                "lease" => {
-                    let lease = seconds(&name, &value, 1, lease_s_max)?;
-                    read.lease_ms = Some(u64::from(lease) * 1000);
-                }
-                _ => {
-                    return Err(Problem::field(
-                        &name,
-                        "there is no such parameter; allowed are wait, peek, limit and lease",
-                    ));
-                }
-            }
+        let asked: Parameters = query::read(query)?;
+        let lease = asked.lease.map(|lease| lease.0);
+        if let Some(lease) = lease.filter(|lease| *lease > lease_s_max) {
+            let why = format!("{lease} is not allowed; allowed are 1 to {lease_s_max}");
+            return Err(Problem::field("lease", why));
         }
+        let read = Self {
+            wait: Duration::from_secs(asked.wait.map_or(0, |wait| wait.0).into()),
+            peek: asked.peek.unwrap_or(false),
+            limit: asked.limit.map_or(u32::MAX, |limit| limit.0),
+            lease_ms: lease.map(|lease| u64::from(lease) * 1000),
+        };
         if read.peek && read.lease_ms.is_some() {
             return Err(Problem::field(
                 "peek",
@@ -95,7 +73,7 @@ impl Query {
     }
 }
 
-/// The user of a path such as `/chat/a%2Fb`, and what stands behind the name, if anything.
+/// Returns the user of a path such as `/chat/a%2Fb`, and the segment after it, if there is one.
 pub(super) fn user_of(uri: &Uri) -> Option<(&str, Option<&str>)> {
     let rest = uri.path().strip_prefix("/chat/")?;
     match rest.split_once('/') {
@@ -104,10 +82,10 @@ pub(super) fn user_of(uri: &Uri) -> Option<(&str, Option<&str>)> {
     }
 }
 
-/// The name of a user, from a segment of a path.
+/// Reads the name of a user from a segment of a path.
 ///
 /// # Errors
-/// 400 when that is no name.
+/// 400 when it is not a name.
 pub(super) fn username(segment: &str) -> Result<Box<str>, Problem> {
     let name = percent_decode_str(segment).decode_utf8();
     let name = name.map_err(|_| Problem::field("username", "it is not UTF-8"))?;

@@ -7,35 +7,56 @@ use tidings_core::machine::rockets::{Channel, MessageTime, Rocket};
 use utoipa::IntoParams;
 
 use super::render;
+use crate::wire::http::query::{self, Number};
 use crate::wire::http::{Problem, page};
 
 /// The most rockets on a page, and how many are on one unless asked otherwise.
-const LIMIT_MAX: usize = 10_000;
+const LIMIT_MAX: u32 = 10_000;
 
-/// What can be asked for.
-#[derive(IntoParams)]
+type Limit = Number<1, LIMIT_MAX>;
+
+/// The parameters of a page.
+#[derive(Deserialize, IntoParams)]
 #[into_params(parameter_in = Query)]
-#[expect(dead_code, reason = "describes what `Query::read` reads")]
+#[serde(deny_unknown_fields)]
 pub(super) struct Parameters {
-    /// What to order by: `id` (default), `type`, `speed`, `mission`, `status` or `updatedAt`. Ties
-    /// are in order of id; rockets without the value come last in both directions.
-    sort: Option<String>,
+    /// What to order by: `id` (default), `type`, `speed`, `mission`, `status` or `updatedAt`. Ties are in order of id; rockets
+    /// without the value come last in both directions.
+    #[param(value_type = Option<String>)]
+    sort: Option<Sort>,
     /// `asc` (default) or `desc`.
-    order: Option<String>,
-    /// Only `active` or only `exploded` ones.
-    status: Option<String>,
-    /// Only those of this type.
+    #[param(value_type = Option<String>)]
+    order: Option<Order>,
+    /// Only `active` or only `exploded` rockets.
+    #[param(value_type = Option<String>)]
+    status: Option<Status>,
+    /// Only rockets of this type.
     r#type: Option<String>,
-    /// Only those on this mission.
+    /// Only rockets on this mission.
     mission: Option<String>,
-    /// How many on a page, 1 to 10000 (default).
-    #[param(minimum = 1, maximum = 10000)]
-    limit: Option<u32>,
+    /// How many rockets are on a page (default: 10000).
+    #[param(inline)]
+    limit: Option<Limit>,
     /// Where the page begins: from the `Link` header of the page before.
     cursor: Option<String>,
 }
 
+#[derive(Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum Order {
+    Asc,
+    Desc,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum Status {
+    Active,
+    Exploded,
+}
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
 enum Sort {
     Id,
     Type,
@@ -81,59 +102,16 @@ impl Query {
     /// # Errors
     /// 400 naming the parameter and what is allowed.
     pub(super) fn read(query: Option<&str>) -> Result<Self, Problem> {
-        let mut read = Self {
-            sort: Sort::Id,
-            descending: false,
-            exploded: None,
-            kind: None,
-            mission: None,
-            limit: LIMIT_MAX,
-            after: None,
+        let asked: Parameters = query::read(query)?;
+        let read = Self {
+            sort: asked.sort.unwrap_or(Sort::Id),
+            descending: asked.order == Some(Order::Desc),
+            exploded: asked.status.map(|status| status == Status::Exploded),
+            kind: asked.r#type,
+            mission: asked.mission,
+            limit: asked.limit.map_or(LIMIT_MAX, |limit| limit.0) as usize,
+            after: asked.cursor.map(|cursor| page::read_cursor(&cursor)).transpose()?,
         };
-        for (name, value) in form_urlencoded::parse(query.unwrap_or_default().as_bytes()) {
-            let wrong = |allowed: &str| {
-                Problem::field(&name, format!("{value:?} is not allowed; allowed are {allowed}"))
-            };
-            match &*name {
-                "sort" => {
-                    read.sort = match &*value {
-                        "id" => Sort::Id,
-                        "type" => Sort::Type,
-                        "speed" => Sort::Speed,
-                        "mission" => Sort::Mission,
-                        "status" => Sort::Status,
-                        "updatedAt" => Sort::UpdatedAt,
-                        _ => return Err(wrong("id, type, speed, mission, status and updatedAt")),
-                    }
-                }
-                "order" => {
-                    read.descending = match &*value {
-                        "asc" => false,
-                        "desc" => true,
-                        _ => return Err(wrong("asc and desc")),
-                    }
-                }
-                "status" => {
-                    read.exploded = match &*value {
-                        "active" => Some(false),
-                        "exploded" => Some(true),
-                        _ => return Err(wrong("active and exploded")),
-                    }
-                }
-                "type" => read.kind = Some(value.into_owned()),
-                "mission" => read.mission = Some(value.into_owned()),
-                "limit" => {
-                    let limit = value.parse().ok().filter(|limit| (1..=LIMIT_MAX).contains(limit));
-                    read.limit = limit.ok_or_else(|| wrong("1 to 10000"))?;
-                }
-                "cursor" => read.after = Some(page::read_cursor(&value)?),
-                _ => {
-                    let allowed = "sort, order, status, type, mission, limit and cursor";
-                    let why = format!("there is no such parameter; there are {allowed}");
-                    return Err(Problem::field(&name, why));
-                }
-            }
-        }
         if read
             .after
             .as_ref()

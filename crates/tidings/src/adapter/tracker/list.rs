@@ -7,22 +7,25 @@ use std::io::Write as _;
 use tidings_core::machine::tracker::{TrackedMessage, Tracker};
 use utoipa::IntoParams;
 
+use crate::wire::http::query::{self, Number};
 use crate::wire::http::{Problem, json, page};
 
 /// The most messages on a page, and how many are on one unless asked otherwise.
-const LIMIT_MAX: usize = 10_000;
+const LIMIT_MAX: u32 = 10_000;
 const LIMIT: usize = 1_000;
-/// A page that has become so long ends: who adds messages waits while it is written.
+/// A page ends at this length, because proposers wait for the machine while a page is written.
 const PAGE_BYTES: usize = 1 << 20;
 
-/// What can be asked for.
-#[derive(IntoParams)]
+type Limit = Number<1, LIMIT_MAX>;
+
+/// The parameters of a page.
+#[derive(Deserialize, IntoParams)]
 #[into_params(parameter_in = Query)]
-#[expect(dead_code, reason = "describes what `Query::read` reads")]
+#[serde(deny_unknown_fields)]
 pub(super) struct Parameters {
-    /// How many on a page, 1 to 10000.
-    #[param(minimum = 1, maximum = 10000, default = 1000)]
-    limit: Option<u32>,
+    /// How many messages are on a page (default: 1000).
+    #[param(inline)]
+    limit: Option<Limit>,
     /// Where the page begins: from the `Link` header of the page before.
     cursor: Option<String>,
 }
@@ -45,31 +48,17 @@ impl Query {
     /// # Errors
     /// 400 naming the parameter and what is allowed.
     pub(super) fn read(query: Option<&str>) -> Result<Self, Problem> {
-        let mut read = Self { limit: LIMIT, after: None };
-        for (name, value) in form_urlencoded::parse(query.unwrap_or_default().as_bytes()) {
-            match &*name {
-                "limit" => {
-                    let limit = value.parse().ok().filter(|limit| (1..=LIMIT_MAX).contains(limit));
-                    read.limit = limit.ok_or_else(|| {
-                        let why = format!("{value:?} is not allowed; allowed are 1 to {LIMIT_MAX}");
-                        Problem::field(&name, why)
-                    })?;
-                }
-                "cursor" => read.after = Some(page::read_cursor(&value)?),
-                _ => {
-                    let why = "there is no such parameter; there are limit and cursor";
-                    return Err(Problem::field(&name, why));
-                }
-            }
-        }
-        Ok(read)
+        let Parameters { limit, cursor } = query::read(query)?;
+        let after = cursor.map(|cursor| page::read_cursor(&cursor)).transpose()?;
+        Ok(Self { limit: limit.map_or(LIMIT, |limit| limit.0 as usize), after })
     }
 
     /// The page as JSON, and where the next one begins.
     pub(super) fn run(&self, tracker: &Tracker) -> (Vec<u8>, Option<Place>) {
         let after = self.after.as_ref().map(|place| (place.arrival, &*place.id));
         let mut messages = tracker.messages(after).peekable();
-        let (mut body, mut last) = (vec![b'['], None);
+        let mut body = vec![b'['];
+        let mut last = None;
         while body.len() < PAGE_BYTES
             && let Some(shown) = messages.next()
         {
