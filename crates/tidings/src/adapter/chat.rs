@@ -18,6 +18,7 @@ use crate::contract::{Context, Machine, Service};
 use crate::layers::{Layers, Unusable};
 use crate::wire::http::accept::{Answering, HotRoutes};
 use crate::wire::http::body::MessageBody;
+use crate::wire::http::failures::{BadBody, BadParameter, Unstored};
 use crate::wire::http::{Bounds, Problem};
 use crate::wire::metrics::Text;
 use query::Query;
@@ -228,14 +229,11 @@ struct Message {
     params(("Idempotency-Key" = Option<String>, Header, description = "The same key again, with the same message, gives the same id and stores nothing")),
     responses(
         (status = 201, description = "It is in the inbox.", body = Created),
-        (status = 400, description = "Not a message: nothing was changed.", body = Problem, content_type = "application/problem+json"),
-        (status = 408, description = "The body did not come in time.", body = Problem, content_type = "application/problem+json"),
-        (status = 413, description = "The body is too large.", body = Problem, content_type = "application/problem+json"),
-        (status = 415, description = "The media type is another one.", body = Problem, content_type = "application/problem+json"),
-        (status = 422, description = "The idempotency key was used for another message.", body = Problem, content_type = "application/problem+json"),
-        (status = 429, description = "The user has as many unread messages as are allowed.", body = Problem, content_type = "application/problem+json"),
-        (status = 503, description = "It cannot be stored now, or whether it was is not known: the type says which. Try again.", body = Problem, content_type = "application/problem+json"),
-        (status = 507, description = "All users together have as many unread messages as are allowed.", body = Problem, content_type = "application/problem+json"),
+        BadBody,
+        (status = 422, description = "The idempotency key was used for another message."),
+        (status = 429, description = "The user has as many unread messages as are allowed."),
+        Unstored,
+        (status = 507, description = "All users together have as many unread messages as are allowed."),
     ),
 )]
 async fn post_message(State(adapter): Shared, request: Request) -> Response {
@@ -255,8 +253,8 @@ async fn post_message(State(adapter): Shared, request: Request) -> Response {
     responses(
         (status = 200, description = "The messages; none for a user nobody has heard of.", body = Vec<Message>,
             headers(("Tidings-More" = bool, description = "There is more to take at once"))),
-        (status = 400, description = "A parameter is wrong.", body = Problem, content_type = "application/problem+json"),
-        (status = 503, description = "Nothing can be handed out now: try again. After the type `unknown`, what would have been handed out may be gone, or leased if it was asked for so.", body = Problem, content_type = "application/problem+json"),
+        BadParameter,
+        (status = 503, description = "Nothing can be handed out now: try again. After the type `unknown`, what would have been handed out may be gone, or leased if it was asked for so."),
     ),
 )]
 async fn get_messages(State(adapter): Shared, method: Method, uri: Uri) -> Response {
@@ -276,9 +274,9 @@ async fn get_messages(State(adapter): Shared, method: Method, uri: Uri) -> Respo
     ),
     responses(
         (status = 204, description = "It is gone."),
-        (status = 400, description = "The id is not a UUID.", body = Problem, content_type = "application/problem+json"),
-        (status = 404, description = "No such message is leased.", body = Problem, content_type = "application/problem+json"),
-        (status = 503, description = "It cannot be stored now, or whether it was is not known: the type says which. Try again.", body = Problem, content_type = "application/problem+json"),
+        (status = 400, description = "The id is not a UUID."),
+        (status = 404, description = "No such message is leased."),
+        Unstored,
     ),
 )]
 async fn delete_message(State(adapter): Shared, uri: Uri) -> Response {

@@ -15,6 +15,7 @@ use crate::contract::{Context, Machine, Service};
 use crate::layers::{Layers, Unusable};
 use crate::wire::http::accept::{Answering, HotRoutes};
 use crate::wire::http::body::{MessageBody, Pieces};
+use crate::wire::http::failures::{BadBody, BadEventId, BadParameter, Unstored};
 use crate::wire::http::{Bounds, Problem, etag, page};
 use crate::wire::metrics::Text;
 use crate::wire::sse;
@@ -249,12 +250,9 @@ type Shared = State<Arc<Adapter>>;
             body = schema::Receipt,
             headers(("Tidings-Outcome" = schema::Outcome, description = "What became of it"))),
         (status = 200, description = "The good ones of many messages were taken, in one commit.", body = schema::BulkReceipt),
-        (status = 400, description = "Not a message: nothing was changed.", body = Problem, content_type = "application/problem+json"),
-        (status = 408, description = "The body did not come in time.", body = Problem, content_type = "application/problem+json"),
-        (status = 413, description = "The body is too large.", body = Problem, content_type = "application/problem+json"),
-        (status = 415, description = "The media type is none of those above.", body = Problem, content_type = "application/problem+json"),
-        (status = 503, description = "It cannot be stored now, or whether it was is not known: the type says which. Try again.", body = Problem, content_type = "application/problem+json"),
-        (status = 507, description = "There are as many channels as are allowed, and this is none of them.", body = Problem, content_type = "application/problem+json"),
+        BadBody,
+        Unstored,
+        (status = 507, description = "There are as many channels as are allowed, and this is none of them."),
     ),
 )]
 async fn post_messages(State(adapter): Shared, request: Request) -> Response {
@@ -274,7 +272,7 @@ async fn post_messages(State(adapter): Shared, request: Request) -> Response {
         (status = 200, description = "A page of rockets; `Link` says where the next one is.", body = Vec<schema::Rocket>,
             headers(("ETag" = String, description = "Version of all rockets"), ("Link" = String, description = "rel=\"next\": the next page (RFC 8288)"))),
         (status = 304, description = "Nothing has changed since If-None-Match."),
-        (status = 400, description = "A parameter is wrong.", body = Problem, content_type = "application/problem+json"),
+        BadParameter,
     ),
 )]
 async fn list_rockets(State(adapter): Shared, headers: HeaderMap, uri: Uri) -> Response {
@@ -290,8 +288,8 @@ async fn list_rockets(State(adapter): Shared, headers: HeaderMap, uri: Uri) -> R
     responses(
         (status = 200, description = "The rocket.", body = schema::Rocket, headers(("ETag" = String, description = "Version of this rocket"))),
         (status = 304, description = "Nothing has changed since If-None-Match."),
-        (status = 400, description = "The id is not a UUID.", body = Problem, content_type = "application/problem+json"),
-        (status = 404, description = "Never heard of.", body = Problem, content_type = "application/problem+json"),
+        (status = 400, description = "The id is not a UUID."),
+        (status = 404, description = "No message of this rocket has come."),
     ),
 )]
 async fn get_rocket(
@@ -317,7 +315,7 @@ async fn get_rocket(
     params(("Last-Event-ID" = Option<u64>, Header, description = "The id of the last event seen")),
     responses(
         (status = 200, description = "The stream. A comment every 15 s keeps it open.", body = schema::Rocket, content_type = "text/event-stream"),
-        (status = 400, description = "Last-Event-ID is no id.", body = Problem, content_type = "application/problem+json"),
+        BadEventId,
     ),
 )]
 async fn rocket_events(State(adapter): Shared, headers: HeaderMap) -> Response {

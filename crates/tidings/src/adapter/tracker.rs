@@ -14,6 +14,7 @@ use crate::contract::{Context, Machine, Service};
 use crate::layers::{Layers, Unusable};
 use crate::wire::http::accept::{Answering, HotRoutes};
 use crate::wire::http::body::MessageBody;
+use crate::wire::http::failures::{BadBody, BadParameter, Unstored};
 use crate::wire::http::{Bounds, Problem, page};
 use crate::wire::metrics::Text;
 use settings::Settings;
@@ -186,11 +187,8 @@ type Shared = State<Arc<Adapter>>;
     responses(
         (status = 201, description = "It is new, and tracked now.", body = schema::Added, headers(("Location" = String, description = "Where it is"))),
         (status = 200, description = "Its id is known: what came first stays.", body = schema::Added),
-        (status = 400, description = "Not a message: nothing was changed.", body = Problem, content_type = "application/problem+json"),
-        (status = 408, description = "The body did not come in time.", body = Problem, content_type = "application/problem+json"),
-        (status = 413, description = "The body or the data is too large.", body = Problem, content_type = "application/problem+json"),
-        (status = 415, description = "The media type is another one.", body = Problem, content_type = "application/problem+json"),
-        (status = 503, description = "It cannot be stored now, or whether it was is not known: the type says which. Try again.", body = Problem, content_type = "application/problem+json"),
+        BadBody,
+        Unstored,
     ),
 )]
 async fn post_message(State(adapter): Shared, request: Request) -> Response {
@@ -210,7 +208,7 @@ async fn post_message(State(adapter): Shared, request: Request) -> Response {
     responses(
         (status = 200, description = "A page; `Link` says where the next one is.", body = Vec<schema::Message>,
             headers(("Link" = String, description = "rel=\"next\": the next page (RFC 8288)"))),
-        (status = 400, description = "A parameter is wrong.", body = Problem, content_type = "application/problem+json"),
+        BadParameter,
     ),
 )]
 async fn list_messages(State(adapter): Shared, uri: Uri) -> Response {
@@ -225,8 +223,8 @@ async fn list_messages(State(adapter): Shared, uri: Uri) -> Response {
     params(("id" = String, Path, description = "Which one, percent-encoded")),
     responses(
         (status = 200, description = "The message as it came first.", body = schema::Message),
-        (status = 400, description = "That is no id.", body = Problem, content_type = "application/problem+json"),
-        (status = 404, description = "It is not tracked.", body = Problem, content_type = "application/problem+json"),
+        (status = 400, description = "The id is not valid."),
+        (status = 404, description = "It is not tracked."),
     ),
 )]
 async fn show_message(State(adapter): Shared, uri: Uri) -> Response {
@@ -243,9 +241,9 @@ async fn show_message(State(adapter): Shared, uri: Uri) -> Response {
     params(("id" = String, Path, description = "Which one, percent-encoded")),
     responses(
         (status = 204, description = "It is not tracked any more."),
-        (status = 400, description = "That is no id.", body = Problem, content_type = "application/problem+json"),
-        (status = 404, description = "It is not tracked.", body = Problem, content_type = "application/problem+json"),
-        (status = 503, description = "That cannot be stored now, or whether it was is not known: the type says which. Try again.", body = Problem, content_type = "application/problem+json"),
+        (status = 400, description = "The id is not valid."),
+        (status = 404, description = "It is not tracked."),
+        Unstored,
     ),
 )]
 async fn delete_message(State(adapter): Shared, uri: Uri) -> Response {
@@ -265,8 +263,8 @@ async fn delete_message(State(adapter): Shared, uri: Uri) -> Response {
     responses(
         (status = 200, description = "Peers and counts.", body = std::collections::BTreeMap<String, u32>,
             headers(("Tidings-Other-Relays" = u32, description = "Relays by other peers"))),
-        (status = 400, description = "That is no id.", body = Problem, content_type = "application/problem+json"),
-        (status = 404, description = "It is not tracked, or relays are not counted.", body = Problem, content_type = "application/problem+json"),
+        (status = 400, description = "The id is not valid."),
+        (status = 404, description = "It is not tracked, or relays are not counted."),
     ),
 )]
 async fn show_peers(State(adapter): Shared, uri: Uri) -> Response {

@@ -21,6 +21,7 @@ use crate::contract::{Context, Machine, Service};
 use crate::layers::{Layers, Unusable};
 use crate::telemetry::Complaint;
 use crate::wire::http::Problem;
+use crate::wire::http::failures::{BadEventId, BadParameter};
 use crate::wire::http::query::{self, Number};
 use crate::wire::metrics::Text;
 use crate::wire::sse;
@@ -236,7 +237,7 @@ type Handler = State<Arc<Adapter>>;
     params(WindowParameters),
     responses(
         (status = 200, description = "The windows.", body = schema::Status),
-        (status = 400, description = "A parameter is wrong.", body = Problem, content_type = "application/problem+json"),
+        BadParameter,
     ),
 )]
 async fn get_traffic(State(adapter): Handler, uri: Uri) -> Result<Response, Problem> {
@@ -278,7 +279,7 @@ async fn get_traffic(State(adapter): Handler, uri: Uri) -> Result<Response, Prob
     responses(
         (status = 200, description = "A page of children.", body = Vec<schema::Belongs>,
             headers(("Link" = String, description = "rel=\"next\": the next page (RFC 8288)"))),
-        (status = 400, description = "A parameter is wrong.", body = Problem, content_type = "application/problem+json"),
+        BadParameter,
     ),
 )]
 async fn get_topology(State(adapter): Handler, uri: Uri) -> Result<Response, Problem> {
@@ -315,7 +316,7 @@ async fn get_topology(State(adapter): Handler, uri: Uri) -> Result<Response, Pro
     params(("Last-Event-ID" = Option<u64>, Header, description = "The id of the last event seen")),
     responses(
         (status = 200, description = "The stream. A comment every 15 s keeps it open.", body = schema::Window, content_type = "text/event-stream"),
-        (status = 400, description = "Last-Event-ID is no id.", body = Problem, content_type = "application/problem+json"),
+        BadEventId,
     ),
 )]
 async fn traffic_events(State(adapter): Handler, headers: HeaderMap) -> Result<Response, Problem> {

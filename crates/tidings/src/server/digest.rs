@@ -42,8 +42,8 @@ pub(super) fn routes(parts: &Arc<Parts>) -> OpenApiRouter {
     tag = "system",
     responses(
         (status = 200, description = "How far the node is, and what it has come to.", body = Found),
-        (status = 404, description = "The server keeps its state in memory only: there is no log to compare by.", body = Problem, content_type = "application/problem+json"),
-        (status = 503, description = "The log does not answer, or the server is stopping.", body = Problem, content_type = "application/problem+json"),
+        (status = 404, description = "The server keeps its state in memory only: there is no log to compare by."),
+        (status = 503, description = "The log does not answer, or the server is stopping."),
     ),
 )]
 async fn digest(State(parts): State<Arc<Parts>>) -> Response {

@@ -46,7 +46,7 @@ pub(super) async fn alive() -> Response {
     tag = "system",
     responses(
         (status = 200, description = "Recovered, and the log can be written.", body = Status),
-        (status = 503, description = "Recovering, stopping, or no room.", body = Problem, content_type = "application/problem+json"),
+        (status = 503, description = "Recovering, stopping, or no room."),
     ),
 )]
 async fn ready(State(parts): State<Arc<Parts>>) -> Response {

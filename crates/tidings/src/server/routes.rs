@@ -13,7 +13,7 @@ use utoipa_swagger_ui::SwaggerUi;
 
 use super::{Parts, digest, health};
 use crate::service::Service;
-use crate::wire::http::{Problem, consistency};
+use crate::wire::http::{Problem, consistency, failures};
 
 #[derive(OpenApi)]
 #[openapi(info(
@@ -48,6 +48,7 @@ pub(super) fn common(parts: &Arc<Parts>) -> OpenApiRouter {
 pub(super) fn finish(api: OpenApiRouter) -> Router {
     let (router, mut description) = api.split_for_parts();
     consistency::describe(&mut description);
+    failures::describe(&mut description);
     router
         .merge(SwaggerUi::new("/swagger").url("/openapi.json", description))
         .route("/", get(async || Redirect::temporary("/swagger/")))

@@ -6,6 +6,7 @@ pub(crate) mod body;
 mod bounds;
 pub(crate) mod consistency;
 pub(crate) mod etag;
+pub(crate) mod failures;
 pub(crate) mod json;
 pub(crate) mod page;
 pub(crate) mod problem;
