@@ -165,7 +165,8 @@ impl Chat {
         }
     }
 
-    /// [`Machine::tick`] with a sink for the events. Takes at most [`TICK_STEPS_MAX`] steps.
+    /// [`Machine::tick`] with a sink for the events. Takes a bounded number of steps; the rest is due a
+    /// millisecond later.
     pub fn tick_to(&mut self, at: Timestamp, sink: &mut impl Sink) {
         let now = self.advance_clock(at);
         let left = self.inboxes.work(now, TICK_STEPS_MAX, &mut |user| sink.arrived(user));

@@ -230,20 +230,20 @@ impl JetStream {
             return Err(AppendError::OutOfTurn { number, expected });
         }
         let unknown = |why: Error| AppendError::Unknown(why.to_string());
-        let position = match self.publish(head, body).map_err(unknown)? {
-            Outcome::Stored(position) => position,
-            Outcome::Failed(why) => return Err(why),
-            Outcome::Inspect => match self.inspect_last(&head)? {
-                Some(position) => position,
-                None => match self.publish(head, body).map_err(unknown)? {
-                    Outcome::Stored(position) => position,
-                    Outcome::Failed(why) => return Err(why),
-                    Outcome::Inspect => {
-                        let why = "the servers know the batch, but do not have it yet";
-                        return Err(AppendError::Unknown(why.to_owned()));
-                    }
-                },
-            },
+        let mut inspected = false;
+        let position = loop {
+            match self.publish(head, body).map_err(unknown)? {
+                Outcome::Stored(position) => break position,
+                Outcome::Failed(why) => return Err(why),
+                Outcome::Inspect if inspected => {
+                    let why = "the servers know the batch, but do not have it yet";
+                    return Err(AppendError::Unknown(why.to_owned()));
+                }
+                Outcome::Inspect => inspected = true,
+            }
+            if let Some(position) = self.inspect_last(&head)? {
+                break position;
+            }
         };
         if position <= self.last.position {
             return Err(self.break_for(format!(

@@ -25,6 +25,16 @@ const fn keys(seed: u64) -> [u64; 5] {
     [step(seed, 1), step(seed, 2), step(seed, 3), step(seed, 4), step(seed, 5) | 1]
 }
 
+/// Hashes narrower numbers like a `u64`. The default methods would hash their bytes, which is slower.
+macro_rules! widen_to_u64 {
+    ($($write:ident: $number:ty),*) => {$(
+        #[inline]
+        fn $write(&mut self, number: $number) {
+            self.write_u64(u64::from(number));
+        }
+    )*};
+}
+
 /// Reads eight bytes; 0 beyond the end.
 #[inline]
 fn eight(bytes: &[u8], from: usize) -> u64 {
@@ -109,20 +119,7 @@ impl Hasher for FoldedHasher {
         self.state = state ^ other;
     }
 
-    #[inline]
-    fn write_u8(&mut self, number: u8) {
-        self.write_u64(u64::from(number));
-    }
-
-    #[inline]
-    fn write_u16(&mut self, number: u16) {
-        self.write_u64(u64::from(number));
-    }
-
-    #[inline]
-    fn write_u32(&mut self, number: u32) {
-        self.write_u64(u64::from(number));
-    }
+    widen_to_u64! { write_u8: u8, write_u16: u16, write_u32: u32 }
 
     #[inline]
     fn write_u64(&mut self, number: u64) {
@@ -211,20 +208,7 @@ impl Hasher for TrustingHasher {
         self.write_u64(last);
     }
 
-    #[inline]
-    fn write_u8(&mut self, number: u8) {
-        self.write_u64(u64::from(number));
-    }
-
-    #[inline]
-    fn write_u16(&mut self, number: u16) {
-        self.write_u64(u64::from(number));
-    }
-
-    #[inline]
-    fn write_u32(&mut self, number: u32) {
-        self.write_u64(u64::from(number));
-    }
+    widen_to_u64! { write_u8: u8, write_u16: u16, write_u32: u32 }
 
     #[inline]
     fn write_u64(&mut self, number: u64) {
