@@ -31,7 +31,7 @@ mod settings;
 mod take;
 mod waiters;
 
-/// Headers of every answer that is no error.
+/// The headers of every answer that is not an error.
 const JSON: (HeaderName, &str) = (header::CONTENT_TYPE, "application/json");
 const NO_STORE: (HeaderName, &str) = (header::CACHE_CONTROL, "no-store");
 
@@ -131,12 +131,12 @@ impl Service for Adapter {
         let name = "tidings_chat_bounds_total";
         out.counters(name, "How often a bound was reached.", "bound", &bounds);
         out.gauge("tidings_chat_unread", "Unread messages.", messages);
-        out.gauge("tidings_chat_unread_bytes", "What they and their users take.", bytes);
+        out.gauge("tidings_chat_unread_bytes", "Memory of unread messages and their users.", bytes);
         out.gauge("tidings_chat_leased", "Messages leased.", leased);
         out.gauge("tidings_chat_users", "Users with a message.", users);
         out.gauge("tidings_chat_keys", "Idempotency keys remembered.", keys);
         let waiting = self.waiters.count() as u64;
-        out.gauge("tidings_chat_waiting", "Readers that wait for a message.", waiting);
+        out.gauge("tidings_chat_waiting", "Readers waiting for a message.", waiting);
     }
 }
 
@@ -145,7 +145,7 @@ impl Adapter {
         post::take(self, headers, body).await.unwrap_or_else(IntoResponse::into_response)
     }
 
-    /// What a user has; without the body nothing is handed out.
+    /// Answers GET, or HEAD, which hands out nothing.
     async fn get(self: &Arc<Self>, uri: &Uri, head: bool) -> Response {
         let read = || {
             let (segment, _) = query::user_of(uri).unwrap_or_default();
@@ -173,13 +173,13 @@ impl Adapter {
         Err(Problem::new(StatusCode::NOT_FOUND, detail))
     }
 
-    /// Whether there is nothing to take.
+    /// Returns whether there is nothing to take.
     fn is_empty(&self, user: &str) -> bool {
         self.machine.read(|machine| machine.peek(self.machine.clock().now(), user).next().is_none())
     }
 
-    /// Wakes the first who waits for a user, if there is anything to take.
-    fn rouse(&self, user: &str) {
+    /// Wakes the first reader that waits for a user, if there is anything to take.
+    fn wake_first(&self, user: &str) {
         if !self.is_empty(user) {
             self.waiters.wake_first(user);
         }
@@ -192,13 +192,13 @@ type Shared = State<Arc<Adapter>>;
 #[derive(ToSchema)]
 #[expect(dead_code, reason = "describes what `post` reads")]
 struct Post {
-    /// What it says, at most 64 KiB.
+    /// The text, at most 64 KiB.
     #[schema(example = "see you at the pad")]
     text: String,
-    /// Whom it is for, 1 to 256 bytes.
+    /// The recipient, 1 to 256 bytes.
     #[schema(min_length = 1, example = "ada")]
     username: String,
-    /// Seconds after which it expires unread.
+    /// Seconds after which it expires if it is not read.
     #[schema(minimum = 0, maximum = 31_536_000, default = 60)]
     timeout: Option<u32>,
 }
@@ -243,15 +243,15 @@ async fn post_message(State(adapter): Shared, request: Request) -> Response {
 
 /// Read an inbox
 ///
-/// Every message that has not expired and was not handed out before, oldest first. Of any number of
-/// readers exactly one gets each message. HEAD hands out nothing.
+/// Hands out every message that has not expired and was not handed out before, oldest first. Of any number of concurrent readers
+/// exactly one gets each message. HEAD hands out nothing.
 #[utoipa::path(
     get,
     path = "/chat/{username}",
     tag = "chat",
     params(("username" = String, Path, description = "Whose inbox, percent-encoded"), query::Parameters),
     responses(
-        (status = 200, description = "The messages; none for a user nobody has heard of.", body = Vec<Message>,
+        (status = 200, description = "The messages; none for an unknown user.", body = Vec<Message>,
             headers(("Tidings-More" = bool, description = "There is more to take at once"))),
         BadParameter,
         (status = 503, description = "Nothing can be handed out now: try again. After the type `unknown`, what would have been handed out may be gone, or leased if it was asked for so."),
@@ -263,7 +263,7 @@ async fn get_messages(State(adapter): Shared, method: Method, uri: Uri) -> Respo
 
 /// Acknowledge a leased message
 ///
-/// It is dealt with, and does not come back.
+/// It is removed, and does not come back to the inbox.
 #[utoipa::path(
     delete,
     path = "/chat/{username}/{id}",
@@ -273,7 +273,7 @@ async fn get_messages(State(adapter): Shared, method: Method, uri: Uri) -> Respo
         ("id" = String, Path, format = Uuid, description = "Which message"),
     ),
     responses(
-        (status = 204, description = "It is gone."),
+        (status = 204, description = "It is removed."),
         (status = 400, description = "The id is not a UUID."),
         (status = 404, description = "No such message is leased."),
         Unstored,

@@ -3,12 +3,11 @@
 //! ```text
 //!   source ──▶ feed ──▶ machine ── tap ──▶ queue of each client ──▶ its writer ──▶ client
 //!      ▲                                        │
-//!      └───────── waits while one is full ◀─────┘
+//!      └────────── backpressure ◀───────────────┘
 //! ```
-//! `source` reads in large pieces and cuts them at line ends. The machine reads the lines and says
-//! whom each is for; its notifications go, by the node's tap, straight into the byte queue of each
-//! client that is connected (`registry`), and `client` swaps such a queue out whole and writes it.
-//! So the work for an event is a few copies, and everything else is done once for thousands.
+//! `source` reads in large pieces and cuts them at line ends. The machine parses the lines and decides whom each is for. The
+//! node's tap puts the notifications straight into the byte queue of each connected client (`registry`), and `client` swaps a
+//! queue out whole and writes it. So an event costs a few copies, and everything else is done once for thousands of events.
 
 use std::hash::{BuildHasher, RandomState};
 use std::sync::Arc;
@@ -46,7 +45,7 @@ pub(crate) struct Adapter {
     registry: Arc<Registry>,
     outside: tap::Outside,
     leases: Leases,
-    /// Names this run of the node where it pauses the source.
+    /// The name under which this run of the node pauses the source.
     name: u64,
     /// Becomes true when nothing new is to be taken.
     stop: watch::Receiver<bool>,
@@ -63,7 +62,7 @@ pub(crate) struct Adapter {
 }
 
 impl Service for Adapter {
-    const ABOUT: &str = "Numbered events over TCP, put in order and passed on by who follows whom";
+    const ABOUT: &str = "Numbered events over TCP, put in order and routed along a follower graph";
     type Settings = Settings;
     type Installed = (Handle<Maze>, tap::Outside);
 
@@ -152,24 +151,28 @@ async fn serve(adapter: Arc<Adapter>, source: TcpListener, clients: TcpListener)
     drop(clients.await);
 }
 
-/// Does what is neither the source's nor the clients' business.
+/// Runs what belongs neither to the source nor to a client.
 async fn upkeep(adapter: Arc<Adapter>) {
     let failed = if adapter.leases.is_shared() {
-        tokio::try_join!(pace(&adapter), nodes::care(&adapter), nodes::hold_back(&adapter))
-            .map(drop)
+        tokio::try_join!(
+            pace(&adapter),
+            nodes::close_orphans(&adapter),
+            nodes::pause_remote_source(&adapter)
+        )
+        .map(drop)
     } else {
         pace(&adapter).await
     };
     if let Err(why) = failed {
-        tracing::error!(%why, "what is due cannot be released");
+        tracing::error!(%why, "events that are due cannot be released");
     }
 }
 
-/// Releases, as the clients have room, what a tick had to leave.
+/// Releases the events that a tick had to leave, as the clients have room.
 async fn pace(adapter: &Adapter) -> Result<(), Refused> {
     loop {
         adapter.outside.more.notified().await;
-        // While a source is connected its node does this.
+        // While a source is connected, its node does this.
         let elsewhere = adapter.outside.elsewhere.load(Ordering::Relaxed);
         if !elsewhere || adapter.machine.read(|machine| machine.connected().is_none()) {
             feed::release(adapter).await?;

@@ -129,7 +129,11 @@ impl Service for Adapter {
         out.counters(name, "Messages consumed without effect.", "kind", &anomalies);
         let help = "Duplicates that said something else than the message held.";
         out.counter("tidings_rockets_conflicts_total", help, counters.conflicts);
-        out.counter("tidings_rockets_lost_total", "Message numbers given up.", counters.lost);
+        out.counter(
+            "tidings_rockets_lost_total",
+            "Message numbers dropped with their gap.",
+            counters.lost,
+        );
         let bounds = [
             ("held_max", counters.held_max),
             ("held_total_max", counters.held_total_max),
@@ -225,11 +229,10 @@ impl Adapter {
 
 type Shared = State<Arc<Adapter>>;
 
-/// Take in messages
+/// Post messages
 ///
-/// One message, or many: an array, a line each (NDJSON), or a CloudEvents batch. 202 and 200 mean
-/// that what was taken is durable and applied. Messages may come in any order and any number of
-/// times.
+/// One message, or many: an array, a message a line (NDJSON), or a CloudEvents batch. 202 and 200 mean that what was taken is
+/// durable and applied. Messages may come in any order and any number of times.
 #[utoipa::path(
     post,
     path = "/messages",
@@ -260,9 +263,9 @@ async fn post_messages(State(adapter): Shared, request: Request) -> Response {
     adapter.take(&head.headers, body).await
 }
 
-/// All rockets
+/// List rockets
 ///
-/// Each with its state: the fold of everything known of it, in order.
+/// Each with its state: the fold of all its known messages, in order.
 #[utoipa::path(
     get,
     path = "/rockets",
@@ -279,7 +282,7 @@ async fn list_rockets(State(adapter): Shared, headers: HeaderMap, uri: Uri) -> R
     adapter.list(&uri, &headers)
 }
 
-/// One rocket
+/// Get a rocket
 #[utoipa::path(
     get,
     path = "/rockets/{id}",
@@ -303,11 +306,11 @@ async fn get_rocket(
     adapter.show(channel, &headers)
 }
 
-/// Changes of rockets, as they happen
+/// Watch rockets change
 ///
-/// Server-sent events: an `event: rocket` for each change, with the rocket as it was right after,
-/// and the log's entry number as `id`. Resumes after `Last-Event-ID` within the changes that are kept;
-/// a watcher that cannot keep up gets `event: lagged` and goes on from then.
+/// Server-sent events: an `event: rocket` for each change, with the rocket as it was after it, and the entry number of the log
+/// as `id`. The stream resumes after `Last-Event-ID` within the changes that are kept. A watcher that cannot keep up gets
+/// `event: lagged` and continues from then.
 #[utoipa::path(
     get,
     path = "/rockets/events",

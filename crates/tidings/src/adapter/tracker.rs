@@ -24,7 +24,7 @@ mod post;
 mod schema;
 mod settings;
 
-/// The path of all messages; those of one stand below it.
+/// The path of all messages. The path of one is below it.
 const MESSAGES: &str = "/tracker/messages";
 const JSON: (HeaderName, HeaderValue) =
     (header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
@@ -102,8 +102,8 @@ impl Service for Adapter {
         ];
         let name = "tidings_tracker_bounds_total";
         out.counters(name, "How often a bound was reached.", "bound", &bounds);
-        out.gauge("tidings_tracker_messages", "Messages tracked.", stats.len);
-        out.gauge("tidings_tracker_bytes", "What their ids, peers and data take.", bytes);
+        out.gauge("tidings_tracker_messages", "Tracked messages.", stats.len);
+        out.gauge("tidings_tracker_bytes", "Memory of their ids, peers and data.", bytes);
         let help =
             "The most places ever tried for one id; more than ten: somebody makes ids collide.";
         out.gauge("tidings_tracker_probe_longest", help, stats.probe_longest);
@@ -161,10 +161,10 @@ impl Adapter {
 }
 
 fn not_found() -> Problem {
-    Problem::new(StatusCode::NOT_FOUND, "message not found: it never came, was removed, or dropped")
+    Problem::new(StatusCode::NOT_FOUND, "message not found: it never came, was removed, or evicted")
 }
 
-/// The id that a path such as `/tracker/messages/a%2Fb/peers` names.
+/// Returns the id in a path such as `/tracker/messages/a%2Fb/peers`.
 fn id_of(uri: &Uri) -> Result<Box<str>, Problem> {
     let rest = uri.path().strip_prefix(MESSAGES).and_then(|rest| rest.strip_prefix('/'));
     let segment = rest.unwrap_or_default().split('/').next().unwrap_or_default();
@@ -178,7 +178,7 @@ type Shared = State<Arc<Adapter>>;
 
 /// Add a message
 ///
-/// The first to come under an id is kept; a full tracker drops the oldest. 2xx means that it is durable.
+/// The first message with an id is kept. A full tracker evicts the oldest. 2xx means that the relay is durable.
 #[utoipa::path(
     post,
     path = "/tracker/messages",
@@ -198,8 +198,7 @@ async fn post_message(State(adapter): Shared, request: Request) -> Response {
 
 /// List the messages
 ///
-/// In order of arrival, page by page: a page ends after `limit` messages, or with the one that makes it a
-/// mebibyte.
+/// In order of arrival, in pages. A page ends after `limit` messages, or when it has reached one mebibyte.
 #[utoipa::path(
     get,
     path = "/tracker/messages",
@@ -215,7 +214,7 @@ async fn list_messages(State(adapter): Shared, uri: Uri) -> Response {
     adapter.list(&uri).unwrap_or_else(IntoResponse::into_response)
 }
 
-/// One message
+/// Get a message
 #[utoipa::path(
     get,
     path = "/tracker/messages/{id}",
@@ -233,7 +232,7 @@ async fn show_message(State(adapter): Shared, uri: Uri) -> Response {
 
 /// Remove a message
 ///
-/// Should it come again, it is a new one.
+/// If it comes again, it is a new one.
 #[utoipa::path(
     delete,
     path = "/tracker/messages/{id}",
@@ -251,10 +250,10 @@ async fn delete_message(State(adapter): Shared, uri: Uri) -> Response {
     deleted.map_or_else(IntoResponse::into_response, IntoResponse::into_response)
 }
 
-/// Who relayed a message
+/// Get the relays of a message
 ///
-/// How often each peer did, in the order of their first time. The first `tracker.peers_max` peers are
-/// counted one by one, all others together in `Tidings-Other-Relays`.
+/// How often each peer relayed it, in the order in which they first did. The first `tracker.peers_max` peers are counted one by
+/// one, all others together in `Tidings-Other-Relays`.
 #[utoipa::path(
     get,
     path = "/tracker/messages/{id}/peers",

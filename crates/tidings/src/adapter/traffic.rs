@@ -1,4 +1,4 @@
-//! Traffic: a connection upstream over WebSocket, and what there is to see over HTTP.
+//! Traffic: a connection upstream over WebSocket, and its state over HTTP.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -35,10 +35,10 @@ mod schema;
 mod settings;
 mod upstream;
 
-/// Rows of a window that are shown unless asked otherwise, and at most.
+/// Rows of a window that are shown by default, and at most.
 const ROWS_SHOWN: u32 = 1_000;
 const ROWS_SHOWN_MAX: u32 = 100_000;
-/// Children on a page unless asked otherwise, and at most.
+/// Children on a page.
 const CHILDREN_SHOWN: usize = 10_000;
 
 /// What the handlers and the connection share.
@@ -128,17 +128,17 @@ impl Service for Adapter {
         });
         let Counters { calls, unresolved, windows, delivered, .. } = counters;
         let frames = self.frames.load(Ordering::Relaxed);
-        out.counter("tidings_traffic_frames_total", "Frames that came.", frames);
+        out.counter("tidings_traffic_frames_total", "Frames received.", frames);
         let malformed = self.malformed.load(Ordering::Relaxed);
         let help = "Elements of frames that could not be read.";
         out.counter("tidings_traffic_malformed_total", help, malformed);
         let reconnects = self.reconnects.load(Ordering::Relaxed);
-        out.counter("tidings_traffic_reconnects_total", "Connections made again.", reconnects);
-        let help = "Communications that came.";
+        out.counter("tidings_traffic_reconnects_total", "Connections opened again.", reconnects);
+        let help = "Communications received.";
         out.counter("tidings_traffic_communications_total", help, calls);
         let help = "Communications whose window closed before their children were known.";
         out.counter("tidings_traffic_unresolved_total", help, unresolved);
-        out.counter("tidings_traffic_windows_total", "Windows that made a report.", windows);
+        out.counter("tidings_traffic_windows_total", "Windows with a report.", windows);
         out.counter("tidings_traffic_delivered_total", "Reports sent.", delivered);
         let bounds = [
             ("children_max", counters.children_max),
@@ -149,8 +149,8 @@ impl Service for Adapter {
         ];
         let name = "tidings_traffic_bounds_total";
         out.counters(name, "How often a bound was reached.", "bound", &bounds);
-        out.gauge("tidings_traffic_children", "Children known.", children as u64);
-        out.gauge("tidings_traffic_parents", "Parents known.", parents as u64);
+        out.gauge("tidings_traffic_children", "Known children.", children as u64);
+        out.gauge("tidings_traffic_parents", "Known parents.", parents as u64);
         out.gauge("tidings_traffic_pairs", "Pairs in the open window.", pairs as u64);
         out.gauge("tidings_traffic_held", "Communications held for a child.", held);
         let connected = u64::from(self.connected.load(Ordering::Relaxed));
@@ -158,15 +158,15 @@ impl Service for Adapter {
     }
 }
 
-/// A window taken out of the machine, to be written.
+/// A copy of a window, to be rendered.
 struct Window {
     start: u64,
     end: u64,
     rows: Vec<Row>,
-    /// How many rows there are.
+    /// How many rows there are in all.
     pairs: usize,
     unresolved: u64,
-    /// Nothing for the open one.
+    /// `None` for the open window.
     sent: Option<bool>,
 }
 
@@ -227,9 +227,9 @@ fn no_store(body: impl IntoResponse) -> Response {
 
 type Handler = State<Arc<Adapter>>;
 
-/// Who calls whom
+/// Get the windows
 ///
-/// The open window so far, the last windows that have closed, and what has been dropped.
+/// The open window so far, the last closed windows, and what was dropped.
 #[utoipa::path(
     get,
     path = "/traffic",
@@ -268,9 +268,9 @@ async fn get_traffic(State(adapter): Handler, uri: Uri) -> Result<Response, Prob
     Ok(no_store(axum::Json(status)))
 }
 
-/// Which child belongs to which parent
+/// Get the topology
 ///
-/// In the order in which the children first came, as upstream would send it.
+/// Each child with its parent, in the order in which the children first came, in the format of upstream.
 #[utoipa::path(
     get,
     path = "/traffic/topology",
@@ -305,10 +305,9 @@ async fn get_topology(State(adapter): Handler, uri: Uri) -> Result<Response, Pro
     Ok(response)
 }
 
-/// Windows as they close
+/// Watch windows close
 ///
-/// Server-sent events: an `event: report` for each window, as it is shown by `GET /traffic`, and the log's
-/// entry number as `id`.
+/// Server-sent events: an `event: report` for each window, as `GET /traffic` shows it, with the entry number of the log as `id`.
 #[utoipa::path(
     get,
     path = "/traffic/events",
@@ -332,10 +331,10 @@ async fn traffic_events(State(adapter): Handler, headers: HeaderMap) -> Result<R
     }))
 }
 
-/// A picture of the last window
+/// Draw the last window
 ///
-/// Parents as nodes, calls as edges: wider with their count, redder with the share of errors. Of many
-/// parents the 50 busiest.
+/// Parents are nodes, calls are edges: wider with their count, redder with the share of errors. Of many parents, the 50 busiest
+/// are shown.
 #[utoipa::path(
     get,
     path = "/traffic/graph.svg",

@@ -1,4 +1,4 @@
-//! What the node's machines come to, for whoever compares nodes that share a log.
+//! The digest of the machines' states, to compare nodes that share a log.
 
 use std::sync::Arc;
 
@@ -14,15 +14,15 @@ use utoipa_axum::routes;
 use super::Parts;
 use crate::wire::http::Problem;
 
-/// What all machines come to.
+/// The digest of the states of all machines.
 #[derive(Serialize, ToSchema)]
 #[schema(as = Digest)]
 struct Found {
-    /// The last batch of the log that is applied.
+    /// The position of the last batch applied.
     position: u64,
     /// Entries applied since the beginning of the log.
     entries: u64,
-    /// Of all states, in 32 hex digits.
+    /// The digest, in 32 hex digits.
     #[schema(example = "0f3a55a1c2d4e6f80123456789abcdef")]
     digest: String,
 }
@@ -31,7 +31,7 @@ pub(super) fn routes(parts: &Arc<Parts>) -> OpenApiRouter {
     OpenApiRouter::new().routes(routes!(digest)).with_state(Arc::clone(parts))
 }
 
-/// What the state comes to
+/// Get the digest of the state
 ///
 /// Nodes that share a log and are at the same position have the same digest. It is made of the whole
 /// state when it is asked for, and nothing is stored meanwhile: for tests and questions, not for
@@ -41,7 +41,7 @@ pub(super) fn routes(parts: &Arc<Parts>) -> OpenApiRouter {
     path = "/debug/digest",
     tag = "system",
     responses(
-        (status = 200, description = "How far the node is, and what it has come to.", body = Found),
+        (status = 200, description = "The position of the node, and the digest of its state.", body = Found),
         (status = 404, description = "The server keeps its state in memory only: there is no log to compare by."),
         (status = 503, description = "The log does not answer, or the server is stopping."),
     ),

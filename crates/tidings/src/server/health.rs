@@ -18,7 +18,7 @@ use crate::telemetry::Process;
 use crate::wire::http::Problem;
 use crate::wire::metrics::Text;
 
-/// How the server is.
+/// The state of the server.
 #[derive(Serialize, ToSchema)]
 pub(super) struct Status {
     /// In a word.
@@ -33,13 +33,13 @@ pub(super) fn routes(parts: &Arc<Parts>) -> OpenApiRouter {
         .with_state(Arc::clone(parts))
 }
 
-/// Whether the process is alive
+/// Check that the process is alive
 #[utoipa::path(get, path = "/healthz", tag = "system", responses((status = 200, description = "It is.", body = Status)))]
 pub(super) async fn alive() -> Response {
     answer("alive")
 }
 
-/// Whether messages can be taken
+/// Check that messages can be taken
 #[utoipa::path(
     get,
     path = "/readyz",
@@ -64,7 +64,7 @@ fn answer(status: &'static str) -> Response {
     ([(header::CACHE_CONTROL, no_store)], Json(Status { status })).into_response()
 }
 
-/// Metrics in the text format of Prometheus
+/// Get the metrics in the text format of Prometheus
 #[utoipa::path(get, path = "/metrics", tag = "system", responses((status = 200, description = "The metrics.", body = String, content_type = "text/plain")))]
 async fn metrics(State(parts): State<Arc<Parts>>) -> Response {
     let mut text = Text::default();

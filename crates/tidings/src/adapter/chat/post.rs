@@ -20,7 +20,7 @@ const TEXT_BYTES_MAX: usize = 64 << 10;
 pub(super) const USERNAME_BYTES_MAX: usize = 256;
 /// The longest life of a message: a year.
 const TIMEOUT_S_MAX: u32 = 31_536_000;
-/// How long a message lives unless told otherwise.
+/// How long a message lives by default.
 const TIMEOUT_S: u32 = 60;
 /// The longest idempotency key.
 const KEY_BYTES_MAX: usize = 255;
@@ -34,7 +34,7 @@ struct Post<'a> {
     text: Cow<'a, str>,
     #[serde(borrow)]
     username: Cow<'a, str>,
-    /// As it was written: a number that is none of ours is to be shown.
+    /// Kept as it was written, so that an error can show it.
     #[serde(borrow, default)]
     timeout: Option<&'a RawValue>,
 }
@@ -71,7 +71,7 @@ fn command(body: &[u8], id: Uuid, key: Option<Box<str>>) -> Result<Command, Prob
     Ok(Command::Post { id: id.into_bytes(), user, text, timeout_s, key })
 }
 
-/// Whether this can be the name of a user.
+/// Checks that a text can be the name of a user.
 pub(super) fn check_username(username: &str) -> Result<(), Problem> {
     if (1..=USERNAME_BYTES_MAX).contains(&username.len()) {
         return Ok(());
@@ -83,7 +83,7 @@ pub(super) fn check_username(username: &str) -> Result<(), Problem> {
     ))
 }
 
-/// A whole number of seconds.
+/// Reads a whole number of seconds.
 pub(super) fn seconds(field: &str, text: &str, min: u32, max: u32) -> Result<u32, Problem> {
     let digits = text.bytes().all(|byte| byte.is_ascii_digit());
     let seconds = text.parse().ok().filter(|seconds| digits && (min..=max).contains(seconds));
@@ -115,7 +115,7 @@ fn created(id: Uuid) -> Response {
     (StatusCode::CREATED, [JSON, NO_STORE], Body::from(body)).into_response()
 }
 
-/// What became of a message, or why it was not stored.
+/// Turns the reply into an answer.
 fn answer(id: Uuid, reply: &Reply) -> Result<Response, Problem> {
     Err(match reply {
         Reply::Posted => return Ok(created(id)),

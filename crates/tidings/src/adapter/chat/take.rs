@@ -1,9 +1,8 @@
-//! Hands messages out: at once, or to who has waited longest.
+//! Hands messages out: at once, or to the reader that has waited longest.
 //!
-//! A message is taken for a request whose connection is there as far as anyone can know. When the
-//! connection closes before the answer was begun, the request is dropped; if its take was under way
-//! or done, what it handed out is put back. What has been handed to the system to be sent is gone: who
-//! cannot afford to lose an answer takes with a lease.
+//! A message is taken for a request whose connection is open as far as the server can know. When the connection closes before
+//! the answer was begun, the request is dropped; if its take was under way or done, the messages are put back. What was
+//! handed to the operating system to be sent is gone: a reader that cannot afford to lose an answer takes with a lease.
 
 use std::convert::Infallible;
 use std::pin::Pin;
@@ -26,12 +25,12 @@ use crate::wire::http::{Problem, json};
 
 /// An answer larger than this is written a piece of this size at a time.
 const PIECE_BYTES: usize = 64 << 10;
-/// What a message takes beside its text.
+/// What a message takes in an answer besides its text.
 const MESSAGE_BYTES: usize = 60;
 
 static MORE: HeaderName = HeaderName::from_static("tidings-more");
 
-/// What a user has, as asked for.
+/// Answers a request for messages.
 pub(super) async fn take(
     adapter: &Arc<Adapter>,
     user: Box<str>,
@@ -43,17 +42,18 @@ pub(super) async fn take(
     if query.peek {
         return Ok(peek(adapter, &user, query.limit).into_response());
     }
-    // Nothing is logged for an inbox that is empty; but what others have stored may not be here yet.
+    // Nothing is logged for an empty inbox. On a shared log another node may have stored a message that is not applied here
+    // yet.
     if !adapter.machine.is_shared() && adapter.is_empty(&user) {
         return Ok(nothing());
     }
     Ok(answer(Taking::begin(adapter, &user, query).done().await?))
 }
 
-/// What a user has, to be shown.
+/// The messages of a user, to be shown.
 struct Shown {
     messages: Vec<(Id, Box<str>)>,
-    /// Of all texts.
+    /// The length of all texts, in bytes.
     bytes: usize,
     more: bool,
 }
@@ -64,7 +64,7 @@ impl Shown {
     }
 }
 
-/// What a user has, handing out nothing.
+/// Copies the messages of a user, and hands out nothing.
 fn peek(adapter: &Adapter, user: &str, limit: u32) -> Shown {
     let (mut bytes, mut more) = (0, false);
     let messages: Vec<(Id, Box<str>)> = adapter.machine.read(|machine| {
@@ -87,8 +87,8 @@ async fn wait(adapter: &Arc<Adapter>, user: Box<str>, query: Query) -> Result<Re
     let deadline = Instant::now() + query.wait;
     let mut stop = adapter.stop.clone();
     let waiting = Waiting::join(adapter, user);
-    // Maybe it is there already; but those who wait come first.
-    adapter.rouse(&waiting.user);
+    // A message may be there already, but readers that wait come first.
+    adapter.wake_first(&waiting.user);
     loop {
         let in_time = tokio::select! {
             biased;
@@ -100,7 +100,7 @@ async fn wait(adapter: &Arc<Adapter>, user: Box<str>, query: Query) -> Result<Re
             return at_last(adapter, &waiting, query).await;
         }
         if query.peek {
-            // Somebody else may have taken it by now.
+            // Another reader may have taken it by now.
             let shown = peek(adapter, &waiting.user, query.limit);
             if shown.messages.is_empty() {
                 continue;
@@ -117,8 +117,8 @@ async fn wait(adapter: &Arc<Adapter>, user: Box<str>, query: Query) -> Result<Re
     }
 }
 
-/// The time is up, and nobody has told of anything: what others have stored may not be here yet, and a
-/// lease may have ended while the log is too busy to say so.
+/// Takes once more when the wait is over without a message: another node may have stored one that is not applied here yet, and
+/// the log may have been too busy to tick a lease that has ended.
 async fn at_last(
     adapter: &Arc<Adapter>,
     waiting: &Waiting,
@@ -150,15 +150,14 @@ impl Waiting {
 impl Drop for Waiting {
     fn drop(&mut self) {
         if self.adapter.waiters.leave(&self.user, &self.place) {
-            self.adapter.rouse(&self.user);
+            self.adapter.wake_first(&self.user);
         }
     }
 }
 
 type Proposing = Pin<Box<dyn Future<Output = Result<Reply, Refused>> + Send>>;
 
-/// A take under way. Dropped before it is done, it goes on by itself, and what comes of it is put
-/// back.
+/// A take under way. When it is dropped before it is done, it goes on by itself, and the messages are put back.
 struct Taking {
     adapter: Arc<Adapter>,
     user: Box<str>,
@@ -219,7 +218,7 @@ fn answer(taken: Taken) -> Response {
     respond(messages, bytes, taken.more)
 }
 
-/// Writes messages whose texts have so many bytes.
+/// Writes messages. `bytes` is the length of their texts.
 fn respond(messages: Vec<(Id, Box<str>)>, text_bytes: usize, more: bool) -> Response {
     let bytes = text_bytes + MESSAGE_BYTES * messages.len();
     let mut pieces = pieces(messages, bytes.min(PIECE_BYTES));
@@ -227,7 +226,7 @@ fn respond(messages: Vec<(Id, Box<str>)>, text_bytes: usize, more: bool) -> Resp
         Body::from(pieces.next().unwrap_or_default())
     } else {
         Body::from_stream(stream::unfold(pieces, async |mut pieces| {
-            // Everybody else has a turn between two pieces.
+            // Other requests get a turn between two pieces.
             tokio::task::yield_now().await;
             pieces.next().map(|piece| (Ok::<_, Infallible>(piece), pieces))
         }))
@@ -239,7 +238,7 @@ fn respond(messages: Vec<(Id, Box<str>)>, text_bytes: usize, more: bool) -> Resp
     response
 }
 
-/// An array of messages, written as it is asked for, in pieces of about this size.
+/// An array of messages, written a piece at a time as the body is polled.
 fn pieces(messages: Vec<(Id, Box<str>)>, piece_bytes: usize) -> impl Iterator<Item = Vec<u8>> {
     let mut messages = messages.into_iter();
     let mut separator = b'[';

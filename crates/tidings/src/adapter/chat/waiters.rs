@@ -1,8 +1,8 @@
 //! Readers that wait for a message (long polls), and the machine's tap that wakes them.
 //!
-//! The readers of a user stand in the order in which they came, and only the first is woken: it takes
-//! what is there. Whoever leaves, for whatever reason, has the next one woken if anything is left, so
-//! no wake-up is lost. A reader holds no lock and no thread.
+//! The readers of a user are queued in the order in which they came, and only the first is woken: it takes what is there. A reader
+//! that leaves, for whatever reason, has the next one woken if anything is left, so no wake-up is lost. A waiting reader holds
+//! no lock and no thread.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -13,11 +13,11 @@ use tidings_core::machine::chat::{Chat, Command, Discard, Reply, Sink};
 use tidings_node::{Tap, When};
 use tokio::sync::Notify;
 
-/// Who waits for what. See the top of this module.
+/// The waiting readers. See the top of this module.
 #[derive(Default)]
 pub(crate) struct Waiters {
     queues: Mutex<Queues>,
-    /// How many wait, to be looked at without the lock.
+    /// How many readers wait; an atomic, so that posts need not take the lock.
     count: AtomicUsize,
 }
 
@@ -25,14 +25,14 @@ pub(crate) struct Waiters {
 struct Queues {
     /// The number of the next place.
     next: u64,
-    /// The readers of each user who has any, in the order of their places.
+    /// The readers of each user that has any, in the order of their places.
     by_user: HashMap<Box<str>, BTreeMap<u64, Arc<Notify>>>,
 }
 
 /// A reader's place in the queue of a user.
 pub(super) struct Place {
     number: u64,
-    /// Told when there may be something to take.
+    /// Notified when there may be something to take.
     pub(super) wake: Arc<Notify>,
 }
 
@@ -42,12 +42,12 @@ impl Waiters {
         self.queues.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// How many wait.
+    /// Returns how many readers wait.
     pub(super) fn count(&self) -> usize {
         self.count.load(Ordering::Relaxed)
     }
 
-    /// Queues a reader behind those who wait for the same user.
+    /// Queues a reader after those that wait for the same user.
     pub(super) fn join(&self, user: &str) -> Place {
         let mut queues = self.lock();
         let (number, wake) = (queues.next, Arc::<Notify>::default());
@@ -58,12 +58,12 @@ impl Waiters {
             let queue = BTreeMap::from([(number, Arc::clone(&wake))]);
             queues.by_user.insert(user.into(), queue);
         }
-        // Under the lock, and before the inbox is looked at: what arrives from here on wakes it.
+        // Under the lock, and before the inbox is checked: what arrives from here on wakes this reader.
         self.count.fetch_add(1, Ordering::SeqCst);
         Place { number, wake }
     }
 
-    /// A reader leaves. Returns whether others wait for the same user.
+    /// Removes a reader. Returns whether others wait for the same user.
     pub(super) fn leave(&self, user: &str, place: &Place) -> bool {
         let mut queues = self.lock();
         let Some(queue) = queues.by_user.get_mut(user) else { return false };
@@ -77,7 +77,7 @@ impl Waiters {
         others
     }
 
-    /// Wakes the first who waits for a user.
+    /// Wakes the first reader that waits for a user.
     pub(super) fn wake_first(&self, user: &str) {
         if self.count.load(Ordering::SeqCst) == 0 {
             return;
@@ -89,7 +89,7 @@ impl Waiters {
     }
 }
 
-/// Taps the machine: what arrives wakes who waits for it.
+/// Taps the machine: a message that arrives wakes the reader that waits for it.
 pub(crate) struct Outlet(pub(crate) Arc<Waiters>);
 
 impl Sink for &Waiters {

@@ -1,5 +1,5 @@
-//! User clients: each says who it is, and then receives. A task each, so that one that says
-//! nothing, or garbage, or reads slowly, is nobody's business but its own.
+//! User clients: each sends its id, and then receives. Each has a task of its own, so that a client that sends nothing, sends
+//! garbage or reads slowly delays no other.
 
 use std::io;
 use std::sync::Arc;
@@ -67,14 +67,14 @@ async fn read_id(stream: &TcpStream) -> Option<u64> {
     }
 }
 
-/// A user's id, without its `\n`: digits that fit a `u64`.
+/// Parses a user's id, without its `\n`: digits that fit a `u64`.
 fn id(line: &[u8]) -> Option<u64> {
     let digits = line.strip_suffix(b"\r").unwrap_or(line);
     let is_id = digits.len() <= ID_BYTES_MAX && digits.iter().all(u8::is_ascii_digit);
     std::str::from_utf8(digits).ok().filter(|_| is_id)?.parse().ok()
 }
 
-/// A client that has said who it is.
+/// A client whose id is known.
 struct Client<'a> {
     stream: TcpStream,
     which: u32,
@@ -92,13 +92,13 @@ impl Client<'_> {
         tokio::select! {
             biased;
             () = link.cut.notified() => {}
-            // Gone, whichever side found out. What it did not read is lost with it.
+            // The client is gone. What it did not read is lost with it.
             _gone = client.write(&link) => {}
         }
         adapter.machine.read(|machine| adapter.registry.remove(which, |_| place(machine)));
     }
 
-    /// Writes what comes, until the client is gone or the adapter ends.
+    /// Writes the queue, until the client is gone or the adapter ends.
     async fn write(&mut self, link: &Link) -> io::Result<()> {
         let mut ending = self.adapter.ending.subscribe();
         let mut buffer = Vec::new();
@@ -128,7 +128,7 @@ impl Client<'_> {
         Ok(())
     }
 
-    /// Returns when the client has closed. What else it says is thrown away.
+    /// Returns when the client has closed. Whatever it sends before is discarded.
     async fn gone(&self) -> io::Result<()> {
         let mut waste = [0; 256];
         loop {

@@ -10,7 +10,7 @@ use super::Adapter;
 
 /// The pause before a log that had no room is tried again.
 const ROOM_WAIT: Duration = Duration::from_millis(200);
-/// How much is released at once of what one command had to leave.
+/// How much is released at once of the events that a command had to leave.
 const RELEASE_BYTES: usize = 256 << 10;
 
 /// Proposes a command until it is stored. Every command that is proposed here is idempotent: stored twice, it counts once.
@@ -21,11 +21,11 @@ pub(super) async fn propose(adapter: &Adapter, command: Command) -> Result<Reply
     adapter.machine.propose_until_stored(command, &retry).await
 }
 
-/// Releases what one command had to leave, as the clients have room for it.
+/// Releases the events that a command had to leave, as the clients have room.
 pub(super) async fn release(adapter: &Adapter) -> Result<(), Refused> {
     loop {
         adapter.registry.wait_for_room().await;
-        wait_for_holds(adapter).await;
+        wait_for_pauses(adapter).await;
         let bytes = adapter.registry.feed_bytes(adapter.piece(RELEASE_BYTES));
         adapter.registry.feeding(bytes);
         let bytes_max = u32::try_from(bytes).unwrap_or(u32::MAX);
@@ -36,17 +36,17 @@ pub(super) async fn release(adapter: &Adapter) -> Result<(), Refused> {
     }
 }
 
-/// Waits while any node holds the source.
-pub(super) async fn wait_for_holds(adapter: &Adapter) {
+/// Waits while any node has the source paused.
+pub(super) async fn wait_for_pauses(adapter: &Adapter) {
     while adapter.leases.is_shared() {
-        let mut said = std::pin::pin!(adapter.outside.said.notified());
-        said.as_mut().enable();
+        let mut changed = std::pin::pin!(adapter.outside.source_changed.notified());
+        changed.as_mut().enable();
         let Some(until) = adapter.machine.read(Maze::paused_until) else { return };
-        // Whatever the clocks say, no hold stands for longer.
+        // Whatever the clocks say, no pause lasts longer.
         let left_ms = until.0.saturating_sub(adapter.machine.clock().now().0).min(PAUSE_MS);
         if left_ms == 0 {
             return;
         }
-        drop(timeout(Duration::from_millis(left_ms), said).await);
+        drop(timeout(Duration::from_millis(left_ms), changed).await);
     }
 }

@@ -1,4 +1,4 @@
-//! The maze as it shows itself over HTTP.
+//! The state of the maze over HTTP.
 
 use std::collections::VecDeque;
 use std::sync::atomic::Ordering;
@@ -17,27 +17,27 @@ use utoipa_axum::routes;
 use super::Adapter;
 use crate::wire::metrics::Text;
 
-/// How often the counts are noted for the rates.
-const NOTE_EVERY: Duration = Duration::from_secs(1);
-/// The rates are means over so many notes.
-const NOTES: usize = 5;
+/// How often the counts are recorded for the rates.
+const RECORD_EVERY: Duration = Duration::from_secs(1);
+/// The rates are means over this many records.
+const RECORDS: usize = 5;
 
-/// How the maze is.
+/// The state of the maze.
 #[derive(Serialize, ToSchema)]
 pub(super) struct Status {
-    /// Whether a source is connected, to whichever node.
+    /// Whether a source is connected, to this node or another.
     source: bool,
-    /// Connections of user clients that have said who they are.
+    /// Connections of user clients whose id is known.
     clients: usize,
-    /// Connections that have not said yet who they are.
+    /// Connections that have not sent their id yet.
     handshakes: usize,
     /// The number of the next event in order.
     next: u64,
-    /// Events that wait behind a gap.
+    /// Events held behind a gap.
     held: u32,
-    /// Follows that stand.
+    /// Edges of the follower graph.
     follows: u64,
-    /// Events that had their turn.
+    /// Events applied in order.
     events: u64,
     /// Notifications to clients that were connected, since the server started.
     notifications: u64,
@@ -49,19 +49,19 @@ pub(super) struct Status {
     gaps: u64,
     /// Numbers in those gaps.
     lost: u64,
-    /// Events whose number was there before.
+    /// Events whose number had come before.
     duplicates: u64,
-    /// Events that came after their number was skipped.
+    /// Events that came after their number had been skipped.
     late: u64,
-    /// Lines that are no events.
+    /// Lines that are not events.
     malformed: u64,
     /// Sources that have connected.
     sources: u64,
-    /// Sources refused because one was connected, since the server started.
+    /// Sources rejected because one was connected, since the server started.
     sources_refused: u64,
-    /// Connections closed because they did not say who they are, since the server started.
+    /// Connections closed because they sent no valid id in time, since the server started.
     clients_refused: u64,
-    /// Clients cut off because they held up the source, since the server started.
+    /// Clients disconnected because they throttled the source, since the server started.
     slow_clients_cut: u64,
 }
 
@@ -75,10 +75,10 @@ impl Rates {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn note(&self, events: u64, notifications: u64) {
+    fn record(&self, events: u64, notifications: u64) {
         let mut notes = self.lock();
         notes.push_back((Instant::now(), events, notifications));
-        if notes.len() > NOTES + 1 {
+        if notes.len() > RECORDS + 1 {
             notes.pop_front();
         }
     }
@@ -93,13 +93,13 @@ impl Rates {
     }
 }
 
-/// Notes the counts, for ever.
+/// Records the counts. Runs until it is dropped.
 pub(super) async fn rate(adapter: Arc<Adapter>) {
-    let mut every = tokio::time::interval(NOTE_EVERY);
+    let mut every = tokio::time::interval(RECORD_EVERY);
     loop {
         every.tick().await;
         let events = adapter.machine.read(|machine| machine.counters().events);
-        adapter.rates.note(events, adapter.registry.counts().1);
+        adapter.rates.record(events, adapter.registry.counts().1);
     }
 }
 
@@ -112,7 +112,7 @@ pub(super) fn metrics(adapter: &Adapter, out: &mut Text) {
     let status = adapter.status();
     let overflowed = adapter.registry.lock().overflowed;
     let limits = adapter.machine.read(|machine| *machine.counters());
-    out.counter("tidings_maze_events_total", "Events that had their turn.", status.events);
+    out.counter("tidings_maze_events_total", "Events applied in order.", status.events);
     let help = "Notifications to clients that were connected.";
     out.counter("tidings_maze_notifications_total", help, status.notifications);
     let lines = [
@@ -132,21 +132,21 @@ pub(super) fn metrics(adapter: &Adapter, out: &mut Text) {
         ("follows_max", limits.follows_max),
         ("slow_client_wait", status.slow_clients_cut - overflowed),
     ];
-    // Only where the source can be another node's.
+    // Only where the source can be connected to another node.
     let queues = [("client_queues_bytes_max", overflowed)];
     let queues = if adapter.leases.is_shared() { &queues[..] } else { &[] };
     let bounds = [&bounds[..], queues].concat();
     let name = "tidings_maze_bounds_total";
     out.counters(name, "How often a bound was reached.", "bound", &bounds);
     out.counter("tidings_maze_sources_total", "Sources that connected.", status.sources);
-    let help = "Sources refused because one was connected.";
+    let help = "Sources rejected because one was connected.";
     out.counter("tidings_maze_sources_refused_total", help, status.sources_refused);
-    let help = "Connections that did not say who they are.";
+    let help = "Connections that sent no valid id in time.";
     out.counter("tidings_maze_clients_refused_total", help, status.clients_refused);
-    out.gauge("tidings_maze_clients", "User clients connected.", status.clients);
+    out.gauge("tidings_maze_clients", "Connected user clients.", status.clients);
     out.gauge("tidings_maze_held", "Events held behind gaps.", status.held);
     out.gauge("tidings_maze_next", "The number of the next event in order.", status.next);
-    out.gauge("tidings_maze_follows", "Follows that stand.", status.follows);
+    out.gauge("tidings_maze_follows", "Edges of the follower graph.", status.follows);
 }
 
 impl Adapter {
@@ -184,11 +184,11 @@ impl Adapter {
     }
 }
 
-/// How the maze is
+/// Get the state of the maze
 ///
-/// Who is connected, where the sequence stands, and what has been dropped. The source and the user
-/// clients themselves speak lines over TCP.
-#[utoipa::path(get, path = "/maze", tag = "maze", responses((status = 200, description = "How it is.", body = Status)))]
+/// The connections, the position in the sequence, and what was dropped. The source and the user clients themselves speak lines
+/// over TCP.
+#[utoipa::path(get, path = "/maze", tag = "maze", responses((status = 200, description = "The state.", body = Status)))]
 async fn get_maze(State(adapter): State<Arc<Adapter>>) -> Response {
     ([(header::CACHE_CONTROL, "no-store")], Json(adapter.status())).into_response()
 }

@@ -1,9 +1,8 @@
-//! Who is connected, and what waits to be sent to each.
+//! The connected clients, and the queue of each.
 //!
-//! One lock, taken once for a whole feed by the machine's tap and once for a whole buffer by a
-//! client's writer, so it costs nothing per event. Everything is reached by index: a follower's
-//! place in the graph leads to his first connection, and one connection of a user to the next, so
-//! that a follower who is not connected costs one look into an array.
+//! There is one lock. The machine's tap takes it once for a whole feed, and a client's writer once for a whole buffer, so it
+//! costs nothing per event. Everything is reached by index: a follower's index in the graph leads to the user's first
+//! connection, and each connection to the next of the same user. A follower that is not connected costs one array access.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -15,23 +14,23 @@ use tidings_core::structure::graph::UserIndex;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
-/// Stands for no connection.
-const NOBODY: u32 = u32::MAX;
-/// However many clients there are, this much may wait for each.
+/// The index that stands for no connection.
+const NONE: u32 = u32::MAX;
+/// This much can be queued for a client, however many clients there are.
 const SHARE_BYTES_MIN: usize = 4 << 10;
-/// Every client whose queue is full is waited for so long, even one that has stood still for long:
-/// maybe it was this process that did.
+/// The source waits at least this long for a client whose queue is full, even for one that has not read for long: perhaps
+/// it was this process that was suspended.
 const PATIENCE_MIN: Duration = Duration::from_millis(50);
-/// A queue that was larger than this for once gives its memory back.
+/// A queue that grew larger than this gives its memory back.
 const QUEUE_BYTES_KEPT: usize = 64 << 10;
 
-/// Who is connected. See the top of this module.
+/// The connected clients. See the top of this module.
 pub(super) struct Registry {
     inner: Mutex<Inner>,
     bounds: Bounds,
-    /// Told when a queue that was full no longer is, or its client has gone.
+    /// Notified when a queue that was full no longer is, or its client has gone.
     room: Notify,
-    /// Clients that were cut off for being slow.
+    /// Clients that were disconnected for being slow.
     pub(super) cut_off: AtomicU64,
 }
 
@@ -39,13 +38,13 @@ pub(super) struct Registry {
 pub(super) struct Bounds {
     pub(super) queue_bytes_max: usize,
     pub(super) queues_bytes_max: usize,
-    /// For how long, in all, one client may slow the source.
+    /// How long, in all, one client may throttle the source.
     pub(super) slow_wait: Duration,
 }
 
 /// What the lock protects, and what the machine delivers to.
 pub(super) struct Inner {
-    /// By connection; one that is free or cut off has no link.
+    /// By connection. A free entry, and a client that was disconnected, has no link.
     clients: Vec<Client>,
     free: Vec<u32>,
     /// The connections, in no order, for broadcasts.
@@ -54,28 +53,28 @@ pub(super) struct Inner {
     by_user: HashMap<u64, u32>,
     /// The first connection of the user at each place of the graph. May be short.
     by_place: Vec<u32>,
-    /// Connections for which something has come since their writers were last woken.
+    /// Connections whose queues have grown since their writers were last woken.
     dirty: Vec<u32>,
     pub(super) notifications: u64,
-    /// What was fed lately, and what it has made all queues grow by.
+    /// How much was fed lately, and how much all queues have grown by it.
     fed: Fed,
     /// How many bytes all queues have grown by for each byte fed.
     growth: usize,
-    /// What waits for all clients.
+    /// The bytes queued for all clients.
     waiting: usize,
-    /// While the source is another node's a queue with more than this presses; twice as much is a client's
+    /// While the source is connected to another node, a queue above this has the source paused. Twice as much is a client's
     /// share.
-    press_over: usize,
-    /// What may wait for all clients while the source is another node's: the one who comes over it with
-    /// more than its share is cut off at once.
-    waiting_max: usize,
-    /// A queue has pressed.
-    pressed: bool,
-    /// Clients that were cut off because their queue was over what may be in it at all.
+    throttle_above: usize,
+    /// The bound on all queues while the source is connected to another node. A client that exceeds it with more than its
+    /// share is disconnected at once.
+    queued_max: usize,
+    /// A queue is above `throttle_above`.
+    over_share: bool,
+    /// Clients that were disconnected because all queues together were full.
     pub(super) overflowed: u64,
 }
 
-/// What was fed, and what came of it.
+/// How much was fed, and how much was queued because of it.
 #[derive(Clone, Copy, Default)]
 struct Fed {
     bytes: usize,
@@ -91,28 +90,28 @@ impl Fed {
 #[derive(Default)]
 struct Client {
     user: u64,
-    /// Waits to be sent.
+    /// The bytes to be sent.
     queue: Vec<u8>,
-    /// What its writer has taken of it and not yet written.
+    /// How many bytes its writer has taken and not written yet.
     writing: usize,
     /// The next connection of the same user.
     next: u32,
-    /// Where it stands in `all`.
+    /// Its index in `all`.
     at: u32,
     dirty: bool,
-    /// For how long it has slowed the source.
+    /// How long it has throttled the source.
     slowed: Duration,
-    /// When it last took anything.
+    /// When its writer last wrote anything.
     moved: Option<Instant>,
     link: Option<Arc<Link>>,
 }
 
-/// Between the registry and the task of a client.
+/// The signals from the registry to the task of a client.
 #[derive(Default)]
 pub(super) struct Link {
-    /// There is something to write.
+    /// The queue is no longer empty.
     pub(super) wake: Notify,
-    /// The connection is to end at once.
+    /// The connection is to be closed at once.
     pub(super) cut: Notify,
 }
 
@@ -121,7 +120,8 @@ impl Client {
         self.queue.len() + self.writing
     }
 
-    /// It counts as gone from here on, although its task removes it. Returns whether it was there.
+    /// Disconnects the client. It counts as gone from here on, although its task removes it later. Returns whether it was
+    /// connected.
     fn cut_off(&mut self) -> bool {
         let Some(link) = self.link.take() else { return false };
         link.cut.notify_one();
@@ -130,8 +130,8 @@ impl Client {
         true
     }
 
-    /// For how much longer it may slow the source. One that takes nothing uses this up even while
-    /// it slows nobody, so that many who have stopped cost no more than one.
+    /// Returns how much longer it may throttle the source. A client that reads nothing uses this up even while it throttles
+    /// nothing, so that many stopped clients cost no more time than one.
     fn patience(&self, slow_wait: Duration) -> Duration {
         let still =
             self.moved.filter(|_| self.writing > 0).map_or(Duration::ZERO, |at| at.elapsed());
@@ -154,48 +154,48 @@ impl Inner {
             client.dirty = true;
             self.dirty.push(which);
         }
-        if client.waiting() > self.press_over {
-            self.press(which);
+        if client.waiting() > self.throttle_above {
+            self.throttle(which);
         }
     }
 
-    /// The source is another node's, which does not know of this queue.
+    /// Has the source paused, which another node reads: it does not know of this queue.
     #[cold]
-    fn press(&mut self, which: u32) {
-        self.pressed = true;
+    fn throttle(&mut self, which: u32) {
+        self.over_share = true;
         let Some(client) = self.clients.get_mut(which as usize) else { return };
         let waiting = client.waiting();
-        let over = self.waiting > self.waiting_max && waiting / 2 > self.press_over;
+        let over = self.waiting > self.queued_max && waiting / 2 > self.throttle_above;
         if over && client.cut_off() {
             self.overflowed += 1;
             self.waiting = self.waiting.saturating_sub(waiting);
             let user = client.user;
             tracing::warn!(
                 user,
-                "the queues of all clients are full: one with more than its share is cut off"
+                "the queues of all clients are full: a client with more than its share is disconnected"
             );
         }
     }
 
-    pub(super) fn take_pressed(&mut self) -> bool {
-        std::mem::take(&mut self.pressed)
+    pub(super) fn take_over_share(&mut self) -> bool {
+        std::mem::take(&mut self.over_share)
     }
 
-    /// To all connections of one user, given the first.
+    /// Queues a line for all connections of a user, from the first one on.
     #[inline]
     fn push_all_of(&mut self, first: u32, line: &[u8]) {
         let mut which = first;
-        while which != NOBODY {
+        while which != NONE {
             self.push(which, line);
-            which = self.clients.get(which as usize).map_or(NOBODY, |client| client.next);
+            which = self.clients.get(which as usize).map_or(NONE, |client| client.next);
         }
     }
 
     fn first_of(&self, user: u64) -> u32 {
-        self.by_user.get(&user).copied().unwrap_or(NOBODY)
+        self.by_user.get(&user).copied().unwrap_or(NONE)
     }
 
-    /// Wakes the writers of those for whom something has come.
+    /// Wakes the writers of all clients whose queues have grown.
     pub(super) fn wake(&mut self) {
         for which in self.dirty.drain(..) {
             if let Some(client) = self.clients.get_mut(which as usize) {
@@ -208,7 +208,7 @@ impl Inner {
     }
 
     fn set_first(&mut self, user: u64, place: Option<UserIndex>, first: u32) {
-        if first == NOBODY {
+        if first == NONE {
             self.by_user.remove(&user);
         } else {
             self.by_user.insert(user, first);
@@ -220,8 +220,8 @@ impl Inner {
 
     fn set_place(&mut self, place: UserIndex, first: u32) {
         let place = place as usize;
-        if first != NOBODY && self.by_place.len() <= place {
-            self.by_place.resize(place + 1, NOBODY);
+        if first != NONE && self.by_place.len() <= place {
+            self.by_place.resize(place + 1, NONE);
         }
         if let Some(stands) = self.by_place.get_mut(place) {
             *stands = first;
@@ -236,8 +236,8 @@ impl Sink for Inner {
             To::User(user) => self.push_all_of(self.first_of(user), line),
             To::Followers { places, .. } => {
                 for place in places {
-                    let first = self.by_place.get(*place as usize).copied().unwrap_or(NOBODY);
-                    if first != NOBODY {
+                    let first = self.by_place.get(*place as usize).copied().unwrap_or(NONE);
+                    if first != NONE {
                         self.push_all_of(first, line);
                     }
                 }
@@ -273,9 +273,9 @@ impl Registry {
             fed: Fed::default(),
             growth: 0,
             waiting: 0,
-            press_over: usize::MAX,
-            waiting_max: usize::MAX,
-            pressed: false,
+            throttle_above: usize::MAX,
+            queued_max: usize::MAX,
+            over_share: false,
             overflowed: 0,
         };
         Self { inner: Mutex::new(inner), bounds, room: Notify::new(), cut_off: AtomicU64::new(0) }
@@ -286,21 +286,20 @@ impl Registry {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// How many are connected, and how many notifications there were.
+    /// Returns how many clients are connected, and how many notifications there were.
     pub(super) fn counts(&self) -> (usize, u64) {
         let inner = self.lock();
         (inner.all.len(), inner.notifications)
     }
 
-    /// A client has said who it is. Called while the machine stands still, so that the place is
-    /// right.
+    /// Adds a client whose id is known. Called under the machine's lock, so that its index in the graph is right.
     pub(super) fn add(&self, user: u64, place: Option<UserIndex>, link: Arc<Link>) -> u32 {
         let mut inner = self.lock();
         let which = inner.free.pop().unwrap_or_else(|| {
             inner.clients.push(Client::default());
-            u32::try_from(inner.clients.len() - 1).unwrap_or(NOBODY)
+            u32::try_from(inner.clients.len() - 1).unwrap_or(NONE)
         });
-        let at = u32::try_from(inner.all.len()).unwrap_or(NOBODY);
+        let at = u32::try_from(inner.all.len()).unwrap_or(NONE);
         let next = inner.first_of(user);
         if let Some(client) = inner.clients.get_mut(which as usize) {
             let moved = Some(Instant::now());
@@ -311,7 +310,7 @@ impl Registry {
         which
     }
 
-    /// A client has gone. Called while the machine stands still.
+    /// Removes a client. Called under the machine's lock.
     pub(super) fn remove(&self, which: u32, place: impl FnOnce(u64) -> Option<UserIndex>) {
         let mut inner = self.lock();
         let Some(client) = inner.clients.get_mut(which as usize) else { return };
@@ -345,8 +344,8 @@ impl Registry {
         self.room.notify_waiters();
     }
 
-    /// Swaps what waits for a client into `buffer`, which has been written and is empty. Returns
-    /// whether there is anything.
+    /// Swaps the queue of a client with `buffer`, which has been written and is empty. Returns whether there is anything to
+    /// write.
     pub(super) fn swap(&self, which: u32, buffer: &mut Vec<u8>) -> bool {
         if buffer.capacity() > QUEUE_BYTES_KEPT {
             *buffer = Vec::new();
@@ -359,10 +358,10 @@ impl Registry {
         client.writing > 0
     }
 
-    /// So much of what a writer took has been written.
+    /// Reports that a writer has written this many bytes.
     pub(super) fn written(&self, which: u32, bytes: usize) {
         let mut inner = self.lock();
-        let share = self.share(inner.all.len()).min(inner.press_over);
+        let share = self.share(inner.all.len()).min(inner.throttle_above);
         let Some(client) = inner.clients.get_mut(which as usize) else { return };
         let was_full = client.waiting() > share;
         let bytes = bytes.min(client.writing);
@@ -376,53 +375,54 @@ impl Registry {
         }
     }
 
-    /// What may wait for each of so many clients.
+    /// Returns how much may be queued for each client.
     fn share(&self, clients: usize) -> usize {
         let share = (self.bounds.queues_bytes_max / clients.max(1)).max(SHARE_BYTES_MIN);
         share.min(self.bounds.queue_bytes_max)
     }
 
-    /// Before something is delivered: whether the source is another node's. That is held only by way of the
-    /// log, and until it has heard of it more comes: so it is told when half a share waits, and what comes
-    /// is taken as long as there is room for all clients together.
+    /// Sets, before something is delivered, whether the source is connected to another node (`elsewhere`). Such a source is
+    /// paused through the log, and more events arrive until its node has applied that. So it is paused when half a share is
+    /// queued, and what still arrives is queued as long as there is room for all clients together.
     pub(super) fn watch_queues(&self, inner: &mut Inner, elsewhere: bool) {
-        (inner.press_over, inner.waiting_max) = (usize::MAX, usize::MAX);
+        inner.throttle_above = usize::MAX;
+        inner.queued_max = usize::MAX;
         if elsewhere {
-            inner.press_over = self.share(inner.all.len()) / 2;
-            inner.waiting_max = self.bounds.queues_bytes_max;
+            inner.throttle_above = self.share(inner.all.len()) / 2;
+            inner.queued_max = self.bounds.queues_bytes_max;
         }
     }
 
-    /// A source is about to feed: what others have fed does not count.
+    /// Forgets what was fed before: a source of this node is about to feed.
     pub(super) fn begin_feeding(&self) {
         let mut inner = self.lock();
-        (inner.fed, inner.growth) = (Fed::default(), 0);
+        inner.fed = Fed::default();
+        inner.growth = 0;
     }
 
-    /// How much may be fed at once, such that all queues together grow by no more than a quarter of
-    /// their bound if it goes on as lately. O(1).
+    /// Returns how much may be fed at once, so that all queues together grow by at most a quarter of their bound if the mix of
+    /// events stays as it was. O(1).
     pub(super) fn feed_bytes(&self, bytes_max: usize) -> usize {
         let mut inner = self.lock();
-        // A mean that forgets half with each look.
+        // An exponential moving average.
         inner.growth = inner.growth.midpoint(inner.fed.grown_per_byte());
         inner.fed = Fed::default();
         bytes_max.min((self.bounds.queues_bytes_max / 4 / inner.growth.max(1)).max(SHARE_BYTES_MIN))
     }
 
-    /// So many bytes of the source are being applied.
+    /// Reports that this many bytes of the source are being applied.
     pub(super) fn feeding(&self, bytes: usize) {
         self.lock().fed.bytes += bytes;
     }
 
-    /// Waits until every queue has room. A client that has held this up for too long in all is cut
-    /// off. O(clients), and more only while one of them is full.
+    /// Waits until every queue has room. A client that has throttled the source for too long, in all, is disconnected.
+    /// O(clients) while no queue is full.
     pub(super) async fn wait_for_room(&self) {
-        while !self.wait_a_while(Duration::MAX).await {}
+        while !self.wait_for_change(Duration::MAX).await {}
     }
 
-    /// Waits until something has changed, at most so long. Returns true, at once, when every queue has
-    /// room.
-    pub(super) async fn wait_a_while(&self, at_most: Duration) -> bool {
+    /// Returns true, at once, when every queue has room. Otherwise waits until something has changed, at most this long.
+    pub(super) async fn wait_for_change(&self, at_most: Duration) -> bool {
         let mut room = std::pin::pin!(self.room.notified());
         room.as_mut().enable();
         let (full, patience) = self.full();
@@ -430,17 +430,18 @@ impl Registry {
             return true;
         }
         let begun = Instant::now();
-        // Whichever comes first.
+        // Until there is room, or the patience is used up.
         drop(tokio::time::timeout(patience.min(at_most), room).await);
         self.charge(&full, begun.elapsed());
         false
     }
 
-    /// Whose queues are full, and how long the most impatient of them may be waited for.
+    /// Returns the clients whose queues are full, and the shortest time that one of them may still throttle the source.
     fn full(&self) -> (Vec<u32>, Duration) {
         let inner = self.lock();
-        let share = self.share(inner.all.len()).min(inner.press_over);
-        let (mut full, mut patience) = (Vec::new(), self.bounds.slow_wait);
+        let share = self.share(inner.all.len()).min(inner.throttle_above);
+        let mut full = Vec::new();
+        let mut patience = self.bounds.slow_wait;
         for which in &inner.all {
             let Some(client) = inner.clients.get(*which as usize) else { continue };
             if client.link.is_some() && client.waiting() > share {
@@ -451,7 +452,7 @@ impl Registry {
         (full, patience.max(PATIENCE_MIN))
     }
 
-    /// These were full, and have slowed the source for so long.
+    /// Charges clients whose queues were full with the time that they throttled the source.
     fn charge(&self, full: &[u32], time: Duration) {
         let mut inner = self.lock();
         for which in full {
@@ -462,7 +463,10 @@ impl Registry {
                 self.cut_off.fetch_add(1, Ordering::Relaxed);
                 let user = client.user;
                 inner.waiting = inner.waiting.saturating_sub(waiting);
-                tracing::warn!(user, "a client held up the source for too long: it is cut off");
+                tracing::warn!(
+                    user,
+                    "a client throttled the source for too long: it is disconnected"
+                );
             }
         }
     }

@@ -1,5 +1,5 @@
-//! The source of events: one at a time. Reads what is there, cuts it at the last line end, and has
-//! it logged and applied; while that is under way it reads on.
+//! The source of events: one at a time. Its task reads what is there, cuts it at the last line end, and has it logged and applied.
+//! While that is under way it reads on.
 
 use std::hash::{BuildHasher, RandomState};
 use std::pin::Pin;
@@ -20,26 +20,27 @@ use super::{Adapter, feed, nodes};
 use crate::wire::lines::{self, Lines};
 use crate::wire::tcp::Acceptor;
 
-/// While a feed is under way, so many times its size is read.
+/// While a feed is under way, up to this many times its size is read ahead.
 const READ_AHEAD: usize = 4;
 /// How often the clock is read while a gap is waited for.
 const CLOCK_CHECK_EVERY: Duration = Duration::from_secs(1);
-/// A feed that takes longer than this holds the source up: the number that is missing may be among
-/// what it cannot send, and such a time is no time that a gap was waited for.
-const HOLD_UP: Duration = Duration::from_millis(50);
+/// A feed that takes longer than this throttles the source. The missing number may be among what the source cannot send, so
+/// such a time does not count as waiting for a gap.
+const THROTTLED_AFTER: Duration = Duration::from_millis(50);
 
-/// Why a source is closed that another node has given up.
-const TAKEN_FOR_GONE: &str = "another node took it for gone";
+/// Why a source is closed that another node has closed in the log.
+const CLOSED_ELSEWHERE: &str =
+    "another node closed it, because its own node did not renew the lease";
 
 /// The source that is connected.
 struct Current {
-    /// Owned by the task, so that it is closed as soon as that ends.
+    /// The task owns the stream, so that it is closed as soon as the task ends.
     stream: Weak<TcpStream>,
     task: JoinHandle<()>,
 }
 
 impl Current {
-    /// Whether it has closed, although what it had sent is still being dealt with.
+    /// Returns whether the peer has closed, although what it had sent may still be applied.
     fn has_closed(&self) -> bool {
         let Some(stream) = self.stream.upgrade() else { return true };
         let ready = stream.ready(Interest::READABLE).now_or_never();
@@ -81,7 +82,7 @@ pub(super) async fn serve(listener: TcpListener, adapter: Arc<Adapter>) {
 
 /// A feed under way.
 struct Feeding {
-    /// Whether the source still is the one whose events count.
+    /// Resolves to whether the source still is the one whose events count.
     done: Pin<Box<dyn Future<Output = Result<bool, Refused>> + Send>>,
     begun: Instant,
     bytes: usize,
@@ -116,7 +117,7 @@ impl Source {
         }
     }
 
-    /// Returns why it is closed; nothing when another node has one.
+    /// Serves it until it is closed. Returns why, or `None` when another node has a source.
     async fn serve(&mut self) -> Result<Option<&'static str>, Refused> {
         if let Err(why) = lines::keep_alive(&self.stream) {
             tracing::warn!(%why, "a source that is gone without a word will not be found");
@@ -125,7 +126,7 @@ impl Source {
         if !nodes::obtain(&self.adapter, &lease).await? {
             return Ok(None);
         }
-        // Given back when everything it sent is applied, or when that fails.
+        // The lease is given back when everything that the source sent is applied, or when that fails.
         let _keeper = lease.keep();
         self.adapter.set_here(true);
         let ended = self.talk(&lease).await;
@@ -133,13 +134,13 @@ impl Source {
         ended
     }
 
-    /// Opens, and returns whether that could be done: what the last one left comes first.
+    /// Opens the source, after what the last one left is released. Returns whether it could be opened.
     async fn open(&self, lease: &Lease) -> Result<bool, Refused> {
         loop {
             match feed::propose(&self.adapter, Command::Open { source: self.id }).await? {
                 Reply::Done => return Ok(true),
                 Reply::More => feed::release(&self.adapter).await?,
-                // The node of the one that is connected has lost the lease.
+                // The node of the connected source has lost the lease.
                 Reply::NotTheSource => match self.adapter.machine.read(Maze::connected) {
                     Some(source) if lease.is_held() => {
                         feed::propose(&self.adapter, Command::Abandon { source }).await?;
@@ -164,7 +165,7 @@ impl Source {
         ended.map(Some)
     }
 
-    /// Feeds what comes until there is no more. Returns why.
+    /// Feeds what the source sends until it ends. Returns why it ended.
     async fn read_all(&mut self) -> Result<&'static str, Refused> {
         let mut stop = self.adapter.stop.clone();
         let mut lines = Lines::new(parse::LINE_BYTES_MAX);
@@ -189,15 +190,15 @@ impl Source {
                 biased;
                 Some(fed) = async { Some((&mut feeding.as_mut()?.done).await) } => {
                     if !fed? {
-                        return Ok(TAKEN_FOR_GONE);
+                        return Ok(CLOSED_ELSEWHERE);
                     }
                     self.fed(feeding.take(), &lines).await?;
                     bytes_max = self.adapter.registry.feed_bytes(feed_bytes_max);
-                    // Those for whom something has come get their turn.
+                    // The writers of clients get a turn.
                     tokio::task::yield_now().await;
                 }
-                () = nodes::given_up(&self.adapter, self.id) => {
-                    return Ok(TAKEN_FOR_GONE);
+                () = nodes::closed_elsewhere(&self.adapter, self.id) => {
+                    return Ok(CLOSED_ELSEWHERE);
                 }
                 () = async { drop(stop.wait_for(|stop| *stop).await) }, if ended.is_none() => {
                     ended = Some("stopping");
@@ -226,14 +227,14 @@ impl Source {
         }
     }
 
-    /// Has bytes logged and applied.
+    /// Begins to log and apply bytes.
     fn feed(&mut self, bytes: Vec<u8>) -> Feeding {
         let (adapter, source, part) = (Arc::clone(&self.adapter), self.id, self.part);
         let (begun, size) = (Instant::now(), bytes.len());
         self.part += 1;
         let done = Box::pin(async move {
             adapter.registry.wait_for_room().await;
-            feed::wait_for_holds(&adapter).await;
+            feed::wait_for_pauses(&adapter).await;
             adapter.registry.feeding(bytes.len());
             match feed::propose(&adapter, Command::Feed { source, part, bytes }).await? {
                 Reply::Done => Ok(true),
@@ -244,10 +245,10 @@ impl Source {
         Feeding { done, begun, bytes: size }
     }
 
-    /// A feed is done.
+    /// Ends a feed.
     async fn fed(&mut self, fed: Option<Feeding>, lines: &Lines) -> Result<(), Refused> {
         let Some(Feeding { begun, bytes, .. }) = fed else { return Ok(()) };
-        if begun.elapsed() >= HOLD_UP && self.gap().is_some() {
+        if begun.elapsed() >= THROTTLED_AFTER && self.gap().is_some() {
             let ms = u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX);
             feed::propose(&self.adapter, Command::Paused { source: self.id, ms }).await?;
         }

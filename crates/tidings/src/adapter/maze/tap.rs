@@ -1,4 +1,4 @@
-//! The machine's tap: where what is due goes straight to who is connected.
+//! The machine's tap: it puts notifications straight into the queues of connected clients.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -23,16 +23,16 @@ pub(crate) struct Outlet {
 #[derive(Clone)]
 pub(crate) struct Outside {
     pub(super) registry: Arc<Registry>,
-    /// Told when a tick had to leave something.
+    /// Notified when a tick had to leave events for later.
     pub(super) more: Arc<Notify>,
-    /// The source is another node's, or may be: its gaps are that one's business, and clients that are
-    /// slow are to be told of.
+    /// The source is connected to another node, or may be. That node waits for its gaps, and a slow client of this node has
+    /// the source paused through the log.
     pub(super) elsewhere: Arc<AtomicBool>,
-    /// Told when a client of this node is slow and the source is another node's.
-    pub(super) pressed: Arc<Notify>,
-    /// Told when a node holds the source or no longer does, and when one has given it up.
-    pub(super) said: Arc<Notify>,
-    /// What there is of this node's source and is not applied.
+    /// Notified when a client of this node is slow and the source is connected to another node.
+    pub(super) throttle: Arc<Notify>,
+    /// Notified when a node pauses or resumes the source, and when one closes it.
+    pub(super) source_changed: Arc<Notify>,
+    /// How long this node's source has been waited for.
     pub(super) intake: Arc<Intake>,
 }
 
@@ -43,8 +43,8 @@ impl Outlet {
                 registry,
                 more: Arc::default(),
                 elsewhere: Arc::default(),
-                pressed: Arc::default(),
-                said: Arc::default(),
+                throttle: Arc::default(),
+                source_changed: Arc::default(),
                 intake: Arc::default(),
             },
             gap_complaint: Complaint::new("numbers never came and are skipped"),
@@ -56,8 +56,8 @@ impl Outlet {
         self.outside.clone()
     }
 
-    /// Lets `act` deliver to who is connected, wakes those for whom something came, and complains
-    /// of what was wrong.
+    /// Runs `act`, which delivers to the queues of connected clients, wakes the writers of those that have grown, and logs what
+    /// was wrong.
     fn deliver<R>(
         &self,
         machine: &mut Maze,
@@ -69,10 +69,10 @@ impl Outlet {
         self.outside.registry.watch_queues(&mut inner, elsewhere);
         let done = act(machine, &mut inner);
         inner.wake();
-        let pressed = inner.take_pressed();
+        let over_share = inner.take_over_share();
         drop(inner);
-        if pressed {
-            self.outside.pressed.notify_one();
+        if over_share {
+            self.outside.throttle.notify_one();
         }
         let Counters { gaps, lost, malformed, .. } = *machine.counters();
         if gaps > before.gaps {
@@ -96,7 +96,7 @@ impl Tap<Maze> for Outlet {
                 );
                 let reply = self.deliver(machine, |machine, to| machine.apply_to(at, command, to));
                 if said {
-                    self.outside.said.notify_waiters();
+                    self.outside.source_changed.notify_waiters();
                 }
                 reply
             }

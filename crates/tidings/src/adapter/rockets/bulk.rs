@@ -1,4 +1,4 @@
-//! Many messages in one request: the good ones are taken in one commit, the bad ones are named.
+//! Bulk requests: the good messages are taken in one commit, the bad ones are named.
 
 use axum::http::{HeaderMap, HeaderValue, header};
 use axum::response::{IntoResponse, Response};
@@ -13,7 +13,7 @@ use super::{Adapter, parse};
 use crate::wire::http::Problem;
 use crate::wire::http::body::{MessageBody, Pieces};
 
-/// How many of the bad ones are named; the others are only counted.
+/// How many bad messages are named; further ones are only counted.
 const REJECTED_NAMED_MAX: usize = 1000;
 /// How many messages are read before other requests get a turn.
 const TURN: usize = 1024;
@@ -22,9 +22,9 @@ const TURN: usize = 1024;
 struct Bulk<'a> {
     adapter: &'a Adapter,
     commands: Vec<Command>,
-    /// The place of each command among the messages of the request.
+    /// The index of each command among the messages of the request.
     places: Vec<u32>,
-    /// How many messages there were so far.
+    /// How many messages were read so far.
     count: u32,
     refused: u64,
     rejected: Vec<Rejected>,
@@ -68,7 +68,7 @@ impl<'a> Bulk<'a> {
         }
     }
 
-    /// Commits what is good and answers.
+    /// Commits the good messages and answers.
     async fn commit(mut self) -> Result<Response, Problem> {
         let commands = std::mem::take(&mut self.commands);
         let replies = self.adapter.machine.propose_all(commands).await?;
@@ -97,7 +97,7 @@ impl<'a> Bulk<'a> {
     }
 }
 
-/// Takes a message a line, reading each as it comes.
+/// Takes a message a line, and reads each line as it comes.
 pub(super) async fn take_lines(
     adapter: &Adapter,
     headers: &HeaderMap,
@@ -118,7 +118,7 @@ pub(super) async fn take_lines(
 struct Lines {
     /// The beginning of a line whose end has not come.
     begun: Vec<u8>,
-    /// That line is over the limit: the rest of it is skipped.
+    /// That line is longer than the limit: the rest of it is skipped.
     too_long: bool,
     line_bytes_max: usize,
 }

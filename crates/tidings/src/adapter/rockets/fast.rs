@@ -1,6 +1,5 @@
-//! Reads messages of the usual shape, several times as fast as serde: the fields in their usual
-//! order, no escapes, no other fields. Whatever looks different is left to serde, and a property
-//! test holds the two to each other.
+//! Reads messages of the usual shape several times as fast as serde: the fields in their usual order, no escapes, no other
+//! fields. Any other shape is left to serde; a property test checks that both read the same.
 
 use std::sync::Arc;
 
@@ -8,7 +7,7 @@ use tidings_core::machine::rockets::{Channel, Content, Delivery, NUMBER_MAX, Roc
 
 use super::values;
 
-/// The message, if it has the usual shape and nothing about it is wrong.
+/// Returns the message, if it has the usual shape and nothing is wrong with it.
 pub(super) fn delivery(json: &[u8], text_bytes_max: usize) -> Option<Delivery> {
     let mut at = Cursor { left: json, text_bytes_max };
     at.token(b"{")?;
@@ -50,7 +49,7 @@ pub(super) fn delivery(json: &[u8], text_bytes_max: usize) -> Option<Delivery> {
     whole.then_some(Delivery { channel, number, message: RocketMessage { time, content } })
 }
 
-/// What is left to read.
+/// The bytes that are left to read.
 struct Cursor<'a> {
     left: &'a [u8],
     text_bytes_max: usize,
@@ -75,7 +74,7 @@ impl<'a> Cursor<'a> {
         self.token(b":")
     }
 
-    /// The bytes of a string without escapes and control characters.
+    /// Reads a string without escapes and control characters.
     fn string(&mut self) -> Option<&'a [u8]> {
         self.token(b"\"")?;
         let end = memchr::memchr2(b'"', b'\\', self.left)?;
@@ -93,7 +92,7 @@ impl<'a> Cursor<'a> {
         (text.len() <= self.text_bytes_max).then(|| Arc::from(text))
     }
 
-    /// An integer of up to 18 digits, which is what fits without a check.
+    /// Reads an integer of up to 18 digits, which cannot overflow.
     fn integer(&mut self) -> Option<i64> {
         self.blanks();
         let negative = self.left.first() == Some(&b'-');

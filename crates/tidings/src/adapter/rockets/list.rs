@@ -10,7 +10,7 @@ use super::render;
 use crate::wire::http::query::{self, Number};
 use crate::wire::http::{Problem, page};
 
-/// The most rockets on a page, and how many are on one unless asked otherwise.
+/// The most rockets on a page, which is the default too.
 const LIMIT_MAX: u32 = 10_000;
 
 type Limit = Number<1, LIMIT_MAX>;
@@ -66,7 +66,7 @@ enum Sort {
     UpdatedAt,
 }
 
-/// What is compared first. Missing ones are dealt with before.
+/// The value that rockets are ordered by. `Missing` is handled apart, since it comes last in both directions.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 enum Key<'a> {
     Missing,
@@ -77,7 +77,7 @@ enum Key<'a> {
     Time(MessageTime),
 }
 
-/// Where a page begins: behind this rocket, in this order.
+/// Where a page begins: after this rocket, in this order.
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) struct Place {
     sort: Sort,
@@ -122,7 +122,7 @@ impl Query {
         Ok(read)
     }
 
-    /// The page as JSON, and where the next one begins. O(rockets), and O(page log page) to order.
+    /// Returns the page as JSON, and where the next one begins. O(rockets), and O(page log page) to sort.
     pub(super) fn run(&self, rockets: &[Rocket]) -> (Vec<u8>, Option<Place>) {
         let mut best = self.best(rockets);
         let more = best.len() > self.limit;
@@ -145,12 +145,12 @@ impl Query {
         (body, next)
     }
 
-    /// The first rockets of the page and one more, in order.
+    /// Returns the rockets of the page and one more, in order.
     fn best<'a>(&self, rockets: &'a [Rocket]) -> Vec<(Key<'a>, &'a Rocket)> {
         let wanted = self.limit + 1;
         let mut best: Vec<(Key<'a>, &Rocket)> = Vec::new();
-        // Once twice as many as wanted are there, the worse half goes, and nothing that is worse
-        // than the worst of the better half is looked at again.
+        // At twice as many as wanted the worse half is dropped. From then on a rocket that is worse than the worst of the
+        // better half is skipped at once.
         let mut worst: Option<(Key<'a>, &Rocket)> = None;
         for rocket in rockets.iter().filter(|rocket| self.wants(rocket)) {
             let item = (self.key(rocket), rocket);

@@ -1,4 +1,4 @@
-//! Reads messages: the usual shape by hand (`fast`), every other by serde.
+//! Reads messages: the usual shape by hand (`fast`), every other shape by serde.
 
 use std::borrow::Cow;
 use std::sync::Arc;
@@ -24,8 +24,7 @@ pub(super) enum Form {
 }
 
 impl Form {
-    /// The form that `Content-Type` says. Without one, and with the one that `curl -d` sends, it is
-    /// JSON.
+    /// Returns the form that `Content-Type` names. Without one, and with the form type that `curl -d` sends, it is JSON.
     pub(super) fn of(headers: &HeaderMap) -> Result<Self, Problem> {
         let Some(value) = headers.get(header::CONTENT_TYPE) else {
             return Ok(Self::Json);
@@ -49,7 +48,7 @@ impl Form {
     }
 }
 
-/// What an outcome is called outside.
+/// Returns the name of an outcome in answers.
 pub(super) const fn outcome_name(outcome: Outcome) -> &'static str {
     match outcome {
         Outcome::Applied => "applied",
@@ -63,7 +62,7 @@ pub(super) const fn outcome_name(outcome: Outcome) -> &'static str {
 /// Reads one message. Texts longer than `text_bytes_max` make its content unreadable.
 ///
 /// # Errors
-/// 400 naming the field, when the envelope cannot be read. Whatever is in `message` is no error.
+/// 400 naming the field, when the envelope cannot be read. Nothing in `message` is an error.
 pub(super) fn delivery(json: &[u8], text_bytes_max: usize) -> Result<Delivery, Problem> {
     if let Some(delivery) = fast::delivery(json, text_bytes_max) {
         return Ok(delivery);

@@ -1,5 +1,5 @@
-//! Writes rockets as JSON, by hand: serde escapes and checks every key, which takes most of the
-//! time here. `schema::Rocket` describes the same; a test holds the two together.
+//! Writes rockets as JSON by hand, because serde escapes and checks every key, which would take most of the time here.
+//! `schema::Rocket` describes the same; a test checks that they agree.
 
 use tidings_core::machine::rockets::{Channel, MessageTime, Rocket, Sequence, State, View};
 use time::OffsetDateTime;
@@ -9,7 +9,7 @@ pub(super) fn rocket(rocket: &Rocket, out: &mut Vec<u8>) {
     write(rocket.channel(), rocket.state(), &rocket.sequence(), out);
 }
 
-/// Appends a rocket as it was at some change.
+/// Appends a rocket as it was after a change.
 pub(super) fn view(view: &View, out: &mut Vec<u8>) {
     write(view.channel, &view.state, &view.sequence, out);
 }
@@ -65,7 +65,7 @@ fn text(text: Option<&str>, out: &mut Vec<u8>) {
     let _cannot_fail = serde_json::to_writer(out, &text);
 }
 
-/// RFC 3339 in UTC; a fraction only where there is one, without trailing zeros.
+/// Appends a time as RFC 3339 in UTC. A fraction has no trailing zeros, and is left out if it is 0.
 fn time(time: MessageTime, out: &mut Vec<u8>) {
     let utc =
         OffsetDateTime::from_unix_timestamp(time.seconds).unwrap_or(OffsetDateTime::UNIX_EPOCH);
@@ -92,7 +92,7 @@ fn time(time: MessageTime, out: &mut Vec<u8>) {
     out.push(b'Z');
 }
 
-/// The last `N` digits of a number.
+/// Returns the last `N` digits of a number.
 fn digits<const N: usize>(mut number: u32, out: &mut Vec<u8>) {
     let mut digits = [b'0'; N];
     for digit in digits.iter_mut().rev() {

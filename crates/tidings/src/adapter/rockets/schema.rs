@@ -1,5 +1,5 @@
-//! What goes in and out as JSON, as `/openapi.json` describes it. Messages are read by `parse` and
-//! rockets written by `render`; tests hold both to these structs.
+//! The JSON of requests and answers, as `/openapi.json` describes it. `parse` reads messages and `render` writes rockets by hand;
+//! tests check both against these structs.
 
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
@@ -16,7 +16,7 @@ pub(super) struct Envelope {
     message: serde_json::Value,
 }
 
-/// Where a message belongs.
+/// The envelope of a message.
 #[derive(ToSchema)]
 #[serde(rename_all = "camelCase")]
 #[expect(dead_code, reason = "describes what `parse` reads")]
@@ -24,7 +24,7 @@ pub(super) struct Metadata {
     /// The rocket.
     #[schema(format = Uuid, example = "193270a9-c9cf-404a-8f83-838e71d9ae67")]
     channel: String,
-    /// Its place within the channel, from 1.
+    /// The sequence number within the channel, from 1.
     #[schema(minimum = 1, example = 1)]
     message_number: i64,
     /// When it was sent. Never used for order.
@@ -36,31 +36,31 @@ pub(super) struct Metadata {
     message_type: String,
 }
 
-/// A `CloudEvent` with a message as its data. Its other attributes are not looked at.
+/// A `CloudEvent` with a message as its data. Its other attributes are ignored.
 #[derive(ToSchema)]
 #[expect(dead_code, reason = "describes what `parse` reads")]
 pub(super) struct CloudEvent {
     data: Envelope,
 }
 
-/// What became of a message.
+/// The outcome of a message.
 #[derive(Clone, Copy, Serialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
 #[expect(dead_code, reason = "describes what `parse::outcome_name` gives")]
 pub(super) enum Outcome {
-    /// It was next in order and has changed the rocket.
+    /// Next in order: it has changed the rocket.
     Applied,
-    /// It is beyond a gap: shown already, and kept until the gap is filled or given up.
+    /// Beyond a gap: it is shown already, and held until the gap is filled or dropped.
     Held,
-    /// Its number was there before.
+    /// The number had come before.
     Duplicate,
-    /// Its number had been given up.
+    /// The number had been dropped with its gap.
     Late,
-    /// It was next in order and is consumed, but has no effect.
+    /// Next in order and consumed, without effect.
     Ignored,
 }
 
-/// The answer to a single message, when asked for.
+/// The answer to a single message, if `Prefer: return=representation` asks for it.
 #[derive(Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct Receipt {
@@ -70,7 +70,7 @@ pub(super) struct Receipt {
     /// The number of the message.
     #[schema(minimum = 1)]
     pub(super) message_number: u64,
-    /// What became of it.
+    /// The outcome.
     #[schema(value_type = Outcome)]
     pub(super) outcome: &'static str,
 }
@@ -78,35 +78,35 @@ pub(super) struct Receipt {
 /// The answer to many messages.
 #[derive(Serialize, ToSchema)]
 pub(super) struct BulkReceipt {
-    /// How many were taken.
+    /// How many messages were taken.
     pub(super) accepted: u64,
-    /// What became of them.
+    /// How many had each outcome.
     pub(super) outcomes: Outcomes,
     /// How many were not taken.
     pub(super) refused: u64,
-    /// The first of those that were not taken.
+    /// The first messages that were not taken.
     pub(super) rejected: Vec<Rejected>,
 }
 
-/// How many messages met each outcome.
+/// How many messages had each outcome.
 #[derive(Default, Serialize, ToSchema)]
 pub(super) struct Outcomes {
-    /// Next in order; they have changed their rocket.
+    /// Next in order: they have changed their rocket.
     pub(super) applied: u64,
     /// Beyond a gap.
     pub(super) held: u64,
-    /// There before.
+    /// Their number had come before.
     pub(super) duplicate: u64,
-    /// Given up before they came.
+    /// Their number had been dropped with its gap.
     pub(super) late: u64,
-    /// Without effect.
+    /// Consumed without effect.
     pub(super) ignored: u64,
 }
 
-/// A message of many that was not taken.
+/// A message of a bulk request that was not taken.
 #[derive(Serialize, ToSchema)]
 pub(super) struct Rejected {
-    /// Its place among them, from 0; blank lines are not counted.
+    /// The index in the request, from 0; blank lines are not counted.
     pub(super) index: u64,
     /// What was wrong with it.
     pub(super) reason: String,
@@ -126,10 +126,10 @@ pub(super) struct Rocket {
     /// Its speed; counted from 0 before its launch is known.
     #[schema(example = 500)]
     speed: i64,
-    /// What it is for; null while nothing has said so.
+    /// The mission; null before a message has named it.
     #[schema(required, example = "ARTEMIS")]
     mission: Option<String>,
-    /// Whether it is still there.
+    /// `exploded`, or else `active`.
     status: Status,
     /// Whether it has exploded.
     exploded: bool,
@@ -145,7 +145,7 @@ pub(super) struct Rocket {
     sequence: Sequence,
 }
 
-/// Whether a rocket is still there.
+/// The status of a rocket.
 #[derive(Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
 enum Status {
@@ -153,21 +153,21 @@ enum Status {
     Exploded,
 }
 
-/// How complete the knowledge of a rocket is.
+/// How complete the known messages of a rocket are.
 #[derive(Serialize, Deserialize, ToSchema)]
 struct Sequence {
-    /// The highest number known.
+    /// The highest known number.
     #[schema(example = 1)]
     last: u64,
-    /// All numbers up to this one have been applied or given up.
+    /// All numbers up to this one were applied or dropped.
     #[schema(example = 1)]
     applied: u64,
     /// How many messages are held behind gaps.
     pending: u32,
-    /// The gaps: first and last number of each.
+    /// The gaps: the first and the last number of each.
     #[schema(example = json!([]))]
     missing: Vec<(u64, u64)>,
-    /// How many numbers were given up.
+    /// How many numbers were dropped with their gap.
     lost: u64,
     /// Whether every number up to the highest known one has been applied.
     complete: bool,

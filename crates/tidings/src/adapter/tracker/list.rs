@@ -10,7 +10,7 @@ use utoipa::IntoParams;
 use crate::wire::http::query::{self, Number};
 use crate::wire::http::{Problem, json, page};
 
-/// The most messages on a page, and how many are on one unless asked otherwise.
+/// The most messages on a page, and how many are on one by default.
 const LIMIT_MAX: u32 = 10_000;
 const LIMIT: usize = 1_000;
 /// A page ends at this length, because proposers wait for the machine while a page is written.
@@ -30,7 +30,7 @@ pub(super) struct Parameters {
     cursor: Option<String>,
 }
 
-/// Where a page begins: behind this message, which may be gone by then.
+/// Where a page begins: after this message, which may be gone by then.
 #[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Place {
     arrival: u64,
@@ -53,7 +53,7 @@ impl Query {
         Ok(Self { limit: limit.map_or(LIMIT, |limit| limit.0 as usize), after })
     }
 
-    /// The page as JSON, and where the next one begins.
+    /// Returns the page as JSON, and where the next one begins.
     pub(super) fn run(&self, tracker: &Tracker) -> (Vec<u8>, Option<Place>) {
         let after = self.after.as_ref().map(|place| (place.arrival, &*place.id));
         let mut messages = tracker.messages(after).peekable();
@@ -71,7 +71,7 @@ impl Query {
             }
         }
         if last.is_some() {
-            // The comma behind the last one.
+            // The comma after the last message.
             body.pop();
         }
         body.push(b']');

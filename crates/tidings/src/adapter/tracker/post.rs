@@ -17,7 +17,7 @@ use crate::wire::http::{Problem, json};
 /// The longest id, and the longest name of a peer.
 const NAME_BYTES_MAX: usize = 256;
 
-/// What stands in a path as it is (RFC 3986, unreserved) is not encoded.
+/// Unreserved characters (RFC 3986) are not encoded.
 const ENCODED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
 
 /// A message as it is posted.
@@ -59,7 +59,7 @@ fn read(body: &[u8]) -> Result<Post<'_>, Problem> {
     Ok(post)
 }
 
-/// Whether this can be an id, or the name of a peer.
+/// Checks that a text can be an id, or the name of a peer.
 pub(super) fn check_name(field: &str, name: &str) -> Result<(), Problem> {
     if (1..=NAME_BYTES_MAX).contains(&name.len()) {
         return Ok(());

@@ -1,4 +1,4 @@
-//! What goes in and out, described.
+//! The JSON of requests and answers, as `/openapi.json` describes it.
 #![expect(dead_code, reason = "describes what `post` reads and `list` writes")]
 
 use utoipa::ToSchema;
@@ -6,24 +6,24 @@ use utoipa::ToSchema;
 /// A message that peers relay.
 #[derive(ToSchema)]
 pub(super) struct Message {
-    /// What tells it from others, 1 to 256 bytes.
+    /// The id, 1 to 256 bytes.
     #[schema(min_length = 1, example = "6f1c")]
     id: String,
-    /// Who relays it, 1 to 256 bytes; when listed: who did first.
+    /// The peer that relays it, 1 to 256 bytes; in a list, the peer that relayed it first.
     #[schema(rename = "peerId", min_length = 1, example = "peer-7")]
     peer_id: String,
-    /// What it says, in base64 (RFC 4648, section 4, padded), at most `tracker.data_bytes_max` bytes.
+    /// The content, in base64 (RFC 4648, section 4, padded), at most `tracker.data_bytes_max` bytes.
     #[schema(format = Byte, example = "aGVsbG8=")]
     data: String,
 }
 
-/// What became of a message.
+/// The outcome of a post.
 #[derive(ToSchema)]
 pub(super) struct Added {
     #[schema(example = "6f1c")]
     id: String,
     outcome: Outcome,
-    /// How many of the oldest messages had to go for it.
+    /// How many of the oldest messages were evicted for it.
     evicted: u32,
 }
 

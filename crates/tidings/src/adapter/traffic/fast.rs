@@ -1,10 +1,10 @@
-//! Reads the usual shape of a frame: flat objects of plain strings and small numbers. Whatever is not
-//! that is left to serde; a property test holds both to the same.
+//! Reads the usual shape of a frame: flat objects of plain strings and small numbers. Any other shape is left to serde; a
+//! property test checks that both read the same.
 
 use tidings_core::machine::traffic::record::{self, Record};
 use tidings_core::structure::tally::Id;
 
-/// Appends what a frame says. `None` when it is not of the usual shape; `out` may have grown then.
+/// Appends the records of a frame. `None` when it does not have the usual shape; `out` may have grown then.
 pub(super) fn frame(bytes: &[u8], out: &mut Vec<u8>) -> Option<()> {
     let mut cursor = Cursor { bytes, at: 0 };
     cursor.blanks();
@@ -33,9 +33,9 @@ struct Cursor<'a> {
     at: usize,
 }
 
-/// What an object has said so far.
+/// The fields of an object that were read so far.
 #[derive(Default)]
-struct Said {
+struct Fields {
     parent: Option<Id>,
     child: Option<Id>,
     source: Option<Id>,
@@ -73,9 +73,9 @@ impl<'a> Cursor<'a> {
         (self.at == self.bytes.len()).then_some(())
     }
 
-    /// An object, and the blanks behind it.
+    /// Reads an object, and the blanks after it.
     fn element(&mut self, out: &mut Vec<u8>) -> Option<()> {
-        let mut said = Said::default();
+        let mut fields = Fields::default();
         self.expect(b'{')?;
         loop {
             self.blanks();
@@ -84,13 +84,13 @@ impl<'a> Cursor<'a> {
             self.expect(b':')?;
             self.blanks();
             match key {
-                b"parent" => self.id(&mut said.parent)?,
-                b"child" => self.id(&mut said.child)?,
-                b"source" => self.id(&mut said.source)?,
-                b"destination" => self.id(&mut said.destination)?,
+                b"parent" => self.id(&mut fields.parent)?,
+                b"child" => self.id(&mut fields.child)?,
+                b"source" => self.id(&mut fields.source)?,
+                b"destination" => self.id(&mut fields.destination)?,
                 b"httpStatus" => {
-                    // Twice is a mistake.
-                    if said.status.replace(self.number()?).is_some() {
+                    // A field that comes twice is left to serde, which rejects it.
+                    if fields.status.replace(self.number()?).is_some() {
                         return None;
                     }
                 }
@@ -104,8 +104,8 @@ impl<'a> Cursor<'a> {
             }
         }
         self.blanks();
-        match said {
-            Said {
+        match fields {
+            Fields {
                 parent: Some(parent),
                 child: Some(child),
                 source: None,
@@ -114,7 +114,7 @@ impl<'a> Cursor<'a> {
             } => {
                 record::write(out, Record::Belongs { child: &child, parent: &parent });
             }
-            Said {
+            Fields {
                 parent: None,
                 child: None,
                 source: Some(source),
@@ -125,12 +125,12 @@ impl<'a> Cursor<'a> {
                 let (source, destination) = (&source, &destination);
                 record::write(out, Record::Call { source, destination, kind });
             }
-            Said { .. } => return None,
+            Fields { .. } => return None,
         }
         Some(())
     }
 
-    /// A string without escapes, its quotes not included.
+    /// Reads a string without escapes. The result has no quotes.
     #[inline]
     fn string(&mut self) -> Option<&'a [u8]> {
         self.expect(b'"')?;
@@ -142,7 +142,7 @@ impl<'a> Cursor<'a> {
         rest.get(..length)
     }
 
-    /// A UUID as it is usually written, for a field that has not come before.
+    /// Reads a hyphenated UUID, for a field that has not come before.
     #[inline]
     fn id(&mut self, place: &mut Option<Id>) -> Option<()> {
         self.expect(b'"')?;
@@ -153,7 +153,7 @@ impl<'a> Cursor<'a> {
         place.replace(id.into_bytes()).is_none().then_some(())
     }
 
-    /// A status: at most four digits, no leading zero.
+    /// Reads a status: at most four digits, no leading zero.
     #[inline]
     fn number(&mut self) -> Option<u16> {
         let (first, mut value) = (self.at, 0);

@@ -13,17 +13,17 @@ use uuid::Uuid;
 
 use super::report::Named;
 
-/// More parents than this nobody can read: those with the fewest calls are left out.
+/// A picture with more parents than this cannot be read: those with the fewest calls are left out.
 pub(super) const NODES_MAX: usize = 50;
-/// So many edges a parent can be followed with the eye: the busiest are shown, and at least these.
+/// The eye can follow this many edges a parent: the busiest are shown, and at least this many in all.
 const EDGES_PER_NODE: usize = 2;
 const EDGES_MIN: usize = 12;
-/// With more edges than this, counts beside them would only be in the way.
+/// With more edges than this, their counts are left out, because they would cover each other.
 const COUNTS_MAX: usize = 30;
 /// The widest edge.
 const WIDTH_MAX: u64 = 5;
 
-/// What is shown: the busiest parents, the calls between them, and how many of each are left out.
+/// The content of the picture: the busiest parents, the calls between them, and how many of each are left out.
 struct Shown {
     nodes: Vec<Id>,
     edges: Vec<Named>,
@@ -42,7 +42,7 @@ pub(super) fn svg(rows: &[Named], title: &str) -> String {
             "{words}; not shown: {hidden_nodes} parents, {hidden_edges} pairs with the fewest calls"
         );
     }
-    // As large as there is room for; browsers show the title.
+    // Without a size the picture fills its room. Browsers show the title.
     let drawing = fit(drawing);
     match drawing.find("<defs>").or_else(|| drawing.find("<g")) {
         Some(place) => {
@@ -53,7 +53,7 @@ pub(super) fn svg(rows: &[Named], title: &str) -> String {
     }
 }
 
-/// Takes the size of the first tag away: the view box says how wide and high it is.
+/// Removes the size of the first tag. The view box has the proportions.
 fn fit(drawing: String) -> String {
     let size = drawing.find("<svg width=").zip(drawing.find(" viewBox="));
     let Some((from, to)) = size.filter(|(from, to)| from < to) else { return drawing };
@@ -97,7 +97,7 @@ fn draw(shown: &Shown) -> String {
         .iter()
         .map(|id| {
             let name = Uuid::from_bytes(*id).to_string();
-            // The beginning tells them apart; the whole name is in the tooltip's place.
+            // The beginning tells parents apart; the tooltip has the whole name.
             let label = name.get(..8).unwrap_or_default();
             let mut look = StyleAttr::simple();
             look.fill_color = Some(Color::fast("#eef3fa"));
@@ -131,7 +131,7 @@ fn draw(shown: &Shown) -> String {
     writer.finalize()
 }
 
-/// From grey, with no errors, to red, with nothing else.
+/// From grey, with no errors, to red, with errors only.
 fn colour(failed: u64, calls: u64) -> Color {
     let share = u32::try_from(failed * 255 / calls.max(1)).unwrap_or(255).min(255);
     let (red, others) = (0x70 + share * (0xd0 - 0x70) / 255, 0x70 - share * 0x60 / 255);

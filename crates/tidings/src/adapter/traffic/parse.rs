@@ -1,5 +1,5 @@
-//! Reads frames: the usual shape by hand (`fast`), every other by serde. What a frame says becomes
-//! records behind each other; nothing is allocated for an element.
+//! Reads frames: the usual shape by hand (`fast`), every other shape by serde. A frame becomes a sequence of records; nothing is
+//! allocated for an element.
 
 use std::borrow::Cow;
 
@@ -11,11 +11,11 @@ use uuid::Uuid;
 
 use super::fast;
 
-/// Appends what a frame says to `out`. Elements that cannot be read are left out.
+/// Appends the records of a frame to `out`. Elements that cannot be read are left out.
 ///
 /// # Errors
-/// How many elements were left out, and what is wrong with the first; a frame that is no JSON, or
-/// neither an element nor an array of them, counts as one.
+/// How many elements were left out, and what is wrong with the first. A frame that is not JSON, or neither an element nor an
+/// array of them, counts as one.
 pub(super) fn frame(text: &str, out: &mut Vec<u8>) -> Result<(), Malformed> {
     let begun = out.len();
     if fast::frame(text.as_bytes(), out).is_some() {
@@ -51,7 +51,7 @@ pub(super) fn slow(text: &str, out: &mut Vec<u8>) -> Result<(), Malformed> {
     malformed.map_or(Ok(()), Err)
 }
 
-/// A child and its parent, or a call. What else there is is not looked at.
+/// A child and its parent, or a call. Other fields are ignored.
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct Element<'a> {
@@ -66,7 +66,7 @@ struct Element<'a> {
     http_status: Option<u16>,
 }
 
-/// In an `Option` a `Cow` of its own would be owned.
+/// A newtype, because serde makes an `Option<Cow>` owned.
 #[derive(Deserialize)]
 struct Text<'a>(#[serde(borrow)] Cow<'a, str>);
 

@@ -1,4 +1,4 @@
-//! Writes windows as JSON: for upstream, and for whoever asks over HTTP.
+//! Writes windows as JSON, for upstream and for HTTP.
 
 use std::io::Write;
 
@@ -22,7 +22,7 @@ pub(super) struct Named {
     pub(super) counts: Counts,
 }
 
-/// Rows with their names, in the order of these. O(rows log rows).
+/// Returns rows with their names, sorted by these. O(rows log rows).
 pub(super) fn named(rows: &[Row], parents: &[Id]) -> Vec<Named> {
     let name = |place: u32| parents.get(place as usize).copied().unwrap_or_default();
     let rows =
@@ -32,7 +32,7 @@ pub(super) fn named(rows: &[Row], parents: &[Id]) -> Vec<Named> {
     rows
 }
 
-/// The oldest report that is unsent: the first millisecond of its window, and what is to be sent.
+/// Returns the oldest unsent report: the first millisecond of its window, and the text to send.
 pub(super) async fn oldest_unsent(adapter: &Adapter) -> Option<(u64, String)> {
     let copy = |machine: &Traffic| {
         let report = machine.unsent()?;
@@ -46,7 +46,7 @@ pub(super) async fn oldest_unsent(adapter: &Adapter) -> Option<(u64, String)> {
     Some((start, text))
 }
 
-/// What is sent of a window.
+/// Returns the frame for a window.
 fn frame(format: Format, start: u64, rows: &[Named]) -> String {
     let mut out = Vec::with_capacity(64 + rows.len() * 110);
     match format {
@@ -61,7 +61,7 @@ fn frame(format: Format, start: u64, rows: &[Named]) -> String {
     String::from_utf8(out).unwrap_or_default()
 }
 
-/// An array of rows: with how many failed and were rejected, or without.
+/// Writes an array of rows, with or without the counts of errors and rejections.
 pub(super) fn write_rows(out: &mut Vec<u8>, rows: &[Named], full: bool) {
     out.push(b'[');
     for (place, Named { from, to, counts }) in rows.iter().enumerate() {
@@ -80,7 +80,7 @@ pub(super) fn write_rows(out: &mut Vec<u8>, rows: &[Named], full: bool) {
     out.push(b']');
 }
 
-/// A time in UTC.
+/// Formats a time in UTC.
 pub(super) fn time(ms: u64) -> String {
     let nanoseconds = i128::from(ms) * 1_000_000;
     let time = OffsetDateTime::from_unix_timestamp_nanos(nanoseconds).ok();

@@ -1,4 +1,4 @@
-//! What goes out as JSON, as `/openapi.json` describes it.
+//! The JSON of answers, as `/openapi.json` describes it.
 
 use serde::Serialize;
 use tidings_core::structure::tally::Id;
@@ -8,35 +8,35 @@ use uuid::Uuid;
 
 use super::report::Named;
 
-/// How the traffic is.
+/// The state of the traffic.
 #[derive(Serialize, ToSchema)]
 pub(super) struct Status {
-    /// Whether upstream is connected.
+    /// Whether this node is connected upstream.
     pub(super) connected: bool,
-    /// Which node may connect upstream, as far as this one knows; not there where there is only one.
+    /// Which node may connect upstream, as far as this node knows; absent where there is only one node.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) upstream: Option<Upstream>,
-    /// The open window so far; nothing while there is none.
+    /// The open window so far; null while there is none.
     pub(super) window: Option<Window>,
     /// The windows that have closed, newest first.
     pub(super) reports: Vec<Window>,
-    /// Children known.
+    /// Known children.
     pub(super) children: usize,
-    /// Parents known.
+    /// Known parents.
     pub(super) parents: usize,
-    /// Frames that came, since the server started.
+    /// Frames received since the server started.
     pub(super) frames: u64,
-    /// Communications that came.
+    /// Communications received.
     pub(super) communications: u64,
     /// Communications whose window closed before their children were known.
     pub(super) unresolved: u64,
     /// Elements of frames that could not be read, since the server started.
     pub(super) malformed: u64,
-    /// Connections made again, since the server started.
+    /// Connections opened again since the server started.
     pub(super) reconnects: u64,
     /// Reports that were sent.
     pub(super) delivered: u64,
-    /// Reports that went unsent because newer ones came.
+    /// Reports dropped unsent because newer ones came.
     pub(super) dropped: u64,
 }
 
@@ -44,11 +44,11 @@ pub(super) struct Status {
 #[derive(Clone, Copy, Serialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
 pub(super) enum Upstream {
-    /// This one.
+    /// This node.
     Here,
-    /// Another one.
+    /// Another node.
     Elsewhere,
-    /// None at the moment.
+    /// No node at the moment.
     Nobody,
 }
 
@@ -62,20 +62,20 @@ impl Upstream {
     }
 }
 
-/// What a window has counted.
+/// The counts of a window.
 #[derive(Serialize, ToSchema)]
 pub(super) struct Window {
-    /// Its beginning, in UTC.
+    /// The beginning, in UTC, inclusive.
     #[schema(format = DateTime, example = "2026-11-21T03:04:00Z")]
     pub(super) start: String,
-    /// The first moment behind it.
+    /// The end, in UTC, exclusive.
     #[schema(format = DateTime, example = "2026-11-21T03:05:00Z")]
     pub(super) end: String,
-    /// How many pairs of parents it has counted; not more than asked for are in `calls`.
+    /// How many pairs of parents were counted; `calls` has at most as many as were asked for.
     pub(super) pairs: usize,
-    /// Communications of children that are not known, or were not in time.
+    /// Communications of children that are not known, or were not known in time.
     pub(super) unresolved: u64,
-    /// Whether it was sent upstream; not there for the open one.
+    /// Whether the report was sent upstream; absent for the open window.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) sent: Option<bool>,
     /// In order of `from` and `to`.
@@ -90,9 +90,9 @@ pub(super) struct Call {
     #[schema(format = Uuid)]
     to: String,
     count: u64,
-    /// Those with a status of 500 and above.
+    /// Calls with a status of 500 and above.
     errors: u32,
-    /// Those with a status of 400 to 499.
+    /// Calls with a status of 400 to 499.
     rejected: u32,
 }
 

@@ -3,14 +3,12 @@
 //! ```text
 //!   frames ──▶ records ──▶ feed ──▶ machine ── closed ──▶ report ──▶ the same connection ──▶ delivered
 //! ```
-//! While a feed is being logged more frames are read, up to a bound. A report counts as delivered when
-//! it has been written and flushed; the process can end between that and the entry that says so, and
-//! then it is sent again.
+//! While a feed is being logged, more frames are read, up to a bound. A report counts as delivered when it has been written and
+//! flushed. If the process ends between that and the entry that records it, the report is sent again.
 //!
-//! Of several nodes only the holder of a lease dials. Each report is claimed in the log before it is
-//! written, and written only while the lease is valid; so a holder that comes after another knows what
-//! may have been sent, and does not send it again. A holder that loses the lease closes its connection
-//! at once. What it had read by then is still fed.
+//! Of several nodes only the holder of a lease dials. Each report is claimed in the log before it is written, and written only
+//! while the lease is valid, so the next holder knows what may have been sent and does not send it again. A holder that loses
+//! the lease closes its connection at once. What it had read by then is still fed.
 
 use std::hash::{BuildHasher, RandomState};
 use std::pin::Pin;
@@ -29,19 +27,19 @@ use tokio_websockets::{ClientBuilder, Config, Limits, MaybeTlsStream, Message, W
 
 use super::{Adapter, parse, report};
 
-/// The first wait before a connection is made again; it doubles ...
+/// The first pause before a new connection; it doubles ...
 const BACKOFF_MIN: Duration = Duration::from_millis(100);
 /// ... up to this.
 const BACKOFF_MAX: Duration = Duration::from_secs(30);
-/// How long a connection may take to be made.
+/// How long connecting may take.
 const CONNECT_WAIT: Duration = Duration::from_secs(10);
-/// How often the peer is asked whether it is there.
+/// How often the peer is pinged.
 const PING_EVERY: Duration = Duration::from_secs(15);
-/// It is gone when it has said nothing for so long.
+/// A peer that sends nothing for this long counts as gone.
 const SILENCE_MAX: Duration = Duration::from_secs(40);
 /// How long closing may take.
 const CLOSE_WAIT: Duration = Duration::from_secs(1);
-/// While a feed is under way, so many times its size is read.
+/// While a feed is under way, up to this many times its size is read ahead.
 const READ_AHEAD: usize = 4;
 /// The pause before a log that had no room is tried again.
 const ROOM_WAIT: Duration = Duration::from_millis(200);
@@ -53,19 +51,19 @@ type Sink = SplitSink<Socket, Message>;
 enum Ended {
     /// The server is stopping.
     Stopping,
-    /// The connection broke, or was closed. Whether anything had come before.
+    /// The connection broke, or was closed. `heard` says whether anything had come before.
     Gone { why: String, heard: bool },
-    /// The log takes nothing more.
+    /// The log takes no more proposals.
     Refused(Refused),
     /// Another node may be the holder now.
     Deposed,
 }
 
-/// Dials again and again until the server stops.
+/// Dials until the server stops.
 pub(super) async fn run(adapter: Arc<Adapter>, url: String) {
     let mut stop = adapter.stop.clone();
     let mut backoff = BACKOFF_MIN;
-    // Given back when this ends, whatever ends it.
+    // The lease is given back however this ends.
     let _keeper = adapter.lease.keep();
     loop {
         let token = tokio::select! {
@@ -106,7 +104,7 @@ pub(super) async fn run(adapter: Arc<Adapter>, url: String) {
             }
         }
         adapter.reconnects.fetch_add(1, Ordering::Relaxed);
-        // Half of it and up to as much again, so that many do not come back at once.
+        // Jitter: half of the pause and up to as much again, so that many clients do not come back at once.
         let half = u64::try_from(backoff.as_micros() / 2).unwrap_or(u64::MAX).max(1);
         let wait = Duration::from_micros(half + RandomState::new().hash_one(0) % half);
         backoff = (backoff * 2).min(BACKOFF_MAX);
@@ -119,7 +117,7 @@ pub(super) async fn run(adapter: Arc<Adapter>, url: String) {
 }
 
 async fn stopped(stop: &mut watch::Receiver<bool>) {
-    // Whoever could say so is gone when it fails.
+    // It fails only when the task that would report it is gone.
     drop(stop.wait_for(|stop| *stop).await);
 }
 
@@ -133,7 +131,7 @@ async fn connect(adapter: &Adapter, url: &str) -> Result<Socket, String> {
     let connected = connecting.map_err(|_| format!("no connection within {CONNECT_WAIT:?}"))?;
     let (socket, _) = connected.map_err(|why| why.to_string())?;
     if let MaybeTlsStream::Plain(stream) = socket.get_ref() {
-        // It is told when there is nothing more to write.
+        // The close is sent when there is nothing more to write.
         stream.set_nodelay(true).map_err(|why| why.to_string())?;
     }
     Ok(socket)
@@ -152,16 +150,16 @@ enum Unsent {
 /// A connection, and what is under way on it.
 struct Connection<'a> {
     adapter: &'a Arc<Adapter>,
-    /// Under which the lease was held when it was made.
+    /// The fencing token under which the lease was held when the connection was made.
     token: u64,
     stream: SplitStream<Socket>,
     /// `None` while something is being sent.
     sink: Option<Sink>,
     sending: Option<Sending>,
     feeding: Option<Feeding>,
-    /// Records that have come since the last feed was begun.
+    /// Records read since the last feed was begun.
     records: Vec<u8>,
-    /// When something was last heard, if anything was.
+    /// When something last came, if anything did.
     heard: Option<Instant>,
     begun: Instant,
 }
@@ -179,17 +177,17 @@ impl<'a> Connection<'a> {
         let ended = self.serve().await;
         let Self { adapter, stream, mut sink, sending, feeding, records, .. } = self;
         if matches!(ended, Ended::Deposed) {
-            // At once, before anything is waited for.
+            // Before anything is waited for.
             drop((stream, sink.take(), sending));
         }
-        // What has come is not lost.
+        // What was read is still stored.
         if let Err(why) = finish(adapter, feeding, records).await {
             return Ended::Refused(why);
         }
         if matches!(ended, Ended::Stopping)
             && let Some(mut sink) = sink.take()
         {
-            // Whoever does not answer is left.
+            // A peer that does not answer in time is left.
             let close = async { drop(sink.send(Message::close(None, "")).await) };
             drop(tokio::time::timeout(CLOSE_WAIT, close).await);
         }
@@ -220,7 +218,7 @@ impl<'a> Connection<'a> {
                     if let Err(why) = fed {
                         return Ended::Refused(why);
                     }
-                    // Everybody else has a turn.
+                    // Other tasks get a turn.
                     tokio::task::yield_now().await;
                 }
                 Some((sink, sent)) = async { Some(self.sending.as_mut()?.await) } => {
@@ -232,7 +230,7 @@ impl<'a> Connection<'a> {
                         Err(Unsent::Deposed) => return Ended::Deposed,
                     }
                 }
-                // What has closed is looked for above.
+                // A window that has closed is handled above.
                 _closed = closed.next(usize::MAX), if self.sending.is_none() => {}
                 message = self.stream.next(), if self.records.len() < READ_AHEAD * feed_bytes_max => {
                     if let Err(why) = self.take_all(message, feed_bytes_max) {
@@ -251,7 +249,7 @@ impl<'a> Connection<'a> {
         }
     }
 
-    /// Takes a message and those that are there behind it.
+    /// Reads a message and those that have come after it.
     fn take_all(
         &mut self,
         first: Option<Result<Message, tokio_websockets::Error>>,
@@ -286,7 +284,7 @@ impl<'a> Connection<'a> {
         self.sink.is_some() && self.adapter.machine.read(|machine| machine.unsent().is_some())
     }
 
-    /// Has the records logged and applied.
+    /// Begins to log and apply the records.
     fn feed(&mut self) -> Feeding {
         let bytes = std::mem::take(&mut self.records);
         self.records.reserve(bytes.len());
@@ -294,7 +292,7 @@ impl<'a> Connection<'a> {
     }
 }
 
-/// Has everything logged that has come.
+/// Logs everything that was read.
 async fn finish(
     adapter: &Arc<Adapter>,
     feeding: Option<Feeding>,
@@ -355,7 +353,7 @@ async fn claim(adapter: &Adapter, start: u64, token: u64) -> Result<bool, Unsent
     }
 }
 
-/// Sends the oldest report that is unsent, and says so.
+/// Sends the oldest unsent report, and records that.
 fn deliver(adapter: Arc<Adapter>, token: u64, mut sink: Sink) -> Sending {
     Box::pin(async move {
         let sent = send_oldest(adapter, token, &mut sink).await;
@@ -365,7 +363,7 @@ fn deliver(adapter: Arc<Adapter>, token: u64, mut sink: Sink) -> Sending {
 
 async fn send_oldest(adapter: Arc<Adapter>, token: u64, sink: &mut Sink) -> Result<(), Unsent> {
     let Some((start, text)) = report::oldest_unsent(&adapter).await else { return Ok(()) };
-    // The log that does not answer may not know yet that it was sent.
+    // While the log is stalled, the machine may not know yet that it was sent.
     if start == 0 || adapter.written.load(Ordering::Relaxed) != start {
         if !claim(&adapter, start, token).await? {
             return Ok(());

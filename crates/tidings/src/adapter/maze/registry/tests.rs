@@ -149,7 +149,7 @@ fn deliver_from_elsewhere(registry: &Registry, bytes: usize) -> bool {
     let mut inner = registry.lock();
     registry.watch_queues(&mut inner, true);
     inner.deliver(&vec![b'x'; bytes], To::Everybody);
-    inner.take_pressed()
+    inner.take_over_share()
 }
 
 #[tokio::test(start_paused = true)]
@@ -157,12 +157,12 @@ async fn a_source_elsewhere_is_told_at_half_a_share_and_room_is_waited_for_below
     let registry = registry();
     let which = registry.add(1, None, Arc::default());
     assert!(!deliver_from_elsewhere(&registry, 1 << 19));
-    assert!(registry.wait_a_while(Duration::MAX).await, "there is room");
+    assert!(registry.wait_for_change(Duration::MAX).await, "there is room");
     assert!(deliver_from_elsewhere(&registry, 1));
-    assert!(!registry.wait_a_while(Duration::from_secs(2)).await);
+    assert!(!registry.wait_for_change(Duration::from_secs(2)).await);
     assert_eq!(registry.lock().waiting, (1 << 19) + 1);
     assert_eq!(sent(&registry, which).len(), (1 << 19) + 1);
-    assert!(registry.wait_a_while(Duration::MAX).await);
+    assert!(registry.wait_for_change(Duration::MAX).await);
     let inner = registry.lock();
     assert_eq!((inner.waiting, inner.overflowed), (0, 0));
 }
