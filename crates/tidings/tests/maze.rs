@@ -32,7 +32,7 @@ fn a_missing_number_one_keeps_memory_bounded_and_is_skipped() {
 }
 
 #[test]
-fn a_gap_is_waited_for_only_so_long_while_the_source_stays_open() {
+fn a_gap_is_skipped_after_its_wait_while_the_source_stays_open() {
     let server = Server::start(&["--maze-gap-wait", "50ms"]);
     let mut client = server.client(1);
     let mut source = server.source();
@@ -54,7 +54,7 @@ fn a_malformed_line_crashes_nothing_and_uses_up_no_number() {
 }
 
 #[test]
-fn a_client_that_says_nothing_or_garbage_blocks_and_kills_nobody() {
+fn a_client_that_sends_nothing_or_garbage_affects_no_other_client() {
     let server = Server::start(&["--maze-handshake-wait", "100ms"]);
     let mut silent = server.connect_client();
     let mut garbage: Vec<_> = ["x\n", "-1\n", "\n", "1 2\n", "18446744073709551616\n"]
@@ -89,7 +89,8 @@ fn a_reader_that_stops_costs_the_others_a_bounded_time_once() {
     let _stopped = server.client(1);
     let mut client = server.client(2);
     let mut source = server.source();
-    let (count, piece) = (2_000_000, 20_000);
+    let count = 2_000_000;
+    let piece = 20_000;
     // However slowly it gets to read on this machine, what waits for the other is less than its queue.
     let (read, may_send) = std::sync::mpsc::sync_channel(4);
     (0..4).for_each(|_| read.send(()).unwrap());
@@ -114,7 +115,7 @@ fn a_reader_that_stops_costs_the_others_a_bounded_time_once() {
 }
 
 #[test]
-fn a_number_that_waits_behind_a_reader_that_stopped_is_not_given_up() {
+fn a_number_queued_behind_a_stalled_reader_is_not_skipped() {
     let server = Server::start(&[
         "--maze-gap-wait",
         "100ms",
@@ -144,7 +145,7 @@ fn a_number_that_waits_behind_a_reader_that_stopped_is_not_given_up() {
 }
 
 #[test]
-fn a_number_that_has_come_while_the_server_stood_still_is_not_given_up() {
+fn a_number_that_arrived_while_the_server_was_paused_is_not_skipped() {
     let server = Server::start(&["--maze-gap-wait", "1s"]);
     let mut client = server.client(1);
     let mut source = server.source();
@@ -164,7 +165,7 @@ fn a_number_that_has_come_while_the_server_stood_still_is_not_given_up() {
 }
 
 #[test]
-fn a_gap_is_waited_for_only_so_long_although_the_source_never_pauses() {
+fn a_gap_is_skipped_after_its_wait_although_the_source_never_pauses() {
     let server = Server::start(&["--maze-gap-wait", "50ms", "--maze-held-max", "100000000"]);
     let mut client = server.client(1);
     let mut source = server.source();
@@ -276,7 +277,7 @@ fn a_source_that_has_ended_is_closed_when_all_is_delivered() {
 }
 
 #[test]
-fn a_second_source_is_refused_while_one_is_connected() {
+fn a_second_source_is_rejected_while_one_is_connected() {
     let server = Server::start(&[]);
     let mut client = server.client(1);
     let mut first = server.source();
@@ -353,7 +354,7 @@ fn stopping_delivers_what_is_held_and_ends_in_time() {
 
 /// Waits for the kernel's own timers: 14 s.
 #[test]
-fn a_source_that_is_gone_without_a_word_is_found_within_15_seconds() {
+fn a_source_that_vanishes_silently_is_detected_within_15_seconds() {
     let Some(network) = maze_support::Network::make() else {
         eprintln!("skipped: network namespaces cannot be made here");
         return;
@@ -371,7 +372,7 @@ fn a_source_that_is_gone_without_a_word_is_found_within_15_seconds() {
 }
 
 #[test]
-fn a_client_that_closes_its_side_is_gone() {
+fn a_client_that_closes_its_side_is_disconnected() {
     let server = Server::start(&[]);
     let client = server.client(1);
     client.stream.shutdown(Shutdown::Write).unwrap();

@@ -1,5 +1,11 @@
-//! What dies, stops or is cut off while everything is drilled. The sleeps are how long a fault lasts, and
-//! how long there is none; nothing is waited for by them.
+//! The danger: a node or a NATS server dies, stops or is disconnected under load.
+//!
+//! An append whose answer is lost may or may not be stored: retried carelessly it is applied twice, given up carelessly an
+//! acknowledged message is lost. A node that returns may act on a lease that has expired meanwhile. What holds: batches
+//! have numbers, so that a retry is recognised; a lease is fenced by the log; a node that cannot reach a majority answers
+//! 503. One fault of that kind was real: a node discarded entries that it had read ahead of a batch of its own.
+//!
+//! The sleeps are the duration of a fault and the time between two faults. No test uses them to wait for a condition.
 
 use std::thread::sleep;
 use std::time::{Duration, Instant};
@@ -9,8 +15,8 @@ use tidings::cluster::{Cluster, Node};
 use crate::proxy::Proxy;
 use crate::world::World;
 
-/// Drills that ride out what happens to a part of the cluster. They are done again and again until it is
-/// over, so each is short.
+/// Drills that tolerate the failure of a part of the cluster. They are repeated until the faults are over, so
+/// each is short.
 const DRILLS: [&str; 3] = [
     "rockets --messages 2500 --senders 8",
     "chat --messages 2000 --crashes --keyed 1.0",
@@ -42,17 +48,18 @@ fn nodes_are_killed_in_turn() {
 }
 
 #[test]
-fn servers_the_leader_among_them_are_killed_and_started_again_ten_times() {
+fn servers_including_the_leader_are_killed_and_restarted_ten_times() {
     let Some(mut world) = World::start(&[]) else { return };
     world.drilled(&DRILLS[..2], |cluster| {
         for round in 0..10 {
-            // Every other time it is the one that leads the stream: then there is an election.
+            // Every other time the victim leads the stream, which causes an election.
             let leader = cluster.servers.leader("tidings").unwrap();
             let server = &mut cluster.servers.servers[(leader + round % 2) % 3];
             server.process.kill();
             sleep(Duration::from_millis(1500));
             server.start_again().unwrap();
-            // A second one may go when this one is back: two of three hold what is acknowledged.
+            // The next server may be killed only when this one is in sync again: acknowledged data is guaranteed on
+            // two of three servers, and one of the two is about to die.
             cluster.servers.wait_until_in_sync("tidings").unwrap();
         }
     });
@@ -60,7 +67,7 @@ fn servers_the_leader_among_them_are_killed_and_started_again_ten_times() {
 }
 
 #[test]
-fn a_node_is_paused_for_a_quarter_of_a_minute() {
+fn a_node_is_paused_for_15_seconds() {
     let Some(mut world) = World::start(&[]) else { return };
     world.drilled(&DRILLS[..2], |cluster| {
         sleep(seconds(2));
@@ -73,7 +80,7 @@ fn a_node_is_paused_for_a_quarter_of_a_minute() {
 }
 
 #[test]
-fn a_node_is_cut_off_from_the_servers_and_comes_back() {
+fn a_node_is_cut_off_from_the_servers_and_reconnected() {
     let Some(mut world) = World::start(&[]) else { return };
     let proxies: Vec<Proxy> =
         world.cluster.servers.servers.iter().map(|server| Proxy::start(server.address())).collect();
@@ -81,7 +88,7 @@ fn a_node_is_cut_off_from_the_servers_and_comes_back() {
     let mut node = Node::place(&world.plan, 4, &urls).unwrap();
     node.start().unwrap();
     node.until_ready().unwrap();
-    // It takes the place of one that is gone for good.
+    // The node behind the proxies replaces one that is stopped for good.
     world.cluster.nodes[0].process.stop();
     world.cluster.nodes[0] = node;
     world.drilled(&DRILLS[..2], |cluster| {
@@ -89,16 +96,16 @@ fn a_node_is_cut_off_from_the_servers_and_comes_back() {
         proxies.iter().for_each(Proxy::cut);
         sleep(seconds(12));
         let (status, why) = cluster.nodes[0].get("/readyz").unwrap();
-        assert_eq!(status, 503, "it says that it cannot take anything: {why}");
+        assert_eq!(status, 503, "a node that is cut off is not ready: {why}");
         proxies.iter().for_each(Proxy::mend);
         sleep(seconds(5));
     });
     world.agrees();
 }
 
-/// The node that holds the connection upstream dies; then the server that leads the stream too.
+/// The node that holds the upstream connection dies. Then its successor dies, together with the leader of the stream.
 #[test]
-fn the_upstream_of_the_traffic_is_taken_over() {
+fn another_node_takes_over_the_upstream_connection_of_the_traffic() {
     let Some(mut world) = World::start(&[]) else { return };
     let drill = ["traffic --rate 500 --communications 8000 --array 5 --updates 30 --crashes"];
     world.drilled(&drill, |cluster| {
@@ -116,7 +123,7 @@ fn the_upstream_of_the_traffic_is_taken_over() {
                     assert!(begun.elapsed() < within, "a takeover took {:?}", begun.elapsed());
                     return node;
                 }
-                assert!(begun.elapsed() < 2 * within, "nobody takes the upstream over");
+                assert!(begun.elapsed() < 2 * within, "no node takes over the upstream connection");
                 sleep(Duration::from_millis(100));
             }
         };
@@ -141,7 +148,7 @@ fn the_upstream_of_the_traffic_is_taken_over() {
 #[test]
 fn a_node_with_clients_of_the_maze_is_killed() {
     let Some(mut world) = World::start(&[]) else { return };
-    // The source is on the last node.
+    // The source is connected to the last node, so the first one only has clients.
     world.drilled(&["maze --events 500000 --cuts-allowed"], |cluster| bounce(cluster, 0));
     world.agrees();
 }

@@ -1,4 +1,5 @@
-//! A cluster to which nothing happens.
+//! A cluster without faults. It shows that the drills themselves pass against three nodes, so that a failure in the
+//! other files is due to a fault.
 
 use crate::world::World;
 

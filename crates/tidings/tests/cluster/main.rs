@@ -1,9 +1,10 @@
-//! Three NATS servers and three nodes, as processes: drilled, and killed, paused and cut off
-//! meanwhile. Never is anything acknowledged lost, applied or handed out twice, and in the end all
-//! nodes hold the same.
+//! Three NATS servers and three nodes, as processes. The tests drill them while they kill, pause and disconnect some.
 //!
-//! Needs a `nats-server` (`crates/log/nats-server` fetches it). Without one these tests say so and
-//! prove nothing, except in CI, where they fail.
+//! What holds in all of them: nothing acknowledged is lost, applied twice or handed out twice, and in the end all nodes
+//! have the same state digest.
+//!
+//! The tests need a `nats-server` (`crates/log/nats-server` fetches it). Without one they print that they prove nothing;
+//! in CI they fail instead.
 #![expect(
     clippy::unwrap_used,
     clippy::indexing_slicing,

@@ -1,4 +1,4 @@
-//! Stands between a node and a server, and can be cut: then nothing goes through, and nobody is told.
+//! A proxy between a node and a server that can be cut: then no byte passes, and neither side sees its connection close.
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -32,7 +32,8 @@ impl Proxy {
                 let (Ok(client), Ok(server)) = (client, TcpStream::connect(server)) else {
                     continue;
                 };
-                let (from, to) = (client.try_clone().unwrap(), server.try_clone().unwrap());
+                let from = client.try_clone().unwrap();
+                let to = server.try_clone().unwrap();
                 let line = Arc::clone(&theirs);
                 thread::spawn(move || pass(from, to, &line));
                 let line = Arc::clone(&theirs);

@@ -1,4 +1,4 @@
-//! A cluster for a test, drills of it, and what must be true in the end.
+//! A cluster for one test, drills against it, and the conditions that must hold in the end.
 
 use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -10,18 +10,18 @@ use tempfile::TempDir;
 use tidings::cluster::{Cluster, Plan};
 use tidings_log::nats_server::{VERSION, end_of, find};
 
-/// How long the nodes may take to come to the same once nothing more is sent.
+/// How long the nodes may take to reach the same state once the load has ended.
 const AGREE_WITHIN: Duration = Duration::from_secs(60);
-/// How long it may take, drilled all the time, until the log is truncated.
+/// How long it may take under load until the log is truncated.
 const TRUNCATED_WITHIN: Duration = Duration::from_secs(120);
-/// How often they are asked.
-const LOOK_EVERY: Duration = Duration::from_millis(200);
+/// How often the nodes are polled.
+const POLL_EVERY: Duration = Duration::from_millis(200);
 
-/// Clusters that may run at the same time: mostly they wait for something to come back, but more than
-/// two are too many for a small machine.
+/// The number of further clusters that may run concurrently. A cluster mostly waits for a process to come back, but
+/// more than two overload a small machine.
 static FREE: (Mutex<u32>, Condvar) = (Mutex::new(2), Condvar::new());
 
-/// The right to have a cluster.
+/// A permit to run a cluster, returned when dropped.
 struct Turn;
 
 impl Turn {
@@ -43,11 +43,11 @@ impl Drop for Turn {
 pub(crate) struct World {
     pub(crate) cluster: Cluster,
     pub(crate) plan: Plan,
-    /// Where a drill of the traffic listens.
+    /// The address on which a drill of the traffic listens.
     upstream: String,
-    /// Of the next drill.
+    /// The seed of the next drill.
     seed: AtomicU64,
-    /// After the cluster: its processes write there.
+    /// Declared after the cluster, so that it is removed only after the processes that write to it have ended.
     _folder: TempDir,
     _turn: Turn,
 }
@@ -92,25 +92,25 @@ impl World {
         }
     }
 
-    /// Drills everything once, one after the other.
+    /// Runs each drill once, one after the other. All must pass.
     pub(crate) fn passes(&self, drills: &[&str]) {
         for words in drills {
-            // What an earlier one has left is known already, and not judged.
+            // A new seed gives new names, so the results of earlier drills do not interfere.
             let seed = self.seed.fetch_add(1, Ordering::Relaxed);
-            let (passed, said) = self.addresses().drill(words, seed);
-            println!("{said}");
+            let (passed, output) = self.addresses().drill(words, seed);
+            println!("{output}");
             assert!(passed, "drill {words}: see above");
         }
     }
 
-    /// Does something with the other nodes alone.
+    /// Runs `work` with a world that lacks one node.
     pub(crate) fn without(&mut self, node: usize, work: impl FnOnce(&Self)) {
         let away = self.cluster.nodes.remove(node);
         work(self);
         self.cluster.nodes.insert(node, away);
     }
 
-    /// Drills the nodes that are there until the log begins behind `position`.
+    /// Loads the remaining nodes until the log begins after `position`.
     pub(crate) fn truncated_behind(&self, position: u64) {
         let until = Instant::now() + TRUNCATED_WITHIN;
         while !self.cluster.servers.first("tidings").is_ok_and(|first| first > position) {
@@ -119,23 +119,25 @@ impl World {
         }
     }
 
-    /// Drills again and again, each of these drills beside the others, until the faults are over: the
-    /// round that is under way then ends after them, and is the last.
+    /// Repeats the drills concurrently until `faults` returns. The rounds in progress at that time are the last, so
+    /// every drill also covers the time after the last fault.
     pub(crate) fn drilled(&mut self, drills: &[&str], faults: impl FnOnce(&mut Cluster)) {
-        // The faults need the cluster for themselves; the drills only know its addresses.
-        let (addresses, cluster) = (self.addresses(), &mut self.cluster);
+        // The faults need exclusive access to the cluster; the drills only need its addresses.
+        let addresses = self.addresses();
+        let cluster = &mut self.cluster;
         let over = AtomicBool::new(false);
         thread::scope(|scope| {
             let rounds: Vec<_> = drills
                 .iter()
                 .map(|words| {
-                    let (over, addresses) = (&over, &addresses);
+                    let over = &over;
+                    let addresses = &addresses;
                     scope.spawn(move || {
                         let mut seed = 1000;
                         loop {
                             seed += 1;
-                            let (passed, said) = addresses.drill(words, seed);
-                            println!("{said}");
+                            let (passed, output) = addresses.drill(words, seed);
+                            println!("{output}");
                             assert!(passed, "drill {words} --seed {seed}: see above");
                             if over.load(Ordering::Relaxed) {
                                 return;
@@ -152,11 +154,12 @@ impl World {
         });
     }
 
-    /// All nodes come to the same, and never to something else at the same position: to which position.
+    /// Waits until all nodes have the same position and digest, and returns the position. Fails if two nodes differ at the
+    /// same position.
     pub(crate) fn agrees(&self) -> u64 {
         let until = Instant::now() + AGREE_WITHIN;
         loop {
-            let said: Vec<serde_json::Value> = self
+            let digests: Vec<serde_json::Value> = self
                 .cluster
                 .nodes
                 .iter()
@@ -164,26 +167,27 @@ impl World {
                 .filter(|(status, _)| *status == 200)
                 .map(|(_, body)| serde_json::from_str(&body).unwrap())
                 .collect();
-            for (one, other) in said.iter().zip(said.iter().skip(1)) {
+            for (one, other) in digests.iter().zip(digests.iter().skip(1)) {
                 let same = one["position"] == other["position"];
                 assert!(!same || one == other, "two nodes differ: {one} and {other}");
             }
-            if said.len() == self.cluster.nodes.len() && said.windows(2).all(|w| w[0] == w[1]) {
-                println!("all nodes hold {}", said[0]);
-                return said[0]["position"].as_u64().unwrap();
+            if digests.len() == self.cluster.nodes.len() && digests.windows(2).all(|w| w[0] == w[1])
+            {
+                println!("all nodes hold {}", digests[0]);
+                return digests[0]["position"].as_u64().unwrap();
             }
-            assert!(Instant::now() < until, "the nodes do not come to the same: {said:?}");
-            thread::sleep(LOOK_EVERY);
+            assert!(Instant::now() < until, "the nodes do not agree: {digests:?}");
+            thread::sleep(POLL_EVERY);
         }
     }
 
-    /// The log of a node.
+    /// Returns the log lines of a node.
     pub(crate) fn log(&self, node: usize) -> String {
         std::fs::read_to_string(self.cluster.nodes[node].log()).unwrap()
     }
 }
 
-/// A test that fails tells how its nodes ended.
+/// Prints the end of each node's log if the test fails.
 impl Drop for World {
     fn drop(&mut self) {
         if !thread::panicking() {
@@ -196,7 +200,7 @@ impl Drop for World {
     }
 }
 
-/// What a drill needs to know.
+/// The addresses that a drill needs.
 struct Addresses {
     targets: String,
     upstream: String,
@@ -205,7 +209,7 @@ struct Addresses {
 }
 
 impl Addresses {
-    /// A drill of all nodes at once: whether it passed, and what it says.
+    /// Runs a drill against all nodes. Returns whether it passed, and its output.
     fn drill(&self, words: &str, seed: u64) -> (bool, String) {
         let mut command = Command::new(env!("CARGO_BIN_EXE_tidings"));
         command.arg("drill").args(words.split_whitespace());
@@ -218,7 +222,7 @@ impl Addresses {
             command.args(["--maze-clients", &self.maze_clients]);
         }
         let done = command.stdin(Stdio::null()).output().unwrap();
-        let said = [done.stdout, done.stderr].concat();
-        (done.status.success(), String::from_utf8_lossy(&said).into_owned())
+        let output = [done.stdout, done.stderr].concat();
+        (done.status.success(), String::from_utf8_lossy(&output).into_owned())
     }
 }

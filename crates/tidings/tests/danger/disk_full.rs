@@ -1,10 +1,12 @@
-//! The disk is full.
+//! The danger: the disk fills up while the server accepts messages.
 //!
-//! Messages get 503 and nothing is acknowledged that is not stored; `/readyz` says why; when there
-//! is room again the server goes on by itself, and a restart finds all that was acknowledged.
+//! A server that acknowledged a message before it was stored would lose it. A server that ended would turn a full disk
+//! into an outage that somebody has to repair by hand. What holds: a message that is not stored gets 503 and changes
+//! nothing, `/readyz` answers 503 as well, reads continue to work, and the server recovers by itself when there is room
+//! again. A restart finds exactly the acknowledged messages.
 //!
-//! A real full disk: a small tmpfs, mounted in a namespace of the test's own. The test runs itself
-//! again inside it. Where namespaces are not allowed that is said loudly, and in CI it is a failure.
+//! The disk is really full: the test mounts a small tmpfs in a mount namespace of its own, and runs itself again inside
+//! of it. Where namespaces are not allowed, the test prints that it proves nothing; in CI it fails.
 
 use std::fs;
 use std::path::Path;
@@ -12,17 +14,18 @@ use std::process::Command;
 
 use super::process::{Server, applied, faster, until};
 
-/// Set to the mounted folder in the run inside.
+/// The variable that names the mounted directory in the inner run.
 const INSIDE: &str = "DANGER_DISK_FULL_FOLDER";
 
 #[test]
-fn without_room_nothing_is_acknowledged_and_with_room_it_goes_on() {
+fn on_a_full_disk_nothing_is_acknowledged_and_with_room_the_server_recovers() {
     if let Ok(folder) = std::env::var(INSIDE) {
         return fill_and_free(Path::new(&folder));
     }
     let folder = tempfile::tempdir().unwrap();
     let script = "mount -t tmpfs -o size=6m none \"$DANGER_DISK_FULL_FOLDER\" && exec \"$@\"";
-    let name = "disk_full::without_room_nothing_is_acknowledged_and_with_room_it_goes_on";
+    let name =
+        "disk_full::on_a_full_disk_nothing_is_acknowledged_and_with_room_the_server_recovers";
     let mut unshare = Command::new("unshare");
     unshare.args(["--user", "--map-root-user", "--mount"]);
     let probe = unshare.args(["sh", "-c", "mount -t tmpfs none /mnt"]).output();
@@ -41,7 +44,8 @@ fn without_room_nothing_is_acknowledged_and_with_room_it_goes_on() {
 }
 
 fn fill_and_free(folder: &Path) {
-    let (data, filler) = (folder.join("data"), folder.join("filler"));
+    let data = folder.join("data");
+    let filler = folder.join("filler");
     let server = Server::start(&data, "127.0.0.1:0", &[]);
     let mut acknowledged = 0;
     let mut post = |server: &Server, count: u64| {
@@ -58,7 +62,7 @@ fn fill_and_free(folder: &Path) {
         (acknowledged, false)
     };
     assert_eq!(post(&server, 20), (20, false));
-    // As much as there is room for.
+    // Fills the disk: the write fails once there is no room left.
     assert!(fs::write(&filler, vec![1; 16 << 20]).is_err());
     let (stored, refused) = post(&server, 100_000);
     assert!(refused, "the disk is full");

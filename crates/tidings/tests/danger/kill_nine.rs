@@ -1,11 +1,14 @@
-//! The process is killed with SIGKILL at any moment.
+//! The danger: the process is killed with SIGKILL at any moment.
 //!
-//! Twenty times the server is killed while a drill loads it, and started again on the same data and
-//! port; the drill retries what is not answered. Of the rockets it compares every field in the end: an
-//! acknowledged message that is gone leaves a gap, one applied twice shows in the speed, and what was
-//! held behind a gap must have survived for the rest to fit; its watcher checks in every sample that
-//! nothing acknowledged has been forgotten. Of the chat it judges every call: what was acknowledged
-//! is handed out once or expires, and what an answered take had taken stays taken.
+//! A message that was acknowledged but not stored would be lost; a retry of one that was stored but not acknowledged would
+//! be applied twice. What holds: an answer is sent only after its batch is committed, and sequence numbers and
+//! idempotency keys are part of the replayed state.
+//!
+//! Each test kills the server twenty times while a drill loads it, and restarts it with the same data and port. The drill
+//! retries what was not answered, and judges in the end. For the rockets it compares every field: a lost message leaves a
+//! gap, a message that is applied twice shows in the speed, and messages that were held behind a gap must have survived.
+//! A watcher checks in every sample that no acknowledged message has disappeared. For the chat it judges every call: an
+//! acknowledged message is handed out once or expires, and what an answered take has taken stays taken.
 
 use tidings_drill::random::Random;
 use tidings_drill::{Common, Progress, Target, Verdict, chat, rockets};
@@ -14,20 +17,20 @@ use super::process::{Server, seed, until};
 
 const KILLS: u64 = 20;
 
-/// Little log between two snapshots, so that snapshots and truncation are killed as well.
+/// Little log between two snapshots, so that some kills hit a snapshot or a truncation.
 const MORE: [&str; 2] = ["--snapshot-log-bytes", "100KiB"];
 
-/// The options of every drill, with a limit for all of it.
+/// The common options of a drill that must end within this time.
 fn within(seconds: u64) -> Common {
     Common { timeout: seconds, ..Common::default() }
 }
 
-/// Runs a drill whose progress goes up to `total`, kills the server again and again meanwhile, and
-/// has what is there in the end looked at.
+/// Runs a drill whose progress goes up to `total`, kills the server repeatedly meanwhile, and
+/// passes the last server to `inspect`.
 fn kill_during<D: Future<Output = Verdict>>(
     total: u64,
     drill: impl FnOnce(Target, Progress) -> D + Send + 'static,
-    look: impl FnOnce(Server, &dyn Fn() -> Server),
+    inspect: impl FnOnce(Server, &dyn Fn() -> Server),
 ) {
     let seed = seed();
     let folder = tempfile::tempdir().unwrap();
@@ -45,7 +48,7 @@ fn kill_during<D: Future<Output = Verdict>>(
     });
     let mut random = Random::new(seed);
     for kill in 1..=KILLS {
-        // Somewhere in this kill's part of the drill.
+        // A random point in the first half of this kill's part of the drill.
         let at = (kill - 1) * total / KILLS + random.below(total / KILLS / 2);
         until("the drill has come so far", || progress.done() >= at || drilling.is_finished());
         server.kill();
@@ -53,7 +56,7 @@ fn kill_during<D: Future<Output = Verdict>>(
     }
     let verdict = drilling.join().unwrap();
     assert!(verdict.passed(), "{verdict}");
-    look(server, &start);
+    inspect(server, &start);
 }
 
 fn drill(options: rockets::Options) {
@@ -61,7 +64,7 @@ fn drill(options: rockets::Options) {
     let drill =
         async move |target, progress| rockets::run(&[target], &options, progress).await.unwrap();
     kill_during(total, drill, |server, start| {
-        // And once more, from what is on the disk alone.
+        // Kills once more: the state must follow from the disk alone.
         let before = server.get("/rockets").unwrap().body;
         server.kill();
         assert_eq!(start().get("/rockets").unwrap().body, before);
@@ -83,19 +86,19 @@ fn options() -> rockets::Options {
 }
 
 #[test]
-fn nothing_acknowledged_is_lost_or_applied_twice_when_messages_come_singly() {
+fn no_acknowledged_message_is_lost_or_applied_twice_when_sent_singly() {
     drill(options());
 }
 
 #[test]
-fn nothing_acknowledged_is_lost_or_applied_twice_when_messages_come_in_bulk() {
+fn no_acknowledged_message_is_lost_or_applied_twice_when_sent_in_bulk() {
     drill(rockets::Options { messages: 400_000, bulk: 100, ..options() });
 }
 
-/// Acknowledged messages are all handed out or expired, and none twice: a take that was answered
-/// stays taken, one that was not may have been done.
+/// Every acknowledged message is handed out once or expires. An answered take stays taken. A take without an answer
+/// may have been applied.
 #[test]
-fn no_message_acknowledged_is_lost_and_none_is_handed_out_twice() {
+fn no_acknowledged_chat_message_is_lost_or_handed_out_twice() {
     let options = chat::Options {
         messages: 100_000,
         crashes: true,

@@ -1,4 +1,4 @@
-//! What must not happen, a file for each danger, against the real binary.
+//! Tests of what must not happen, one file for each danger, against the real binary.
 
 #![expect(
     clippy::unwrap_used,

@@ -1,4 +1,4 @@
-//! The real binary as a process of its own, and just enough HTTP to talk to it.
+//! The real binary as a separate process, and a minimal HTTP client to talk to it.
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -33,10 +33,11 @@ impl Server {
         let mut child = command.stdout(Stdio::piped()).spawn().unwrap();
         let mut line = String::new();
         BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
-        let address =
-            line.trim().rsplit_once("http://").expect("the line that tells the address").1;
+        let address = line.trim().rsplit_once("http://").expect("the line with the address").1;
         let server = Self { child, http: address.parse().unwrap() };
-        until("it is ready", || server.get("/readyz").is_some_and(|answer| answer.status == 200));
+        until("the server is ready", || {
+            server.get("/readyz").is_some_and(|answer| answer.status == 200)
+        });
         server
     }
 
@@ -65,7 +66,7 @@ impl Server {
         ))
     }
 
-    /// One request on a connection of its own; `None` when the connection breaks.
+    /// Sends one request on a new connection. Returns `None` if the connection breaks.
     fn ask(&self, request: &str) -> Option<Answer> {
         let mut stream = TcpStream::connect(self.http).ok()?;
         stream.set_read_timeout(Some(PATIENCE)).ok()?;
@@ -91,14 +92,14 @@ pub(crate) struct Answer {
     pub(crate) body: String,
 }
 
-/// A message of a channel named by a number: it makes the rocket faster by 1.
+/// Returns a message of the numbered channel that increases the rocket's speed by 1.
 pub(crate) fn faster(channel: u32, number: u32) -> String {
     format!(
         r#"{{"metadata":{{"channel":"00000000-0000-4000-8000-{channel:012}","messageNumber":{number},"messageTime":"2022-02-02T19:39:05Z","messageType":"RocketSpeedIncreased"}},"message":{{"by":1}}}}"#
     )
 }
 
-/// The `applied` of a rocket's sequence: all its messages up to this number are in.
+/// Returns the highest number up to which all messages of a rocket are applied.
 pub(crate) fn applied(server: &Server, channel: u32) -> u64 {
     let answer = server.get(&format!("/rockets/00000000-0000-4000-8000-{channel:012}")).unwrap();
     if answer.status == 404 {
@@ -109,7 +110,7 @@ pub(crate) fn applied(server: &Server, channel: u32) -> u64 {
     rocket["sequence"]["applied"].as_u64().unwrap()
 }
 
-/// Looks again and again until it is so.
+/// Polls a condition until it holds.
 pub(crate) fn until(what: &str, mut is_so: impl FnMut() -> bool) {
     let begun = Instant::now();
     while !is_so() {
@@ -118,7 +119,7 @@ pub(crate) fn until(what: &str, mut is_so: impl FnMut() -> bool) {
     }
 }
 
-/// The seed of a test that draws: from `TIDINGS_SEED`, or new; printed, so that it can be replayed.
+/// Returns `TIDINGS_SEED`, or a new seed, for a test that uses randomness. Prints it, so that the test can be replayed.
 pub(crate) fn seed() -> u64 {
     let given = std::env::var("TIDINGS_SEED").ok().and_then(|seed| seed.parse().ok());
     let seed = given.unwrap_or_else(|| {

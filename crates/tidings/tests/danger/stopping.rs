@@ -1,4 +1,8 @@
-//! The process is told to stop while it is loaded.
+//! The danger: the process is told to stop, or is started wrongly, while there is data to lose.
+//!
+//! A server that stopped at once on SIGTERM would drop requests that it had accepted; one that waited for all clients
+//! would never stop. A second process on the same data would write to the same log. What holds: accepted requests are
+//! answered and the process ends within 10 s; a lock keeps a second process out; a start that fails names the setting.
 
 use std::process::Command;
 use std::time::{Duration, Instant};
@@ -19,7 +23,7 @@ fn post_until_gone(server: &Server, channel: u32) -> u64 {
 }
 
 #[test]
-fn sigterm_under_load_ends_it_well_and_in_time_and_loses_nothing_acknowledged() {
+fn sigterm_under_load_ends_the_server_in_time_and_loses_nothing_acknowledged() {
     let folder = tempfile::tempdir().unwrap();
     let server = Server::start(folder.path(), "127.0.0.1:0", &[]);
     let begun = std::sync::OnceLock::new();
@@ -31,7 +35,7 @@ fn sigterm_under_load_ends_it_well_and_in_time_and_loses_nothing_acknowledged() 
             })
         };
         let posting: Vec<_> = (1..=4).map(post).collect();
-        until("it is loaded", || (1..=4).all(|channel| applied(&server, channel) > 20));
+        until("the server is loaded", || (1..=4).all(|channel| applied(&server, channel) > 20));
         begun.get_or_init(Instant::now);
         server.signal("-TERM");
         posting.into_iter().map(|posting| posting.join().unwrap()).collect()
@@ -57,7 +61,7 @@ fn a_second_process_on_the_same_data_stops_with_a_clear_error() {
 }
 
 #[test]
-fn a_port_that_is_taken_is_named() {
+fn a_start_on_a_taken_port_names_the_port_and_the_setting() {
     let folder = tempfile::tempdir().unwrap();
     let holder = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let taken = holder.local_addr().unwrap();

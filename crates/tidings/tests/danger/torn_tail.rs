@@ -1,7 +1,9 @@
-//! What is on the disk is not what was written there.
+//! The danger: the bytes on the disk are not the bytes that were written.
 //!
-//! The start says where and stops; it skips nothing. `tidings log check` says the same and how to
-//! go on without what is damaged, and after `tidings log cut` it starts with what was before it.
+//! A recovery that skipped a damaged batch would continue with a state that never existed, and acknowledged messages would
+//! disappear silently. What holds: every batch has a checksum. The start fails and names the position; it skips nothing.
+//! `tidings log check` reports the same position and how to continue without the damaged batch. After `tidings log cut` the
+//! server starts with everything before that position.
 
 use std::path::Path;
 use std::process::{Command, Output};

@@ -193,7 +193,8 @@ impl Network {
     /// A source on the other host.
     #[expect(clippy::unused_self, reason = "there is a network only while this lives")]
     pub(crate) fn source(&self, address: SocketAddr) -> Remote {
-        let (ip, port) = (address.ip(), address.port());
+        let ip = address.ip();
+        let port = address.port();
         let script = format!(
             "exec 3<>/dev/tcp/{ip}/{port}; while read -r line; do echo \"$line\" >&3; done"
         );

@@ -1,6 +1,7 @@
-//! From one machine to a cluster: what one server has stored is copied, and nodes go on from it.
+//! The danger: the data of a single machine is moved to a cluster, and something is lost or applied twice on the way.
 //!
-//! Needs a `nats-server`, as the tests of the log in JetStream do.
+//! Each test copies what one server has stored, starts nodes on the copy, and compares states, positions and idempotency
+//! keys with the server of before. The tests need a `nats-server`, like the tests of the log in JetStream.
 
 use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
@@ -122,7 +123,8 @@ fn json_of(node: &Node, path: &str) -> Value {
 fn agreed(a: &Node, b: &Node) -> Value {
     let until = Instant::now() + PATIENCE;
     loop {
-        let (one, other) = (json_of(a, "/debug/digest"), json_of(b, "/debug/digest"));
+        let one = json_of(a, "/debug/digest");
+        let other = json_of(b, "/debug/digest");
         if one == other {
             return one;
         }
@@ -152,7 +154,8 @@ fn becomes_a_cluster(ends: fn(&mut Process)) {
     let said: Vec<_> = (0..20).map(|n| say(&alone, &format!("key-{n}"))).collect();
     assert!(said.iter().all(|(status, _)| *status == 201), "{said:?}");
     fly(&alone, 2, 1..=20);
-    let (state, rockets) = (json_of(&alone, "/debug/digest"), json_of(&alone, "/rockets"));
+    let state = json_of(&alone, "/debug/digest");
+    let rockets = json_of(&alone, "/rockets");
     ends(&mut alone.process);
 
     let data = world.folder.path().join("n9/data");
@@ -194,17 +197,17 @@ fn becomes_a_cluster(ends: fn(&mut Process)) {
 }
 
 #[test]
-fn what_a_machine_that_was_stopped_has_stored_becomes_a_cluster() {
+fn the_data_of_a_stopped_machine_becomes_a_cluster() {
     becomes_a_cluster(Process::stop);
 }
 
 #[test]
-fn what_a_machine_that_was_killed_has_stored_becomes_a_cluster() {
+fn the_data_of_a_killed_machine_becomes_a_cluster() {
     becomes_a_cluster(Process::kill);
 }
 
 #[test]
-fn a_source_that_was_connected_when_the_machine_died_is_given_up_and_a_new_one_is_served() {
+fn a_source_of_the_dead_machine_counts_as_closed_and_a_new_one_is_served() {
     let Some(world) = World::start() else { return };
     let mut alone = world.node(9, true);
     let mut source = TcpStream::connect(alone.maze_source).unwrap();
@@ -227,7 +230,7 @@ fn a_source_that_was_connected_when_the_machine_died_is_given_up_and_a_new_one_i
 }
 
 #[test]
-fn a_copy_to_nowhere_says_how_to_name_the_servers() {
+fn a_copy_without_servers_explains_how_to_name_them() {
     let copy = Command::new(TIDINGS).args(["log", "copy", "--data", "missing"]).output().unwrap();
     assert!(!copy.status.success());
     let why = String::from_utf8_lossy(&copy.stderr);
@@ -235,7 +238,7 @@ fn a_copy_to_nowhere_says_how_to_name_the_servers() {
 }
 
 #[test]
-fn a_directory_without_a_log_is_not_copied_and_not_made() {
+fn a_missing_directory_is_neither_copied_nor_created() {
     let Some(world) = World::start() else { return };
     let missing = world.folder.path().join("missing");
     let refused = world.copy(&missing);

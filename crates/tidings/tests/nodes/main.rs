@@ -1,5 +1,5 @@
-//! Nodes on one log: what only one of them may do, what happens when
-//! the log of one no longer answers, and how a machine that was alone becomes a cluster.
+//! Several nodes on one log: the work that only one of them may do, a node whose log stalls, and the move from a single
+//! machine to a cluster.
 
 #![expect(
     clippy::unwrap_used,

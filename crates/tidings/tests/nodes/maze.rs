@@ -1,4 +1,8 @@
-//! The source connects to any node and user clients to any, and nobody loses or doubles an event.
+//! The danger: the maze's source and its clients are connected to different nodes, and a node is cut off.
+//!
+//! Two nodes that both believe to serve the source would mix two sequences; a node that is cut off could skip gaps that
+//! another node has already closed. Events would be lost, or delivered twice. What holds: the source is under a lease in
+//! the log, and every node delivers what the log says, so all clients get the same events once and in order.
 
 use std::fmt::Write;
 use std::time::{Duration, Instant};
@@ -20,7 +24,7 @@ impl Client {
         Self(BufReader::new(stream))
     }
 
-    /// The next line; nothing when it was closed.
+    /// Returns the next line, or `None` if the server has closed the connection.
     async fn line(&mut self) -> Option<String> {
         let mut line = String::new();
         (self.0.read_line(&mut line).await.unwrap() > 0).then_some(line)
@@ -57,7 +61,7 @@ async fn source(node: &Node) -> TcpStream {
     TcpStream::connect(node.maze().0).await.unwrap()
 }
 
-/// Waits until the server has closed a connection on which it says nothing.
+/// Waits until the server has closed a connection without sending anything.
 async fn closed(mut stream: TcpStream) {
     let mut said = Vec::new();
     // Closed, or reset because something was left to read.
@@ -83,7 +87,8 @@ async fn send(source: &mut TcpStream, first: u64, last: u64) {
 fn clients_of_every_node_get_every_event_once_and_in_order() {
     run(async {
         let (one, other) = two();
-        let (one, other) = (one.start(&[]).await, other.start(&[]).await);
+        let one = one.start(&[]).await;
+        let other = other.start(&[]).await;
         let mut here = [Client::new(&one, 1).await, Client::new(&one, 2).await];
         let mut there = [Client::new(&other, 1).await, Client::new(&other, 2).await];
         let mut stream = source(&one).await;
@@ -103,7 +108,7 @@ fn clients_of_every_node_get_every_event_once_and_in_order() {
             c.broadcasts(6, last),
             d.broadcasts(6, last),
         );
-        // One who comes now gets what comes from now on.
+        // A client that connects now gets only later events.
         let mut late = Client::new(&other, 3).await;
         send(&mut stream, last + 1, last + 10).await;
         late.broadcasts(last + 1, last + 10).await;
@@ -116,11 +121,13 @@ fn clients_of_every_node_get_every_event_once_and_in_order() {
 }
 
 #[test]
-fn one_source_at_a_time_on_whichever_node_and_the_next_starts_where_the_last_has_ended() {
+fn only_one_source_is_served_on_any_node_and_the_next_begins_after_the_events_of_the_last() {
     run(async {
         let (one, other) = two();
-        let (one, other) = (one.start(&[]).await, other.start(&[]).await);
-        let (mut here, mut there) = (Client::new(&one, 1).await, Client::new(&other, 1).await);
+        let one = one.start(&[]).await;
+        let other = other.start(&[]).await;
+        let mut here = Client::new(&one, 1).await;
+        let mut there = Client::new(&other, 1).await;
         let mut first = source(&one).await;
         first.write_all(b"1|B\n").await.unwrap();
         here.expect(&["1|B\n"]).await;
@@ -151,34 +158,35 @@ fn one_source_at_a_time_on_whichever_node_and_the_next_starts_where_the_last_has
 }
 
 #[test]
-fn when_the_node_with_the_source_is_gone_what_was_held_is_delivered_once_and_another_source_can_come()
- {
+fn held_events_of_a_lost_node_are_delivered_once_and_another_source_can_connect() {
     run(async {
         let (one, other) = two();
         let settings = [("maze.gap_wait", "500ms")];
-        let (one, other) = (one.start(&settings).await, other.start(&settings).await);
-        let (mut here, mut there) = (Client::new(&one, 1).await, Client::new(&other, 1).await);
+        let one = one.start(&settings).await;
+        let other = other.start(&settings).await;
+        let mut here = Client::new(&one, 1).await;
+        let mut there = Client::new(&other, 1).await;
         let mut first = source(&one).await;
-        // Its own node would skip the gap: it must not, before it is gone.
+        // The source is still connected to its own node, which is then cut off from the log.
         first.write_all(b"1|B\n").await.unwrap();
         there.expect(&["1|B\n"]).await;
         here.expect(&["1|B\n"]).await;
         one.cut(true);
         let cut = Instant::now();
-        // The lease may have been renewed just before.
+        // The lease may have been renewed just before the cut, so this can take the whole lease.
         other.catches_up().await;
         until(&other, "next", 2).await;
         let mut second = source(&other).await;
         second.write_all(b"1|B\n2|B\n").await.unwrap();
         there.expect(&["1|B\n", "2|B\n"]).await;
         assert!(cut.elapsed() < Duration::from_secs(9), "{:?}", cut.elapsed());
-        // The one that was only silent finds out, and changes nothing.
+        // The deposed node, which only stalled, learns of it and changes nothing.
         first.write_all(b"2|B\n3|B\n").await.unwrap();
         one.cut(false);
         closed(first).await;
         second.write_all(b"3|P|9|1\n").await.unwrap();
         there.expect(&["3|P|9|1\n"]).await;
-        // Its own clients get what the others got, and nothing of what it fed too late.
+        // Its own clients get the same events as the others, and none of those that it fed too late.
         here.expect(&["1|B\n", "2|B\n", "3|P|9|1\n"]).await;
         assert_eq!(shows(&one, "sources").await, 2);
         tokio::join!(one.stop(), other.stop());
@@ -186,11 +194,12 @@ fn when_the_node_with_the_source_is_gone_what_was_held_is_delivered_once_and_ano
 }
 
 #[test]
-fn events_held_by_a_source_whose_node_is_gone_are_delivered_without_another_one() {
+fn held_events_of_a_lost_node_are_delivered_without_another_source() {
     run(async {
         let (one, other) = two();
         let settings = [("maze.gap_wait", "3s")];
-        let (one, other) = (one.start(&settings).await, other.start(&settings).await);
+        let one = one.start(&settings).await;
+        let other = other.start(&settings).await;
         let mut there = Client::new(&other, 1).await;
         let mut first = source(&one).await;
         first.write_all(b"1|B\n3|B\n5|B\n").await.unwrap();
@@ -199,7 +208,10 @@ fn events_held_by_a_source_whose_node_is_gone_are_delivered_without_another_one(
         one.cut(true);
         let begun = Instant::now();
         there.expect(&["3|B\n", "5|B\n"]).await;
-        assert!(begun.elapsed() > Duration::from_secs(3), "not while its node may be there");
+        assert!(
+            begun.elapsed() > Duration::from_secs(3),
+            "no gap is skipped while the node may still hold its lease"
+        );
         assert!(begun.elapsed() < Duration::from_secs(12), "{:?}", begun.elapsed());
         until(&other, "lost", 2).await;
         assert_eq!(shows(&other, "gaps").await, 2);
@@ -211,13 +223,14 @@ fn events_held_by_a_source_whose_node_is_gone_are_delivered_without_another_one(
 }
 
 #[test]
-fn a_slow_client_of_another_node_holds_the_source_up_for_a_bounded_time_and_loses_nobody_anything()
-{
+fn a_slow_client_of_another_node_throttles_the_source_for_a_bounded_time_and_nothing_is_lost() {
     run(async {
         let (one, other) = two();
         let settings = [("maze.slow_client_wait", "5s"), ("maze.client_queue_bytes_max", "512KiB")];
-        let (one, other) = (one.start(&settings).await, other.start(&settings).await);
-        let (mut here, mut there) = (Client::new(&one, 1).await, Client::new(&other, 2).await);
+        let one = one.start(&settings).await;
+        let other = other.start(&settings).await;
+        let mut here = Client::new(&one, 1).await;
+        let mut there = Client::new(&other, 2).await;
         let mut pausing = Client::new(&other, 3).await;
         let stopped = Client::new(&other, 4).await;
         let mut stream = source(&one).await;
@@ -233,7 +246,7 @@ fn a_slow_client_of_another_node_holds_the_source_up_for_a_bounded_time_and_lose
                 pausing.broadcasts(1001, last).await;
             },
         );
-        assert!(begun.elapsed() > Duration::from_millis(1500), "the source was held up");
+        assert!(begun.elapsed() > Duration::from_millis(1500), "the source was throttled");
         until(&other, "slow_clients_cut", 1).await;
         until(&other, "clients", 2).await;
         assert_eq!(shows(&one, "slow_clients_cut").await + shows(&other, "lost").await, 0);

@@ -1,4 +1,4 @@
-//! Nodes on one log in memory, which can be made to answer one of them no more.
+//! Nodes that share one log in memory, each of which can be cut off from it.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -15,7 +15,7 @@ use tokio::net::TcpStream;
 /// How long anything may take before the test gives up.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// A log that may be cut off from the others: its appends get nowhere.
+/// A log that can be cut off from the other nodes: its appends then have an unknown outcome.
 struct Cable {
     log: Memory,
     cut: Arc<AtomicBool>,
@@ -67,23 +67,23 @@ impl Log for Cable {
     }
 }
 
-/// A server on the log.
+/// A server on the shared log.
 pub(crate) struct Node {
     server: Server,
     cut: Arc<AtomicBool>,
 }
 
-/// The place of a node, before it is started.
+/// The log of a node that is not started yet.
 pub(crate) struct Seat(Memory);
 
-/// The places of two nodes on one log.
+/// Returns the seats of two nodes on one log.
 pub(crate) fn two() -> (Seat, Seat) {
     let log = Memory::new(Origin(1));
     let other = log.join(Origin(2));
     (Seat(log), Seat(other))
 }
 
-/// Runs a test, which must end in time.
+/// Runs a test, which must end within `PATIENCE`.
 pub(crate) fn run(test: impl Future<Output = ()>) {
     let mut runtime = tokio::runtime::Builder::new_multi_thread();
     let runtime = runtime.worker_threads(2).enable_all().build().unwrap();
@@ -107,7 +107,7 @@ impl Seat {
 }
 
 impl Node {
-    /// From here on its log answers it no more, or does so again.
+    /// Cuts the node off from the log, or reconnects it.
     pub(crate) fn cut(&self, cut: bool) {
         self.cut.store(cut, Ordering::SeqCst);
     }
@@ -144,7 +144,7 @@ impl Node {
         serde_json::from_str(&self.get(path).await).unwrap()
     }
 
-    /// Whether it says that it holds a lease.
+    /// Returns whether the node reports that it holds a lease.
     pub(crate) async fn holds(&self, lease: &str) -> bool {
         let name = format!("tidings_lease_held{{lease=\"{lease}\"}} ");
         let metrics = self.get("/metrics").await;

@@ -1,4 +1,8 @@
-//! The connection upstream is made by one node at a time, and no window is reported twice.
+//! The danger: two nodes are connected upstream at once, and both report the same window.
+//!
+//! Upstream adds up what it receives, so a window that is reported twice is counted twice. What holds: the connection is
+//! under a lease, a report is claimed in the log before it is sent, and a deposed node closes its connection before
+//! another node dials.
 
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
@@ -15,7 +19,7 @@ const P: &str = "10000000-0000-4000-8000-000000000001";
 
 type Socket = WebSocketStream<TcpStream>;
 
-/// A server to dial to.
+/// The upstream server that nodes dial.
 struct Upstream(TcpListener, String);
 
 impl Upstream {
@@ -34,7 +38,7 @@ impl Upstream {
         seat.start(&settings).await
     }
 
-    /// The next connection, which is told the topology.
+    /// Accepts the next connection and sends it the topology.
     async fn accept(&self) -> Socket {
         let (stream, _) = self.0.accept().await.unwrap();
         let (_, mut socket) =
@@ -48,8 +52,8 @@ async fn send(socket: &mut Socket, value: &Value) -> Result<(), tokio_websockets
     socket.send(Message::text(value.to_string())).await
 }
 
-/// Goes on calling and reading reports until `enough`, or until the connection ends. Gives when the last
-/// report came.
+/// Sends calls and reads reports until `enough` holds or the connection ends. Returns when the last report
+/// arrived.
 async fn talk(
     socket: &mut Socket,
     seen: &mut BTreeSet<String>,
@@ -58,7 +62,8 @@ async fn talk(
     let call =
         json!({"source": A, "destination": A, "method": "GET", "path": "/", "httpStatus": 200});
     let mut calls = tokio::time::interval(Duration::from_millis(20));
-    let (mut count, mut last) = (0, Instant::now());
+    let mut count = 0;
+    let mut last = Instant::now();
     while !enough(count) {
         tokio::select! {
             _ = calls.tick() => if send(socket, &call).await.is_err() { break },
@@ -68,7 +73,8 @@ async fn talk(
                 let report: Value = serde_json::from_str(text).unwrap();
                 let start = report["start"].as_str().unwrap().to_owned();
                 assert!(seen.insert(start), "a window is reported twice: {report}");
-                (count, last) = (count + 1, Instant::now());
+                count += 1;
+                last = Instant::now();
             }
         }
     }
@@ -76,7 +82,7 @@ async fn talk(
 }
 
 #[test]
-fn one_node_dials_and_when_its_log_falls_silent_the_other_does() {
+fn one_node_dials_and_the_other_takes_over_when_the_log_of_the_first_stalls() {
     run(async {
         let (one, other) = two();
         let upstream = Upstream::new().await;
@@ -96,7 +102,7 @@ fn one_node_dials_and_when_its_log_falls_silent_the_other_does() {
             let last = talk(&mut first, &mut seen, |_| false).await;
             (last, Instant::now())
         };
-        // The next connection is not made before this one has ended.
+        // The other node dials only after this connection has ended.
         let (mut second, (last, ended)) = tokio::join!(
             async {
                 let second = upstream.accept().await;
@@ -109,20 +115,19 @@ fn one_node_dials_and_when_its_log_falls_silent_the_other_does() {
         talk(&mut second.0, &mut seen, |count| count == 3).await;
         assert!(other.holds("traffic").await && !one.holds("traffic").await);
 
-        // What the deposed one had proposed goes through now: nothing is reported for it.
+        // The proposals of the deposed node reach the log now, but they must not cause a report.
         one.cut(false);
         talk(&mut second.0, &mut seen, |count| count == 5).await;
         assert_eq!(one.json("/traffic").await["upstream"], "elsewhere");
         let dialled = tokio::time::timeout(Duration::from_millis(100), upstream.accept()).await;
-        assert!(dialled.is_err(), "the deposed one does not come back");
+        assert!(dialled.is_err(), "the deposed node does not dial again");
         let stopping = async { tokio::join!(one.stop(), other.stop()) };
         tokio::join!(stopping, talk(&mut second.0, &mut seen, |_| false));
     });
 }
 
 #[test]
-fn a_node_that_stops_hands_the_connection_over_at_once_and_what_was_open_is_reported_by_the_other()
-{
+fn a_node_that_stops_hands_over_at_once_and_the_other_reports_the_open_window() {
     run(async {
         let (one, other) = two();
         let upstream = Upstream::new().await;
@@ -136,7 +141,7 @@ fn a_node_that_stops_hands_the_connection_over_at_once_and_what_was_open_is_repo
             tokio::join!(upstream.accept(), one.stop(), talk(&mut first, &mut seen, |_| false));
         assert!(
             begun.elapsed() < Duration::from_secs(3),
-            "it is given back: {:?}",
+            "the lease is released at once: {:?}",
             begun.elapsed()
         );
         let before = seen.len();

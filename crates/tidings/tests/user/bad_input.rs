@@ -27,7 +27,7 @@ fn without(parent: &str, field: &str) -> String {
 }
 
 #[test]
-fn what_is_not_json_is_refused() {
+fn a_body_that_is_not_json_is_rejected() {
     with_defaults(async |client| {
         refused(&client, "", json!(null), "the body is empty").await;
         refused(&client, "launch!", json!(null), "the body is not JSON").await;
@@ -75,7 +75,7 @@ fn a_wrong_type_in_the_envelope_is_named() {
 }
 
 #[test]
-fn invalid_utf_8_is_refused() {
+fn invalid_utf_8_is_rejected() {
     with_defaults(async |client| {
         let mut body = launch(FALCON, 1, 1).to_string().into_bytes();
         let place = body.windows(6).position(|part| part == b"Rocket").unwrap();
@@ -90,7 +90,7 @@ fn invalid_utf_8_is_refused() {
 }
 
 #[test]
-fn a_number_very_far_away_is_held_and_takes_no_memory_to_speak_of() {
+fn a_message_with_a_very_high_number_is_held_in_little_memory() {
     with_defaults(async |client| {
         let answer = client.post(&faster(FALCON, 1_000_000_000_000, 1)).await;
         assert_eq!(answer.outcome(), "held");
@@ -118,7 +118,7 @@ fn unknown_fields_are_ignored_and_an_unknown_type_is_consumed() {
 }
 
 #[test]
-fn a_body_that_is_too_large_is_refused_before_it_is_read() {
+fn a_body_that_is_too_large_is_rejected_before_it_is_read() {
     with_defaults(async |client| {
         // Only said to be that large.
         let head = "POST /messages HTTP/1.1\r\nHost: x\r\nContent-Length: 99999999999\r\n\r\n{";
@@ -131,7 +131,7 @@ fn a_body_that_is_too_large_is_refused_before_it_is_read() {
 }
 
 #[test]
-fn a_body_that_never_ends_is_refused_at_the_limit() {
+fn a_body_that_never_ends_is_rejected_at_the_limit() {
     with_defaults(async |client| {
         let mut stream = client.connect().await;
         let head = "POST /messages HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n";
@@ -149,7 +149,7 @@ fn a_body_that_never_ends_is_refused_at_the_limit() {
 }
 
 #[test]
-fn a_body_that_does_not_come_is_given_up() {
+fn a_body_that_does_not_arrive_times_out() {
     with(&[("http_body_timeout", "50ms")], async |client| {
         let head = "POST /messages HTTP/1.1\r\nHost: x\r\nContent-Length: 10\r\n\r\n{";
         assert!(client.raw(head.as_bytes()).await.problem(408).contains("50ms"));
@@ -157,7 +157,7 @@ fn a_body_that_does_not_come_is_given_up() {
 }
 
 #[test]
-fn a_head_that_does_not_come_is_given_up() {
+fn a_head_that_does_not_arrive_times_out() {
     with(&[("http_idle_timeout", "50ms")], async |client| {
         let answer = client.raw(b"POST /messages HTTP/1.1\r\nHost:").await;
         assert_eq!(answer.status, 0, "closed without a word: {answer:?}");
@@ -165,14 +165,14 @@ fn a_head_that_does_not_come_is_given_up() {
 }
 
 #[test]
-fn what_is_not_http_is_closed() {
+fn a_connection_that_does_not_speak_http_is_closed() {
     with_defaults(async |client| {
         assert_eq!(client.raw(b"\0\x01\x02 hello\r\n\r\n").await.status, 400);
     });
 }
 
 #[test]
-fn a_method_that_is_not_for_it_is_told_which_are() {
+fn a_wrong_method_gets_a_405_that_lists_the_allowed_ones() {
     with_defaults(async |client| {
         for (method, path, allow) in [
             ("GET", "/messages", "POST"),
@@ -187,7 +187,7 @@ fn a_method_that_is_not_for_it_is_told_which_are() {
 }
 
 #[test]
-fn a_media_type_that_is_none_of_ours_is_refused() {
+fn an_unsupported_media_type_is_rejected() {
     with_defaults(async |client| {
         let body = launch(FALCON, 1, 1).to_string();
         for media in ["text/plain", "application/xml", "multipart/form-data", ""] {
@@ -207,7 +207,7 @@ fn a_media_type_that_is_none_of_ours_is_refused() {
 }
 
 #[test]
-fn what_does_not_exist_is_not_found() {
+fn an_unknown_path_is_not_found() {
     with_defaults(async |client| {
         assert!(client.get("/rocket").await.problem(404).contains("/rocket"));
         assert!(client.get(&format!("/rockets/{FALCON}")).await.problem(404).contains(FALCON));

@@ -20,7 +20,7 @@ fn receipt(counts: [u64; 5], rejected: &[(u64, &str)]) -> Value {
 }
 
 #[test]
-fn a_message_a_line_is_taken_and_the_bad_ones_are_named() {
+fn each_line_is_one_message_and_bad_lines_are_named() {
     with_defaults(async |client| {
         let mut lines = vec![launch(FALCON, 1, 100).to_string(), String::new()];
         lines.extend([3, 2, 2].map(|number| faster(FALCON, number, 5).to_string()));
@@ -39,7 +39,7 @@ fn a_message_a_line_is_taken_and_the_bad_ones_are_named() {
 }
 
 #[test]
-fn an_array_and_a_batch_of_cloud_events_are_taken_too() {
+fn an_array_and_a_batch_of_cloud_events_are_accepted_too() {
     with_defaults(async |client| {
         let array = json!([launch(FALCON, 1, 100), faster(FALCON, 2, 5), "no message"]);
         let answer = post(&client, "application/json", &format!(" \n{array}")).await;
@@ -92,7 +92,7 @@ fn a_bulk_that_is_too_large_changes_nothing() {
 }
 
 #[test]
-fn an_empty_bulk_is_no_error() {
+fn an_empty_bulk_is_not_an_error() {
     with_defaults(async |client| {
         for (media, body) in [("application/x-ndjson", "\n\n"), ("application/json", "[]")] {
             let answer = post(&client, media, body).await;

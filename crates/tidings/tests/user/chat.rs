@@ -66,7 +66,8 @@ async fn until_waiting(client: &Client, count: u64) {
 fn messages_are_handed_out_once_and_oldest_first() {
     with_defaults(async |client| {
         assert_eq!(client.get("/chat/ada").await.body, "[]");
-        let (one, two) = (post(&client, "ada", "one").await, post(&client, "ada", "two").await);
+        let one = post(&client, "ada", "one").await;
+        let two = post(&client, "ada", "two").await;
         post(&client, "bob", "three").await;
         let shown = client.get("/chat/ada").await.json();
         assert_eq!(shown, json!([{"text": "one", "id": one}, {"text": "two", "id": two}]));
@@ -93,7 +94,7 @@ fn an_expired_message_is_not_handed_out_and_frees_its_memory_without_a_reader() 
 }
 
 #[test]
-fn to_look_hands_out_nothing() {
+fn a_peek_hands_out_nothing() {
     with_defaults(async |client| {
         post(&client, "ada", "one").await;
         post(&client, "ada", "two").await;
@@ -172,7 +173,7 @@ fn the_same_idempotency_key_stores_one_message() {
 }
 
 #[test]
-fn at_a_bound_a_message_is_refused_and_nothing_is_lost() {
+fn a_message_beyond_a_bound_is_rejected_and_nothing_is_lost() {
     let bounds =
         [("chat.unread_per_user_max", "2"), ("chat.unread_max", "3"), ("chat.keys_max", "1")];
     with(&bounds, async |client| {
@@ -218,7 +219,7 @@ fn of_many_readers_at_once_one_gets_each_message() {
 }
 
 #[test]
-fn those_who_wait_get_what_comes_in_the_order_they_came() {
+fn waiting_readers_get_messages_in_the_order_in_which_they_began_to_wait() {
     with_defaults(async |client| {
         let mut waiting = Vec::new();
         for _ in 0..3 {
@@ -234,7 +235,7 @@ fn those_who_wait_get_what_comes_in_the_order_they_came() {
 }
 
 #[test]
-fn what_comes_together_is_shared_out_among_those_who_wait() {
+fn messages_that_arrive_together_are_shared_among_the_waiting_readers() {
     with_defaults(async |client| {
         let mut first = begin(&client, "/chat/ada?wait=60&limit=1").await;
         let mut second = begin(&client, "/chat/ada?wait=60").await;
@@ -250,7 +251,7 @@ fn what_comes_together_is_shared_out_among_those_who_wait() {
 }
 
 #[test]
-fn a_reader_that_has_gone_loses_nothing_for_those_behind_it() {
+fn a_disconnected_reader_takes_nothing_from_the_readers_behind_it() {
     with_defaults(async |client| {
         let gone = begin(&client, "/chat/ada?wait=60").await;
         let mut patient = begin(&client, "/chat/ada?wait=60").await;
@@ -262,7 +263,7 @@ fn a_reader_that_has_gone_loses_nothing_for_those_behind_it() {
 }
 
 #[test]
-fn to_wait_ends_with_nothing_or_with_what_is_there_at_once() {
+fn a_wait_ends_empty_or_at_once_with_the_messages_in_the_inbox() {
     with_defaults(async |client| {
         assert_eq!(client.get("/chat/ada?wait=1").await.body, "[]");
         post(&client, "ada", "one").await;
@@ -272,7 +273,7 @@ fn to_wait_ends_with_nothing_or_with_what_is_there_at_once() {
 }
 
 #[test]
-fn a_lease_that_ends_wakes_those_who_wait() {
+fn an_expired_lease_wakes_waiting_readers() {
     with_defaults(async |client| {
         post(&client, "ada", "one").await;
         assert_eq!(texts(&client, "/chat/ada?lease=1").await, ["one"]);
@@ -281,7 +282,7 @@ fn a_lease_that_ends_wakes_those_who_wait() {
 }
 
 #[test]
-fn stopping_answers_those_who_wait() {
+fn a_server_that_stops_answers_waiting_readers() {
     let mut stream = None;
     let place = &mut stream;
     with_defaults(async |client| {
@@ -295,7 +296,7 @@ fn stopping_answers_those_who_wait() {
 }
 
 #[test]
-fn any_name_can_be_had_percent_encoded() {
+fn any_user_name_works_percent_encoded() {
     with_defaults(async |client| {
         let long = "n".repeat(256);
         let names = [
@@ -323,7 +324,7 @@ fn any_name_can_be_had_percent_encoded() {
 }
 
 #[test]
-fn a_body_is_json_whatever_a_sender_calls_it_short_of_what_is_known_to_be_else() {
+fn a_body_is_read_as_json_unless_its_media_type_is_known_to_be_something_else() {
     with_defaults(async |client| {
         let body =
             json!({"username": "ada", "text": "x", "timeout": null, "other": [1]}).to_string();
@@ -348,7 +349,7 @@ async fn refused(client: &Client, body: &str, field: Value, says: &str) {
 }
 
 #[test]
-fn bad_input_is_refused_with_the_field_at_fault_and_changes_nothing() {
+fn bad_input_is_rejected_with_the_field_at_fault_and_changes_nothing() {
     with_defaults(async |client| {
         let message = |field: &str, to: Value| {
             let mut good = json!({"username": "ada", "text": "x", "timeout": 60});
@@ -399,7 +400,7 @@ fn bad_input_is_refused_with_the_field_at_fault_and_changes_nothing() {
 }
 
 #[test]
-fn an_inbox_of_ten_thousand_comes_whole() {
+fn an_inbox_of_ten_thousand_messages_is_returned_whole() {
     with_defaults(async |client| {
         let texts: Vec<String> = (0..10_000).map(|number| format!("{number} \"\\\n🚀")).collect();
         let mut stream = client.connect().await;

@@ -5,7 +5,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use super::support::{FALCON, faster, launch, with, with_defaults};
 
 #[test]
-fn with_many_open_connections_answers_close_theirs() {
+fn with_many_open_connections_each_answer_closes_its_connection() {
     with(&[("http_connections_busy", "3")], async |client| {
         let get = b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n";
         let mut first = client.connect().await;
@@ -47,7 +47,7 @@ fn many_requests_may_be_in_flight_on_one_connection() {
 }
 
 #[test]
-fn a_client_that_reads_nothing_holds_up_nobody() {
+fn a_client_that_reads_nothing_delays_no_other_client() {
     with_defaults(async |client| {
         client.post(&launch(FALCON, 1, 1)).await;
         let mut silent = client.connect().await;

@@ -26,7 +26,7 @@ async fn post_chat(client: &Client, user: &str, text: &str) {
 }
 
 #[test]
-fn a_strong_answer_is_given_by_a_node_that_is_alone_too() {
+fn a_single_node_answers_strong_reads_too() {
     with_defaults(async |client| {
         client.post(&launch(FALCON, 1, 1)).await;
         for path in ["/rockets", &format!("/rockets/{FALCON}"), "/chat/ada", "/traffic", "/readyz"]
@@ -37,7 +37,7 @@ fn a_strong_answer_is_given_by_a_node_that_is_alone_too() {
 }
 
 #[test]
-fn any_other_consistency_is_refused_by_every_route_and_changes_nothing() {
+fn every_route_rejects_an_unknown_consistency_and_changes_nothing() {
     with_defaults(async |client| {
         for path in ["/rockets", "/chat/ada?peek=true", "/metrics", "/nowhere"] {
             let answer = client.ask("GET", path, "Tidings-Consistency: eventual\r\n", "").await;
@@ -72,7 +72,7 @@ fn the_header_is_described_once_and_named_by_everything_that_can_be_read() {
 }
 
 #[test]
-fn what_one_node_has_acknowledged_a_strong_answer_of_another_shows() {
+fn a_strong_read_of_one_node_shows_what_another_has_acknowledged() {
     with_two_deaf(async |one, two| {
         let path = format!("/rockets/{FALCON}");
         for number in 1..=100 {
@@ -107,7 +107,7 @@ fn a_take_at_one_node_gets_what_another_has_acknowledged() {
 }
 
 #[test]
-fn a_reader_who_waits_at_one_node_gets_what_comes_to_another() {
+fn a_reader_waiting_at_one_node_gets_a_message_posted_to_another() {
     with_two(async |one, two| {
         let waiting = async { two.get("/chat/ada?wait=20").await.json() };
         let posting = async { post_chat(&one, "ada", "hello").await };
@@ -118,7 +118,7 @@ fn a_reader_who_waits_at_one_node_gets_what_comes_to_another() {
 }
 
 #[test]
-fn the_drills_find_two_nodes_that_share_a_log_to_be_one_server() {
+fn the_drills_cannot_tell_two_nodes_on_one_log_from_one_server() {
     with_two(async |one, two| {
         let targets = [
             Target::resolve(&one.address).await.unwrap(),
@@ -170,7 +170,7 @@ fn nodes_at_the_same_position_have_the_same_digest() {
 }
 
 #[test]
-fn in_memory_there_is_no_digest_and_it_is_said_why() {
+fn a_server_in_memory_has_no_digest_and_explains_why() {
     with_defaults(async |client| {
         let detail = client.get("/debug/digest").await.problem(404);
         assert!(detail.contains("in memory") && detail.contains("--data"), "{detail}");
@@ -178,9 +178,10 @@ fn in_memory_there_is_no_digest_and_it_is_said_why() {
 }
 
 #[test]
-fn while_the_log_is_silent_it_is_said_what_may_have_happened() {
+fn while_the_log_stalls_the_answers_say_what_may_have_been_stored() {
     let silent = Arc::new(AtomicBool::new(false));
-    let (asked, log) = (Arc::clone(&silent), Memory::new(Origin(1)));
+    let asked = Arc::clone(&silent);
+    let log = Memory::new(Origin(1));
     let other = log.join(Origin(2));
     let log = Faulty::new(log, move |call| {
         let silent = asked.load(Ordering::SeqCst) && matches!(call, Call::Append { .. });
@@ -218,7 +219,7 @@ fn while_the_log_is_silent_it_is_said_what_may_have_happened() {
 }
 
 #[test]
-fn a_node_starts_though_its_settings_cannot_be_stored_at_once() {
+fn a_node_starts_although_its_settings_cannot_be_stored_at_once() {
     let log = Memory::new(Origin(1));
     let other = log.join(Origin(2));
     let log = Faulty::scripted(log, [Some(Fault::Full)]);

@@ -67,7 +67,7 @@ fn every_change_is_one_event_with_the_rocket_as_it_was_right_after() {
 }
 
 #[test]
-fn a_watcher_resumes_behind_the_last_event_it_saw() {
+fn a_watcher_resumes_after_the_last_event_it_saw() {
     with_defaults(async |client| {
         let mut watcher = Watcher::new(&client, "").await;
         client.post(&launch(FALCON, 1, 100)).await;
@@ -82,7 +82,7 @@ fn a_watcher_resumes_behind_the_last_event_it_saw() {
 }
 
 #[test]
-fn a_watcher_that_missed_more_than_is_kept_is_told_so_and_goes_on_from_now() {
+fn a_watcher_that_missed_more_than_is_kept_is_notified_and_continues_from_now() {
     with(&[("events_kept_max", "2")], async |client| {
         let mut watcher = Watcher::new(&client, "").await;
         client.post(&launch(FALCON, 1, 100)).await;

@@ -50,7 +50,7 @@ fn each_order_has_ties_by_id_and_missing_values_last() {
 }
 
 #[test]
-fn filters_are_all_to_be_met() {
+fn a_rocket_must_match_all_filters() {
     with_defaults(async |client| {
         fleet(&client).await;
         for (query, expected) in [
@@ -68,7 +68,7 @@ fn filters_are_all_to_be_met() {
 }
 
 #[test]
-fn the_links_lead_through_all_rockets_once() {
+fn following_the_links_visits_every_rocket_once() {
     with_defaults(async |client| {
         fleet(&client).await;
         for (query, expected) in

@@ -3,7 +3,7 @@
 use super::support::{FALCON, launch, with_defaults};
 
 #[test]
-fn it_says_that_it_is_alive_and_ready() {
+fn a_running_server_is_alive_and_ready() {
     with_defaults(async |client| {
         assert_eq!(client.get("/healthz").await.body, "{\"status\":\"alive\"}");
         assert_eq!(client.get("/readyz").await.body, "{\"status\":\"ready\"}");

@@ -41,7 +41,7 @@ fn a_message_is_new_once_and_known_afterwards() {
 }
 
 #[test]
-fn the_list_is_in_order_of_arrival_and_the_oldest_leaves_first() {
+fn the_list_is_in_order_of_arrival_and_the_oldest_is_evicted_first() {
     with(&[("tracker.capacity", "5")], async |client| {
         assert_eq!(client.get(MESSAGES).await.body, "[]");
         for _ in 0..2 {
@@ -63,7 +63,7 @@ fn the_list_is_in_order_of_arrival_and_the_oldest_leaves_first() {
 }
 
 #[test]
-fn what_is_not_tracked_is_not_found() {
+fn a_message_that_is_not_tracked_is_not_found() {
     with_defaults(async |client| {
         let path = "/tracker/messages/a";
         assert!(client.get(path).await.problem(404).starts_with("message not found"));
@@ -110,7 +110,7 @@ fn an_id_of_any_characters_has_a_path() {
 }
 
 #[test]
-fn pages_follow_each_other_even_when_what_they_ended_with_has_gone() {
+fn paging_continues_even_if_the_last_message_of_a_page_was_removed() {
     with_defaults(async |client| {
         for id in 0..7 {
             post(&client, &id.to_string(), "x").await;
@@ -131,7 +131,7 @@ fn pages_follow_each_other_even_when_what_they_ended_with_has_gone() {
 }
 
 #[test]
-fn a_page_ends_when_it_is_long() {
+fn a_page_is_bounded_in_bytes() {
     with_defaults(async |client| {
         let data = "x".repeat(87_000 / 4 * 4);
         for id in 0..20 {
@@ -146,7 +146,7 @@ fn a_page_ends_when_it_is_long() {
 }
 
 #[test]
-fn the_oldest_leave_when_all_take_too_much() {
+fn the_oldest_messages_are_evicted_beyond_the_bound_in_bytes() {
     with(&[("tracker.bytes_max", "30")], async |client| {
         for id in ["aaaaa", "bbbbb"] {
             post(&client, id, "xxxxx").await;
@@ -159,7 +159,7 @@ fn the_oldest_leave_when_all_take_too_much() {
 }
 
 #[test]
-fn what_is_wrong_is_named_and_changes_nothing() {
+fn bad_input_is_named_and_changes_nothing() {
     let settings = [("tracker.data_bytes_max", "16")];
     with(&settings, async |client| {
         for (body, status, named) in [
@@ -192,7 +192,7 @@ fn what_is_wrong_is_named_and_changes_nothing() {
 }
 
 #[test]
-fn what_was_tracked_is_there_after_a_restart() {
+fn tracked_messages_survive_a_restart() {
     let folder = tempfile::tempdir().unwrap();
     let data = folder.path().to_str().unwrap();
     let settings = |capacity| [("memory", "false"), ("data", data), ("tracker.capacity", capacity)];

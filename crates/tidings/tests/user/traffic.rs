@@ -121,7 +121,7 @@ fn a_full_report_has_errors_and_the_start_of_its_window() {
 }
 
 #[test]
-fn an_empty_window_is_reported_only_if_wanted() {
+fn an_empty_window_is_reported_only_if_configured() {
     dialled(&[("traffic.empty", "true")], async |_client, upstream| {
         let mut socket = upstream.accept().await;
         assert_eq!(report(&mut socket).await, json!([]));
@@ -163,7 +163,7 @@ fn calls_of_children_that_stay_unknown_are_shown_and_not_reported() {
 }
 
 #[test]
-fn what_cannot_be_read_is_counted_and_the_connection_lives_on() {
+fn a_malformed_frame_is_counted_and_the_connection_continues() {
     dialled(&[], async |client, upstream| {
         let mut socket = upstream.accept().await;
         send(&mut socket, topology()).await;
@@ -205,7 +205,7 @@ fn a_message_in_fragments_with_pings_between_is_one_message_and_the_pings_are_an
 }
 
 #[test]
-fn a_broken_protocol_ends_the_connection_and_the_next_one_goes_on() {
+fn a_protocol_error_ends_the_connection_and_the_next_one_continues() {
     dialled(&[("traffic.frame_bytes_max", "1KiB")], async |client, upstream| {
         let breaks: [(&str, Vec<u8>); 5] = [
             ("invalid UTF-8", vec![0x81, 4, 0xff, 0xfe, 0xfd, 0xfc]),
@@ -274,7 +274,7 @@ fn a_connection_that_breaks_loses_neither_counts_nor_reports() {
 }
 
 #[test]
-fn the_open_window_goes_on_after_a_restart() {
+fn the_open_window_continues_after_a_restart() {
     let data = tempfile::tempdir().unwrap();
     let data = data.path().to_str().unwrap();
     let settings = [("memory", "false"), ("data", data), ("traffic.window", "3s")];
@@ -293,7 +293,7 @@ fn the_open_window_goes_on_after_a_restart() {
 }
 
 #[test]
-fn a_window_that_has_closed_is_shown_told_and_drawn() {
+fn a_closed_window_is_shown_published_and_drawn() {
     dialled(&[], async |client, upstream| {
         let mut events = client.connect().await;
         events.write_all(b"GET /traffic/events HTTP/1.1\r\nHost: x\r\n\r\n").await.unwrap();
