@@ -19,7 +19,7 @@ WORKDIR /data
 VOLUME /data
 # HTTP, the maze's source, its user clients.
 EXPOSE 8088 9090 9099
-# There is no curl in the image, but there is bash.
+# The image has no curl, but bash can open TCP connections.
 HEALTHCHECK --interval=5s --timeout=3s --start-period=60s \
   CMD ["bash", "-c", "exec 3<>/dev/tcp/127.0.0.1/8088 && printf 'GET /readyz HTTP/1.0\\r\\n\\r\\n' >&3 && read -r line <&3 && [[ $line == *' 200 '* ]]"]
 ENTRYPOINT ["tidings"]
