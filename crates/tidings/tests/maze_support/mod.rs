@@ -1,4 +1,4 @@
-//! The real binary with the maze, and clients of the tests' own.
+//! The real binary with the maze, and test clients of its protocol.
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -18,12 +18,12 @@ pub(crate) struct Server {
 }
 
 impl Server {
-    /// In memory.
+    /// Starts a server in memory.
     pub(crate) fn start(more: &[&str]) -> Self {
         Self::spawn(Command::new(env!("CARGO_BIN_EXE_tidings")).args(["serve", "--memory"]), more)
     }
 
-    /// Over a log.
+    /// Starts a server on a log.
     pub(crate) fn start_on(data: &Path, more: &[&str]) -> Self {
         let mut command = Command::new(env!("CARGO_BIN_EXE_tidings"));
         Self::spawn(command.args(["serve", "--data"]).arg(data), more)

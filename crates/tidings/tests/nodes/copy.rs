@@ -21,7 +21,7 @@ const TIDINGS: &str = env!("CARGO_BIN_EXE_tidings");
 const PATIENCE: Duration = Duration::from_secs(60);
 
 struct World {
-    /// Before the folder, in which they write.
+    /// Declared before the folder, so that the servers end before their files are removed.
     servers: Servers,
     plan: Plan,
     folder: TempDir,
@@ -86,7 +86,7 @@ fn post(node: &Node, path: &str, key: &str, body: &Value) -> (u16, Value) {
     (head[9..12].parse().unwrap(), serde_json::from_str(body).unwrap_or_default())
 }
 
-/// Launches a rocket and speeds it up, some numbers left out.
+/// Launches a rocket and speeds it up. Leaves out some numbers, so that messages are held behind gaps.
 fn fly(node: &Node, rocket: u32, numbers: std::ops::RangeInclusive<u32>) {
     let channel = format!("193270a9-c9cf-404a-8f83-{rocket:012}");
     for number in numbers.filter(|number| number % 10 != 7) {
@@ -119,7 +119,7 @@ fn json_of(node: &Node, path: &str) -> Value {
     serde_json::from_str(&node.get(path).unwrap().1).unwrap()
 }
 
-/// Waits until both have come to the same, and gives it.
+/// Waits until both nodes have the same digest, and returns it.
 fn agreed(a: &Node, b: &Node) -> Value {
     let until = Instant::now() + PATIENCE;
     loop {
@@ -133,7 +133,7 @@ fn agreed(a: &Node, b: &Node) -> Value {
     }
 }
 
-/// Waits until the maze of a node says so.
+/// Waits until a condition holds for the maze of a node.
 fn until_maze(node: &Node, says: impl Fn(&Value) -> bool) {
     let until = Instant::now() + PATIENCE;
     loop {

@@ -1,4 +1,4 @@
-//! Every input is hostile: a clear error that names what was wrong, and nothing has changed.
+//! Every input is hostile: it gets a clear error that names what is wrong, and changes nothing.
 
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};

@@ -1,4 +1,4 @@
-//! Many connections, and clients that do not behave.
+//! Many connections, and misbehaving clients.
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 

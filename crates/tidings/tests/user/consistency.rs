@@ -1,5 +1,4 @@
-//! How fresh an answer is, what two nodes that share a log show, and what is said when the log does not
-//! answer.
+//! The consistency of answers, the state that two nodes on one log show, and the answers while the log stalls.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};

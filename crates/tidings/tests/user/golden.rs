@@ -1,5 +1,5 @@
-//! What others rely on to the letter. A file that is missing is written, and the test fails once:
-//! look at it and commit it.
+//! Texts that others rely on literally. If a golden file is missing, the test writes it and fails once:
+//! read the new file and commit it.
 
 use std::path::Path;
 use std::process::Command;

@@ -1,4 +1,4 @@
-//! What a user sees, a module for each subject.
+//! Tests of what a user sees, one module for each subject.
 
 #![expect(
     clippy::unwrap_used,

@@ -1,4 +1,4 @@
-//! Messages one by one, and what they make of a rocket.
+//! Single messages, and the state of the rocket that results from them.
 
 use serde_json::json;
 
@@ -78,7 +78,7 @@ fn a_body_is_answered_only_when_it_is_asked_for() {
 }
 
 #[test]
-fn every_content_is_consumed_and_none_holds_up_the_rest() {
+fn every_content_is_consumed_and_none_blocks_later_messages() {
     with_defaults(async |client| {
         client.post(&launch(FALCON, 1, 100)).await;
         let contents = [

@@ -1,4 +1,4 @@
-//! A server in this process, and a client of the tests' own that can also send what is wrong.
+//! A server in this process, and a test client that can also send malformed requests.
 
 use std::future::Future;
 use std::time::Duration;
@@ -40,7 +40,7 @@ pub(crate) fn with<F: Future<Output = ()>>(
 /// Runs a test against two servers that share a log.
 pub(crate) fn with_two<F: Future<Output = ()>>(test: impl FnOnce(Client, Client) -> F) {
     let log = Memory::new(Origin(1));
-    // Joined before a server starts: it asks once whether the log is shared.
+    // Joined before a server starts, because a server asks only once whether the log is shared.
     let other = log.join(Origin(2));
     over(vec![Box::new(log), Box::new(other)], async |clients| {
         let [one, two] = <[Client; 2]>::try_from(clients).unwrap();
@@ -48,7 +48,8 @@ pub(crate) fn with_two<F: Future<Output = ()>>(test: impl FnOnce(Client, Client)
     });
 }
 
-/// The same, where neither hears of what the other appends until it appends or asks for a barrier.
+/// The same as [`with_two`], but neither server is notified of the other's appends: it sees them only when it appends
+/// itself or asks for a barrier.
 pub(crate) fn with_two_deaf<F: Future<Output = ()>>(test: impl FnOnce(Client, Client) -> F) {
     let log = Memory::new(Origin(1));
     let other = log.join(Origin(2));

@@ -1,4 +1,4 @@
-//! The traffic: an upstream server driven by hand, and the reports that come back.
+//! The traffic: an upstream server that the test drives step by step, and the reports that it receives.
 
 use std::time::Duration;
 
