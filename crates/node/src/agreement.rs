@@ -227,10 +227,10 @@ mod tests {
         let (mut agreement, _) = published(&[(1, 5), (2, 5)]);
         assert!(agreement.is_read_by_all(7, Timestamp(0)), "there are two");
         agreement.record_append(3, 5);
-        assert!(!agreement.is_read_by_all(7, Timestamp(4_999)), "a third has come to 5 at least");
+        assert!(!agreement.is_read_by_all(7, Timestamp(4_999)), "a third node has read up to 5");
         assert!(agreement.is_read_by_all(7, Timestamp(5_000)));
         let _agreed = agreement.record_digest(Timestamp(0), 3, 7, 5);
-        assert!(agreement.is_read_by_all(7, Timestamp(0)), "to 7");
+        assert!(agreement.is_read_by_all(7, Timestamp(0)), "up to 7");
     }
 
     #[test]

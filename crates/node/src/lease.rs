@@ -192,8 +192,8 @@ impl Lease {
         self.token() == Some(token)
     }
 
-    /// Returns the token and the end of the lease, whoever holds it, as far as this node has applied the log. `None` if it is
-    /// free or has ended. O(log leases).
+    /// Returns the token and the end of the lease, whichever node holds it, as far as this node has applied the log.
+    /// `None` if it is free or has ended. O(log leases).
     pub fn taken_until(&self) -> Option<(u64, Timestamp)> {
         let now = self.shared().clock.now();
         let table = &self.0.leases.table;

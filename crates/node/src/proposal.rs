@@ -40,6 +40,6 @@ pub(crate) trait Proposal: Send {
     /// Sends the replies. This is a step of its own, because a task on the proposers' runtime does it (see `queue`).
     fn answer(self: Box<Self>);
     /// Sends the refusal instead of replies. The commands may still be applied afterwards: an append of unknown outcome
-    /// goes on after its proposers were told.
+    /// goes on after its proposers got [`Refused::Unknown`].
     fn refuse(&mut self, why: &Refused);
 }

@@ -303,7 +303,7 @@ pub enum Watched<E> {
 }
 
 /// Follows the events of one machine. It costs nothing while there are none, and a slow watcher delays nobody: it misses
-/// events, and is told so.
+/// events, and [`Watched::Lagged`] says so.
 pub struct Watcher<M: Machine> {
     slot: Arc<Slot<M>>,
     /// The entry up to which it has seen the events.

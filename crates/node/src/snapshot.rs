@@ -1,4 +1,4 @@
-//! What a snapshot looks like: an envelope around the states of all machines.
+//! The encoding of a snapshot: an envelope around the states of all machines.
 //!
 //! ```text
 //! "TDGS" | format u8 | crc32c u32 (little-endian, of all that follows) | zstd( head | states )
@@ -14,23 +14,23 @@ use tidings_core::machine::{Malformed, Timestamp, decode, encode};
 const MAGIC: &[u8; 4] = b"TDGS";
 const FORMAT: u8 = 1;
 const ENVELOPE_BYTES: usize = 9;
-/// The level at which compressing costs less than writing what it saves.
+/// At this level compressing costs less than writing the bytes that it saves.
 const ZSTD_LEVEL: i32 = 1;
 
 /// How far the machines have come.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Applied {
-    /// The last batch applied.
+    /// The position of the last batch applied.
     pub(crate) position: u64,
-    /// How many entries have been applied since the beginning of the log.
+    /// Entries applied since the beginning of the log.
     pub(crate) entries: u64,
-    /// The time of the last of them.
+    /// The time of the last entry.
     pub(crate) at: Timestamp,
-    /// For each origin the number of its last batch: one that comes again is not applied again.
+    /// The number of the last batch of each origin. A batch that is read again is recognised by it, and not applied again.
     pub(crate) origins: BTreeMap<u64, u64>,
 }
 
-/// The parts of [`Applied`], and then for each machine its number and the length of its state.
+/// The fields of [`Applied`], then the number and the length of the state of each machine.
 #[derive(Serialize, Deserialize)]
 struct Head {
     position: u64,
@@ -40,20 +40,20 @@ struct Head {
     machines: Vec<(u8, u64)>,
 }
 
-/// A snapshot that was taken but not yet put into its envelope.
+/// A snapshot that was taken and not sealed yet.
 #[derive(Debug)]
 pub(crate) struct Taken {
     pub(crate) applied: Applied,
     pub(crate) machines: Vec<(u8, u64)>,
-    /// The states, one behind the other.
+    /// The states, concatenated.
     pub(crate) states: Vec<u8>,
-    /// How much of each is kept events, which every node may keep as many of as it likes.
+    /// How many bytes of each state are kept events. They are no part of the digest, since each node has its own bound.
     pub(crate) kept: Vec<usize>,
 }
 
 impl Taken {
-    /// What all this comes to: equal on all nodes that have applied the same entries. 128 bits of
-    /// SipHash-1-3 under a fixed key: against mistakes and decay, not against an enemy. Some 2 GB/s.
+    /// Returns the digest of the states, equal on all nodes that have applied the same entries. It is SipHash-1-3 with 128 bits
+    /// and a fixed key: it finds mistakes and decay, and does not resist an attacker. Some 2 GB/s.
     pub(crate) fn digest(&self) -> u128 {
         let mut hasher = SipHasher13::new();
         let Applied { position, entries, at, origins } = &self.applied;
@@ -68,7 +68,7 @@ impl Taken {
         hasher.finish128().as_u128()
     }
 
-    /// Compresses and seals it. Slow (some 200 MB/s): not done where commits wait.
+    /// Compresses and seals the snapshot. Slow (some 200 MB/s), so commits must not wait for it.
     pub(crate) fn seal(self) -> std::io::Result<Vec<u8>> {
         let Applied { position, entries, at, origins } = self.applied;
         let head = Head { position, entries, at: at.0, origins, machines: self.machines };
@@ -88,7 +88,7 @@ impl Taken {
         Ok(out)
     }
 
-    /// Opens one again.
+    /// Opens a sealed snapshot.
     pub(crate) fn open(sealed: &[u8]) -> Result<Self, Malformed> {
         const WHAT: Malformed = Malformed { what: "the snapshot" };
         let (envelope, packed) = sealed.split_at_checked(ENVELOPE_BYTES).ok_or(WHAT)?;

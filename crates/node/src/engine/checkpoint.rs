@@ -27,7 +27,7 @@ const CHECKPOINTS_APART_MS: u64 = 1_000;
 /// A checkpoint that has made no room after this time is not going to.
 const CHECKPOINT_LASTS_MS: u64 = 2 * PATIENCE_BEHIND_MS;
 
-/// What a node keeps beside its machines while other nodes share its log.
+/// What a node keeps, besides its machines, while other nodes share its log.
 pub(super) struct Sharing {
     pub(super) agreement: Agreement,
     /// This node's newest snapshot.

@@ -1,15 +1,15 @@
-//! Why a node ends.
+//! The errors that end a node.
 
 use tidings_core::machine::Malformed;
 use tidings_log::{AppendError, Position};
 
 use crate::agreement::Disagreement;
 
-/// Why a node cannot start, or cannot go on. It is of no more use: see [`Fatal::is_behind`] for when another
-/// one in the same process can take its place.
+/// Why a node cannot start, or cannot go on. The node cannot be used any more. [`Fatal::is_behind`] says when another node in
+/// the same process can take its place.
 #[derive(Debug, thiserror::Error)]
 pub enum Fatal {
-    /// The log does not read back, or cannot be trusted any more.
+    /// The log cannot be read, or cannot be trusted any more.
     #[error(transparent)]
     Log(#[from] tidings_log::Error),
     /// The log refused an append for good.
@@ -18,9 +18,9 @@ pub enum Fatal {
     /// Something stored cannot be understood by this build.
     #[error("at position {position}: {why}")]
     Malformed {
-        /// The batch that it stands in, or the snapshot.
+        /// The position of the batch or the snapshot.
         position: Position,
-        /// What it is.
+        /// What cannot be decoded.
         why: Malformed,
     },
     /// An entry is for a machine that this build does not have.
@@ -29,44 +29,44 @@ pub enum Fatal {
          have: it was written by a later version"
     )]
     UnknownMachine {
-        /// The batch that it stands in.
+        /// The position of the batch.
         position: Position,
         /// The number of the machine.
         machine: u8,
     },
-    /// A node's batches are not all there.
+    /// A batch of a node is missing.
     #[error(
-        "at position {position} stands batch {number} of origin {origin:016x}, and its batch {missing} \
-         stands nowhere before: the log has lost it"
+        "position {position} holds batch {number} of origin {origin:016x}, and no earlier position holds its \
+         batch {missing}: the log has lost it"
     )]
     Missing {
-        /// Where it was noticed.
+        /// The position where that was noticed.
         position: Position,
-        /// Whose batch it is.
+        /// The node that appended the batch.
         origin: u64,
-        /// The first one that is not there.
+        /// The number of the first batch that is missing.
         missing: u64,
-        /// The one that is.
+        /// The number of the batch that was found.
         number: u64,
     },
-    /// The log gave a place that was taken.
+    /// The log gave a position twice.
     #[error(
-        "the log gave position {position} to a new batch, and another one had been read there: it has \
-         lost what it had acknowledged"
+        "the log gave position {position} to a new batch, though another batch had been read there: it has lost \
+         what it had acknowledged"
     )]
     GivenAgain {
-        /// The place.
+        /// The position.
         position: Position,
     },
-    /// This node is not what the others are.
+    /// This node has another state than the other nodes.
     #[error(
-        "behind the checkpoint at position {} this node has come to {:032x} ({} of the nodes), others \
-         to {:032x} ({} of them): what it holds is not to be trusted and is thrown away; started again, \
-         it is built from the snapshot that the nodes share",
+        "at the checkpoint at position {} the state of this node has digest {:032x} ({} of the nodes), of others \
+         {:032x} ({} of the nodes): its own snapshots are deleted; started again, it restores the snapshot that \
+         the nodes share",
         .0.position, .0.mine, .0.votes.0, .0.theirs, .0.votes.1
     )]
     Differs(Disagreement),
-    /// The node is to stop while an append has no outcome: what was proposed last may be in the log.
+    /// The node was stopped while the outcome of an append was unknown: the last proposals may be in the log.
     #[error("stopped while the log did not answer: {0}")]
     Unanswered(String),
     /// The thread that owns the log could not be started.
@@ -75,8 +75,8 @@ pub enum Fatal {
 }
 
 impl Fatal {
-    /// Whether others have truncated what this node had yet to read. Nothing is wrong with it: started
-    /// again, it is built from the snapshot that the nodes share.
+    /// Returns whether the node merely fell behind: another node has truncated what this one had yet to read. Started again, it
+    /// restores the snapshot that the nodes share.
     pub const fn is_behind(&self) -> bool {
         matches!(self, Self::Log(tidings_log::Error::Truncated { .. }))
     }

@@ -328,7 +328,7 @@ proptest! {
                 let held = [one.lease.token(), other.lease.token()];
                 assert!(held.iter().flatten().count() < 2, "both hold it: {held:?} after {step:?}");
                 if let Some(token) = held.iter().flatten().next() {
-                    assert_eq!(*token, highest, "who is valid has the newest token");
+                    assert_eq!(*token, highest, "the valid holder has the newest token");
                 }
             }
         });

@@ -1,4 +1,4 @@
-//! Nodes that share a log compare what they come to.
+//! Nodes that share a log compare the digests of their states.
 
 use tidings_log::{Log, Memory, Origin};
 use tidings_node::{Builder, Handle, Node, Settings};
@@ -30,8 +30,8 @@ async fn a_node_that_differs_says_where_and_ends_and_the_others_go_on() {
         sum.propose(add).await.unwrap();
     }
     let why = third.failed().await.to_string();
-    assert!(why.contains("behind the checkpoint at position"), "{why}");
-    assert!(why.contains("(1 of the nodes)") && why.contains("(2 of them)"), "{why}");
+    assert!(why.contains("at the checkpoint at position"), "{why}");
+    assert!(why.contains("(1 of the nodes)") && why.contains("(2 of the nodes)"), "{why}");
     assert!(wrong.propose(1).await.is_err(), "it takes nothing more");
     assert!(third.stop().await.is_err());
     for add in 300..600 {

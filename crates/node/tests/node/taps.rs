@@ -1,5 +1,5 @@
-//! A tap stands in the place of apply and tick: it misses nothing, is told what is only read again,
-//! and nothing that is due is done before whoever receives is there.
+//! A tap replaces apply and tick: it misses no event, knows which entries are only replayed, and its machine is not ticked before
+//! the receivers of its events are there.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
@@ -11,10 +11,10 @@ use tidings_node::{Builder, Handle, Node, Settings, Tap, When};
 
 use crate::support::{Sum, until};
 
-/// What came through a tap: the total or the bell (0), and when.
+/// The events of a tap: the total, or 0 for the bell, and when.
 type Seen = Arc<Mutex<Vec<(u64, When)>>>;
 
-/// Sees, and says no to ticks while the flag stands.
+/// Records events, and says no to ticks while the flag is set.
 struct Keep(Seen, Arc<AtomicBool>);
 
 impl Tap<Sum> for Keep {
@@ -36,7 +36,7 @@ fn tapped(log: Option<Memory>, clock: &Arc<Manual>) -> (Node, Handle<Sum>, Seen)
     tapped_by(Arc::default(), log, clock)
 }
 
-/// The same, with the flag that forbids ticks.
+/// The same, with a flag that forbids ticks.
 fn tapped_by(
     no: Arc<AtomicBool>,
     log: Option<Memory>,
@@ -57,7 +57,7 @@ fn take(seen: &Seen) -> Vec<(u64, When)> {
 }
 
 #[tokio::test]
-async fn a_tap_sees_every_event_in_order_and_says_what_the_machine_says() {
+async fn a_tap_sees_every_event_in_order_and_returns_what_the_machine_returns() {
     for log in [None, Some(Memory::default())] {
         let (node, sum, seen) = tapped(log, &Arc::default());
         assert_eq!(sum.propose(1).await.unwrap(), 1);
@@ -68,7 +68,7 @@ async fn a_tap_sees_every_event_in_order_and_says_what_the_machine_says() {
 }
 
 #[tokio::test]
-async fn what_is_read_again_on_start_is_told_as_such() {
+async fn a_tap_knows_which_entries_are_replayed() {
     let settings = Settings { snapshot_on_stop: false, ..Settings::default() };
     let log = Memory::default();
     let mut builder = Builder::new(settings);
@@ -83,7 +83,7 @@ async fn what_is_read_again_on_start_is_told_as_such() {
 }
 
 #[tokio::test]
-async fn deadlines_count_from_when_ticking_begins() {
+async fn deadlines_are_ticked_only_after_ticks_are_resumed() {
     for log in [None, Some(Memory::default())] {
         let clock = Arc::new(Manual::default());
         let (node, sum, seen) = tapped(log, &clock);
@@ -92,7 +92,7 @@ async fn deadlines_count_from_when_ticking_begins() {
         // A proposal has the deadlines looked at.
         sum.propose(1).await.unwrap();
         sum.propose(1).await.unwrap();
-        assert!(!sum.read(|sum| sum.rung), "nobody is there to hear it");
+        assert!(!sum.read(|sum| sum.rung), "its receivers are not there yet");
         sum.resume_ticks();
         until(|| sum.read(|sum| sum.rung)).await;
         assert_eq!(take(&seen).last(), Some(&(0, When::Now)));
@@ -101,7 +101,7 @@ async fn deadlines_count_from_when_ticking_begins() {
 }
 
 #[tokio::test]
-async fn while_a_tap_says_no_nothing_is_ticked_and_when_it_is_asked_again_it_is() {
+async fn nothing_is_ticked_while_the_tap_says_no() {
     for log in [None, Some(Memory::default())] {
         let (clock, no) = (Arc::new(Manual::default()), Arc::new(AtomicBool::new(true)));
         let (node, sum, _) = tapped_by(Arc::clone(&no), log, &clock);
@@ -120,7 +120,7 @@ async fn while_a_tap_says_no_nothing_is_ticked_and_when_it_is_asked_again_it_is(
 }
 
 #[tokio::test]
-async fn a_watcher_of_a_tapped_machine_sees_nothing_and_holds_nothing_up() {
+async fn a_watcher_of_a_tapped_machine_sees_nothing_and_delays_nothing() {
     let (node, sum, _) = tapped(Some(Memory::default()), &Arc::default());
     let mut watcher = sum.watch(None);
     sum.propose_all(vec![1, 2]).await.unwrap();

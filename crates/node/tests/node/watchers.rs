@@ -1,4 +1,4 @@
-//! What watchers are told, and in which order.
+//! What watchers receive, and in which order.
 
 use std::future::Future;
 use std::task::{Context, Waker};
@@ -10,7 +10,7 @@ use tidings_node::{Builder, Handle, Node, Settings, Watched, Watcher};
 use crate::support::{Sum, over};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn events_reach_watchers_in_order_whoever_proposes() {
+async fn events_reach_watchers_in_order_from_every_proposer() {
     let mut builder = Builder::new(Settings { events_kept_max: 100_000, ..Settings::default() });
     let sum = builder.add(1, "sum", Sum::default());
     let node = builder.start_in_memory();
@@ -40,7 +40,7 @@ async fn events_reach_watchers_in_order_whoever_proposes() {
     node.stop().await.unwrap();
 }
 
-/// Emits as many events as it is told to, in one entry.
+/// Emits as many events as its command says, in one entry.
 struct Burst;
 
 impl Machine for Burst {
@@ -96,7 +96,7 @@ async fn a_watcher_that_is_too_slow_is_told_so_and_goes_on_with_what_comes() {
     assert_eq!(now(&mut slow, 10), None);
     burst.propose(1).await.unwrap();
     assert_eq!(now(&mut slow, 10), Some(Watched::Events(vec![(4, 0)])));
-    // Of entry 2 only a part is kept: whoever has not seen it has lagged, whoever has goes on.
+    // Only a part of entry 2 is kept: a watcher that has not seen it has lagged, one that has continues.
     assert_eq!(now(&mut burst.watch(Some(1)), 10), Some(Watched::Lagged(4)));
     let rest = Watched::Events(vec![(3, 0), (4, 0)]);
     assert_eq!(now(&mut burst.watch(Some(2)), 10), Some(rest));

@@ -13,11 +13,11 @@ fn give(name: &str, holder: &str, token: u64) -> Command {
     Command::Give { name: name.to_owned(), holder: holder.to_owned(), token }
 }
 
-/// The reply, and the token that is told if anything has changed hands.
+/// Applies a command. Returns the reply, and the token of the event if the lease has changed hands.
 fn apply(table: &mut Table, at: u64, command: Command) -> (Reply, Option<u64>) {
-    let mut told = None;
-    let reply = table.apply(Timestamp(at), command, &mut |token| told = Some(token));
-    (reply, told)
+    let mut changed = None;
+    let reply = table.apply(Timestamp(at), command, &mut |token| changed = Some(token));
+    (reply, changed)
 }
 
 #[test]
@@ -63,8 +63,8 @@ fn names_and_leases_are_bounded_and_those_that_have_run_out_make_room() {
     assert_eq!(apply(&mut table, 9, take("one more", "a", 10)).0, Reply::Unusable);
     assert!(matches!(apply(&mut table, 10, take("one more", "a", 10)).0, Reply::Held { .. }));
     assert_eq!(table.leases.len(), 1);
-    apply(&mut table, 10, take("for ever", "a", u64::MAX));
-    assert_eq!(table.get("for ever").unwrap().until, 10 + TTL_MS_MAX);
+    apply(&mut table, 10, take("long", "a", u64::MAX));
+    assert_eq!(table.get("long").unwrap().until, 10 + TTL_MS_MAX);
 }
 
 #[derive(Clone, Debug)]
@@ -93,12 +93,12 @@ proptest! {
         steps in prop::collection::vec((step(), 0..8u64), 0..100),
     ) {
         let mut table = Table::default();
-        // By lease: who took it last, under which token, until when; nothing when it was given back.
+        // By lease: its last holder, the token and the end; nothing when it was given back.
         let mut model: Vec<Option<(u8, u64, u64)>> = vec![None; 3];
         let (mut at, mut last) = (0, 0);
         for (step, later) in steps {
             at += later;
-            let (reply, told) = apply(&mut table, at, command(&step));
+            let (reply, changed) = apply(&mut table, at, command(&step));
             match step {
                 Step::Take(name, holder, ttl_ms) => {
                     let lease = &mut model[usize::from(name)];
@@ -113,7 +113,7 @@ proptest! {
                         _ => {
                             last += 1;
                             *lease = Some((holder, last, at + ttl_ms));
-                            prop_assert_eq!(told, Some(last));
+                            prop_assert_eq!(changed, Some(last));
                             Reply::Held { token: last }
                         }
                     };
@@ -125,7 +125,7 @@ proptest! {
                         has == holder && (token == 0 || token == under)
                     });
                     prop_assert_eq!(reply == Reply::Given, is_his);
-                    prop_assert_eq!(told.is_some(), is_his);
+                    prop_assert_eq!(changed.is_some(), is_his);
                     if is_his {
                         *lease = None;
                     }
