@@ -98,6 +98,8 @@ pub async fn run(
     });
     let load = finished(load).await?;
     let unregistered = server.wait_for(connected_before, options).await;
+    // A server that serves one connection at a time could not answer the harness otherwise.
+    drop(server);
     let report = Report::default();
     let drill = Maze { options, load: Some(load), unregistered, report, _dropped: dropped };
     let reproduce = reproduce(options, options.seed);
