@@ -1,8 +1,8 @@
 //! The drill of the chat: writers and readers of many users at once, and what a history of calls must
 //! not show.
 //!
-//! - `options`: what it can be told.
-//! - `world`: who the users are, which messages there are.
+//! - `options`: the options of the drill, and their ranges.
+//! - `world`: the users and the messages.
 //! - `board`: which message is next, and what came of every call; `lane`: a connection that makes
 //!   the calls; `answer`: what the answers say.
 //! - [`judge`]: which rules the history breaks. It can be used without the rest.

@@ -13,7 +13,7 @@ pub enum Error {
     Options {
         /// The option.
         option: &'static str,
-        /// What is allowed.
+        /// The allowed values.
         why: String,
     },
     /// There is no server to drill.

@@ -32,9 +32,9 @@
 //! - `harness`: the contract of a drill, and what runs it.
 //! - [`error`]: why a drill was not begun.
 //! - [`verdict`]: the table, as text and as JSON, and the latencies in it.
-//! - [`progress`]: how far a drill is, for the person who waits.
+//! - [`progress`]: shows the progress of a drill to a person.
 //! - [`http`]: a client that costs little enough to load a server from one core.
-//! - [`metrics`]: what the server says of its own use of processor and memory.
+//! - [`metrics`]: the CPU time and the memory that a server reports of itself.
 //! - [`patience`]: how long a drill waits for a server that is away.
 //! - [`options`]: what the options of all drills share.
 //! - [`random`]: randomness that can be replayed.

@@ -1,9 +1,9 @@
 //! The drill of the maze: a stream of numbered events in disorder, and clients of which each must
 //! receive its notifications, in order, to the byte.
 //!
-//! - `options`: what it can be told.
+//! - `options`: the options of the drill, and their ranges.
 //! - `world`: which events there are, in which order they are sent (`line`: their text, `malformed`:
-//!   lines that are none), and what must come of them (`fold`: who hears what).
+//!   lines that are not events), and the expected notifications (`fold`: the recipients of each event).
 //! - `load`: writes and reads in turns, on one thread (`source`, `client`: the two kinds of
 //!   connection, `queue`: bytes that wait, `probe`: latency).
 //!
@@ -44,11 +44,11 @@ use crate::progress::Progress;
 use crate::verdict::{Value, Verdict};
 use load::{Load, Report};
 
-/// How often it is asked whether it has.
+/// The interval of requests for the number of registered clients.
 const REGISTRATION_ASK_EVERY: Duration = Duration::from_millis(5);
-/// How long an answer about the server may take.
+/// How long such an answer may take.
 const ANSWER_WAIT: Duration = Duration::from_secs(5);
-/// Descriptors beside those of the clients.
+/// Descriptors beyond those of the clients.
 const DESCRIPTORS_BESIDE: u64 = 128;
 
 /// Where the server is, or several that share one maze.
@@ -59,7 +59,7 @@ pub struct Targets {
     /// Take the user clients, which are spread over them.
     pub clients: Vec<SocketAddr>,
     /// Are asked for `GET /maze` and `GET /metrics`, if the server has that. Where they are as many as
-    /// those above, they tell when all clients are registered.
+    /// those above, they show when all clients are registered.
     pub http: Vec<Target>,
 }
 
@@ -110,7 +110,7 @@ pub async fn run(
 
 struct Maze<'a> {
     options: &'a Options,
-    /// Connected, and not running yet.
+    /// The load: connected, and taken when it runs.
     load: Option<Load>,
     /// How many clients were registered, if not all were in time.
     unregistered: Option<u64>,
@@ -173,7 +173,7 @@ impl Drill for Maze<'_> {
     }
 }
 
-/// Tells the load when nobody waits for it any more.
+/// Stops the load when the future of the drill is dropped.
 #[derive(Default)]
 struct Dropped(Arc<AtomicBool>);
 
@@ -183,7 +183,7 @@ impl Drop for Dropped {
     }
 }
 
-/// What a thread gave; a panic in it goes on here.
+/// Returns the value of a thread. A panic in the thread continues here.
 async fn finished<T>(thread: JoinHandle<T>) -> T {
     match thread.await {
         Ok(value) => value,
@@ -195,29 +195,29 @@ async fn finished<T>(thread: JoinHandle<T>) -> T {
     }
 }
 
-/// Lets this process have as many connections as it needs, if it may.
+/// Raises the limit of open descriptors to what the clients need, if the system allows it.
 fn raise_descriptors(clients: u64) {
     // A server in the same process holds the other ends.
     let wanted = 2 * clients + DESCRIPTORS_BESIDE;
     let limit = getrlimit(Resource::Nofile);
     if limit.current.is_some_and(|current| current < wanted) {
         let most = limit.maximum.map_or(wanted, |maximum| maximum.min(wanted));
-        // If it may not, connecting will say so.
+        // If that fails, the error of a connection says so.
         let _refused =
             setrlimit(Resource::Nofile, Rlimit { current: Some(most), maximum: limit.maximum });
     }
 }
 
-/// What is read of `GET /maze`.
+/// The part of `GET /maze` that is read.
 #[derive(Deserialize)]
 struct Shown {
     clients: u64,
 }
 
-/// The servers as they show themselves over HTTP, if they do.
+/// The HTTP interfaces of the servers, if they have any.
 struct Asked {
     clients: Vec<Client>,
-    /// They are all the servers that take user clients.
+    /// Whether they are all of the servers that accept clients.
     are_all: bool,
 }
 
@@ -227,7 +227,7 @@ impl Asked {
         Self { clients, are_all: cluster.len() == targets.clients.len() }
     }
 
-    /// How many clients they say are connected, each to itself.
+    /// Returns the number of clients that the servers show, or `None` if they do not all answer.
     async fn clients(&mut self) -> Option<u64> {
         let mut clients = 0;
         for client in self.clients.iter_mut().filter(|_| self.are_all) {
@@ -238,7 +238,7 @@ impl Asked {
         self.are_all.then_some(clients)
     }
 
-    /// Waits until it has registered the clients. How many it had if it did not in time.
+    /// Waits until all clients are registered. Returns the number of registered clients if that takes too long.
     async fn wait_for(&mut self, before: u64, options: &Options) -> Option<u64> {
         let deadline = tokio::time::Instant::now() + options.stall();
         loop {
@@ -258,7 +258,7 @@ impl Asked {
     }
 }
 
-/// So many per one, with two digits.
+/// Returns a ratio with three decimals.
 fn ratio(count: u64, per: u64) -> String {
     #[expect(clippy::cast_precision_loss, reason = "a mean for a person to read")]
     let ratio = count as f64 / per.max(1) as f64;

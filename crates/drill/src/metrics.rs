@@ -1,5 +1,5 @@
-//! What the server says of itself: two numbers out of its `GET /metrics`, in the text format of
-//! Prometheus, if it has that.
+//! The CPU time and the memory of a server, read from its `GET /metrics` in the Prometheus text format, if it
+//! has that.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -7,10 +7,10 @@ use std::time::Duration;
 use crate::http::{Answer, Client, Cluster};
 use crate::verdict::{Value, Verdict};
 
-/// How long a server is asked.
+/// How long an answer may take.
 const ANSWER_WAIT: Duration = Duration::from_secs(5);
 
-/// What the server has used so far.
+/// The CPU time and the memory of a server.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
 pub struct Usage {
     /// `process_cpu_seconds_total`: processor time since it started.
@@ -20,16 +20,16 @@ pub struct Usage {
 }
 
 impl Usage {
-    /// Asks the server. What it does not say is `None`.
+    /// Asks a server. A value that it does not report is `None`.
     pub(crate) async fn ask(client: &mut Client) -> Self {
         Self::read(&client.get("/metrics").await)
     }
 
-    /// Asks all servers, each until it answers or the time is up, and adds up.
+    /// Asks all servers, one after the other, and returns the sum.
     pub(crate) async fn ask_all(cluster: &Arc<Cluster>) -> Self {
         let mut used = Vec::new();
         for at in 0..cluster.len() {
-            // A server that is away may stay away.
+            // A server that was killed may never answer.
             let wait = ANSWER_WAIT.min(cluster.answer_within());
             let asked = tokio::time::timeout(wait, Self::ask(&mut Client::at(at, cluster))).await;
             used.push(asked.unwrap_or_default());
@@ -45,7 +45,7 @@ impl Usage {
         }
     }
 
-    /// What several servers have used together; what one of them does not say is `None`.
+    /// Returns the sum of several servers. A value that one of them does not report is `None`.
     pub(crate) fn sum(servers: impl IntoIterator<Item = Self>) -> Self {
         let both = |one: Self, other: Self| Self {
             cpu: one.cpu.zip(other.cpu).map(|(one, other)| one + other),
@@ -54,11 +54,10 @@ impl Usage {
         servers.into_iter().reduce(both).unwrap_or_default()
     }
 
-    /// Adds lines for the processor time since `before`, per each of so many of these, and for the
-    /// memory now.
+    /// Adds a row for the CPU time since `before` for each of these counts, and a row for the memory.
     pub(crate) fn rows_since(self, before: Self, per: &[(&str, u64)], verdict: &mut Verdict) {
         let used = self.cpu.zip(before.cpu);
-        // A server that was started again has used less than before: nothing to be said.
+        // A server that was restarted has used less than before: the difference means nothing.
         if let Some(used) = used.and_then(|(after, before)| after.checked_sub(before)) {
             for &(what, count) in per.iter().filter(|(_, count)| *count > 0) {
                 #[expect(clippy::cast_precision_loss, reason = "a mean for a person to read")]
@@ -71,7 +70,7 @@ impl Usage {
         }
     }
 
-    /// Reads it out of the text of `GET /metrics`; what is not there or is no number is `None`.
+    /// Parses the text of `GET /metrics`. A value that is missing or not a number is `None`.
     pub fn parse(text: &str) -> Self {
         let cpu = value(text, "process_cpu_seconds_total");
         let memory = value(text, "process_resident_memory_bytes");
@@ -85,7 +84,7 @@ impl Usage {
     }
 }
 
-/// The value of the first sample of this name, with or without labels.
+/// Returns the value of the first sample of this name, with or without labels.
 fn value(text: &str, name: &str) -> Option<f64> {
     text.lines().find_map(|line| {
         let rest = line.strip_prefix(name)?;

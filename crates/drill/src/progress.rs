@@ -1,4 +1,4 @@
-//! How far a drill is, for the person who waits: a bar where standard error is a terminal, a
+//! Shows the progress of a drill: a bar where standard error is a terminal, a
 //! plain line every few seconds where it is not, or nothing.
 
 use std::convert::Infallible;
@@ -69,7 +69,7 @@ impl Progress {
         if stderr().is_terminal() { self.show_bar().await } else { self.show_lines().await }
     }
 
-    /// Draws a bar for ever; it is wiped when this is dropped.
+    /// Draws a bar until this is dropped, which erases it.
     async fn show_bar(&self) -> Infallible {
         let bar = Bar(ProgressBar::new(self.total()));
         let template = "{wide_bar} {human_pos}/{human_len} {per_sec:>14} {eta:>5}";
@@ -82,7 +82,7 @@ impl Progress {
         }
     }
 
-    /// Writes lines for ever.
+    /// Writes lines until this is dropped.
     async fn show_lines(&self) -> Infallible {
         let started = Instant::now();
         loop {

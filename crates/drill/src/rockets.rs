@@ -1,7 +1,7 @@
 //! The drill of the rockets: numbered messages per rocket, duplicated and shuffled, and the state
 //! that each rocket must have, at every moment and in the end.
 //!
-//! - `options`: what it can be told.
+//! - `options`: the options of the drill, and their ranges.
 //! - `world`: which messages there are and in which order they are sent (`message` and `moment`:
 //!   what one of them says, and when).
 //! - `fold`: what is right.

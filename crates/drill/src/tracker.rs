@@ -1,7 +1,7 @@
 //! The drill of the tracker: peers that relay messages all at once, and what answers and lists must
 //! not show.
 //!
-//! - `options`: what it can be told.
+//! - `options`: the options of the drill, and their ranges.
 //! - `world`: which messages there are.
 //! - `lane`: a connection that makes the calls.
 //! - [`judge`]: which rules the answers break. It can be used without the rest.
@@ -133,7 +133,7 @@ impl Tracker<'_> {
         Lane::new(peer, &self.shared)
     }
 
-    /// Takes so many messages that were never used.
+    /// Takes this many messages that were never used.
     fn fresh(&mut self, count: u32) -> u32 {
         let first = self.next;
         self.next += count;

@@ -1,9 +1,9 @@
 //! The drill of the traffic: plays the upstream server that Tidings dials to, and holds each report to
 //! its own count.
 //!
-//! - `options`: what it can be told.
+//! - `options`: the options of the drill, and their ranges.
 //! - `wire`: the server's side of a WebSocket, by hand.
-//! - `world`: parents, children, calls, and what must come of them.
+//! - `world`: parents, children and calls, and the expected counts.
 //! - `shown`: what `GET /traffic` says in the end, at every server.
 //! - `judge`: reports held to what must be in them (`totals`: once a server has died).
 //! - `load`: sends, listens, breaks the connection (`settle`: when everything is counted; `takeover`: one

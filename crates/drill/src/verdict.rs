@@ -270,7 +270,7 @@ impl Differences {
         }
     }
 
-    /// Counts so many that are not described.
+    /// Counts differences that are not described.
     pub fn add_undescribed(&mut self, count: u64) {
         self.total += count;
     }
@@ -297,7 +297,7 @@ impl Differences {
 /// hour, of about 300 KiB whatever the number of requests.
 #[derive(Debug, Clone)]
 pub struct Latency {
-    /// What is below a microsecond counts as one.
+    /// A latency below a microsecond counts as one.
     histogram: Histogram<u64>,
 }
 

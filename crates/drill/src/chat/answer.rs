@@ -28,7 +28,7 @@ struct Item<'a> {
     id: Cow<'a, str>,
 }
 
-/// The answer to a post. The second one under a key may be told as one that created nothing.
+/// The answer to a post. A repeated post with the same key may be answered as one that created nothing.
 pub(super) fn posted(reply: Reply<'_>, keyed: bool) -> Read<u128> {
     read(
         reply,
@@ -112,7 +112,7 @@ fn uuid(text: &str) -> Result<u128, String> {
     if text.len() == 36 && (version, variant) == (7, 0b10) { Ok(id) } else { Err(wrong()) }
 }
 
-/// An id as it stands in a path.
+/// An id, encoded for a path.
 pub(super) fn shown(id: u128) -> String {
     let digits = format!("{id:032x}");
     let part = |range| digits.get(range).unwrap_or_default();

@@ -33,7 +33,7 @@ struct State {
     visited: u32,
     /// All is posted: readers stop.
     written: bool,
-    /// The user who is drained next.
+    /// The user whose inbox is drained next.
     drained: u32,
     /// Until when calls of unknown outcome may still have an effect, at most.
     late_until: Duration,
@@ -237,7 +237,7 @@ impl Board {
         state.judge.end_acknowledge(begun, &answer, now);
     }
 
-    /// How long it takes until nothing is under way any more, lent, or about to expire.
+    /// Returns the time after which no call is in progress, no lease is running, and no message is about to expire.
     pub(super) fn settle(&self) -> Duration {
         let state = self.lock();
         state.late_until.saturating_sub(state.started.elapsed()) + self.options.settle()

@@ -1,10 +1,10 @@
-//! The judge of the chat: it is told when every call began and what came of it, and says which rules
-//! the whole history breaks. It knows no sockets: a test may tell it of any server, of one that is
-//! killed and started again, or of a history made by hand.
+//! The judge of the chat. It is given the beginning and the outcome of each call, and returns the rules
+//! that the whole history breaks. It has no sockets: a test can pass it the history of any server, of one that is
+//! killed and restarted, or one made by hand.
 //!
-//! Times are those of the caller's monotonic clock. What a call does happens at an instant that nobody
-//! knows, between its beginning and its end; the judge accuses only where no choice of instants would
-//! be right. So a call that overlaps another may come before or after it.
+//! Times are those of the caller's monotonic clock. A call takes effect at one unknown instant between its
+//! beginning and its end. The judge reports a breach only if no choice of these instants makes the history right:
+//! of two calls that overlap, either may have come first.
 //!
 //! Takes are held to be linearizable, one inbox at a time, whichever of several servers they go to, as
 //! far as that can be said of each pair of calls:
@@ -307,7 +307,7 @@ impl Judge {
         self.settle(user, now);
     }
 
-    /// A call's answer was not of the form that it must have. Its outcome is for the caller to tell.
+    /// Records that an answer was malformed. The caller also reports the outcome of the call.
     pub fn malformed<C: std::fmt::Debug>(&mut self, begun: &Begun<C>, now: Duration, why: &str) {
         let text = format!("lane {}: {:?}", begun.lane, begun.call);
         let line = breach::Line { begin: begun.begin, end: now, text };

@@ -1,4 +1,4 @@
-//! What a drill of the chat can be told, with its defaults.
+//! The options of a chat drill, with their defaults and ranges.
 
 use std::time::Duration;
 

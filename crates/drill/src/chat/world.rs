@@ -25,13 +25,13 @@ const SILENT: f64 = 0.1;
 /// The share of keys under which other content is posted.
 const CONTESTED: f64 = 0.2;
 
-/// What is posted, to whom.
+/// The messages of a run: their texts and their users.
 #[derive(Debug)]
 pub(super) struct World {
     options: Options,
     /// What the names, texts and keys of this run begin with.
     tag: String,
-    /// The users' names, and how they stand in a path and in JSON.
+    /// The names of the users, as they are, encoded for a path, and encoded as JSON.
     names: Vec<String>,
     paths: Vec<String>,
     quoted: Vec<String>,

@@ -1,5 +1,5 @@
 //! One connection that makes calls of a drill, one at a time, and outlives its connection and its
-//! server: after a failure it goes on with the next server.
+//! server: after a failure it continues with the next server.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,8 +9,8 @@ use tokio::time::Instant;
 use super::{Cluster, Connection, Error, Target};
 use crate::patience::Alarm;
 
-/// Makes one call at a time. A call without an answer is told as such and not made again: whether it
-/// was done is not known, and whether it may be made again is for who makes it to say.
+/// Makes one call at a time. A call without an answer is reported as such and not repeated: it may or may not have
+/// taken effect, and only the user of this type knows whether it can be repeated.
 pub(crate) struct Caller {
     cluster: Arc<Cluster>,
     /// The server that it talks to; the next one when that fails.
@@ -59,7 +59,7 @@ impl Caller {
     }
 
     /// Sends a request and reads the answer: the status, and the body to be read by
-    /// [`Caller::body`]. After 5xx it goes on with the next server.
+    /// [`Caller::body`]. After 5xx it continues with the next server.
     pub(crate) async fn exchange(&mut self, request: &[u8]) -> Result<u16, Error> {
         self.exchange_for(request, Duration::ZERO).await
     }

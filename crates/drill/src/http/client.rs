@@ -35,7 +35,7 @@ pub struct Client {
     /// Which of the servers it asks.
     at: usize,
     connection: Option<Connection>,
-    /// What is said with each question.
+    /// Headers that are sent with each request.
     fields: &'static str,
 }
 
@@ -62,7 +62,7 @@ impl Client {
     }
 
     /// The answer to `GET path`. Asks again after a while if the connection breaks, cannot be
-    /// made, or the answer is 5xx: for ever, so give it a time limit.
+    /// made, or the answer is 5xx. It retries without a limit: add a timeout.
     pub async fn get(&mut self, path: &str) -> Answer {
         loop {
             match self.try_get(path).await {

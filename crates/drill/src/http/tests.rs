@@ -1,4 +1,4 @@
-//! The client against a server that says exactly what a test tells it to.
+//! The client against a server that sends exactly the bytes of a test.
 
 use std::io::{Read, Write};
 use std::net::TcpListener;

@@ -46,7 +46,7 @@ pub(super) enum Cuts {
 /// How what arrives is held to what must arrive.
 #[derive(Debug)]
 enum Check {
-    /// It goes on where it was.
+    /// It continues where it was.
     Following,
     /// It has just returned: its first line says where it goes on. The position in everything it
     /// must receive from which nothing may be missing, once that is known.
@@ -82,7 +82,7 @@ pub(super) struct Client {
 /// What a read gave.
 #[derive(Debug)]
 pub(super) enum Arrival {
-    /// So many bytes; the buffer was full if there may be more.
+    /// The number of bytes; if the buffer is full, there may be more.
     Bytes(usize),
     /// The system had something else to do first.
     Interrupted,
@@ -146,7 +146,7 @@ impl Client {
         }
     }
 
-    /// Connects and says who it is.
+    /// Connects and sends the id of the user.
     pub(super) fn connect(&mut self, address: SocketAddr) -> io::Result<&mut TcpStream> {
         let mut stream = std::net::TcpStream::connect_timeout(&address, CONNECT_WAIT)?;
         if matches!(self.role, Role::Sluggish | Role::Silent) {

@@ -33,7 +33,7 @@ impl Fold {
         Self { first_of, clients: claimed.len(), users, followers: vec![0; users * words], words }
     }
 
-    /// Takes the next event in order, and names every client that must hear it, once.
+    /// Applies the next event in order, and calls back once for every client that must receive it.
     pub(super) fn route(&mut self, event: Event, mut notify: impl FnMut(usize)) {
         match event {
             Event::Follow { from, to } => {
@@ -57,7 +57,7 @@ impl Fold {
         }
     }
 
-    /// Those who are connected as this user.
+    /// The clients that are connected as this user.
     fn clients_of(&self, user: u32) -> impl Iterator<Item = usize> + use<> {
         let first = self.first_of.get(user as usize).copied().unwrap_or(NOBODY);
         (first..self.clients).step_by(self.users.max(1))

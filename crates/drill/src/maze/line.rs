@@ -15,18 +15,18 @@ pub(super) enum Event {
     Follow { from: u32, to: u32 },
     /// `from` no longer follows `to`.
     Unfollow { from: u32, to: u32 },
-    /// Everybody hears it.
+    /// All connected users receive it.
     Broadcast,
-    /// `to` hears it.
+    /// `to` receives it.
     Private { from: u32, to: u32 },
-    /// Whoever follows `from` hears it.
+    /// All followers of `from` receive it.
     Status { from: u32 },
 }
 
 /// A line as it is sent, and as it must arrive.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Line {
-    /// What is beyond `len` means nothing.
+    /// The bytes beyond `len` are unused.
     bytes: [u8; SPACE_BYTES],
     len: usize,
 }
@@ -90,7 +90,7 @@ impl Line {
     }
 }
 
-/// A sequence number that counts up in decimal: cheaper than to divide for every line.
+/// A sequence number that counts up in decimal, which is cheaper than to divide for every line.
 #[derive(Debug, Clone)]
 pub(super) struct Counter {
     /// The most significant digit first; `len` of them mean something.
@@ -137,7 +137,7 @@ struct Name {
 }
 
 impl Names {
-    /// The names of so many users.
+    /// Returns the names of `users` users.
     pub(super) fn new(users: u32) -> Self {
         let mut counter = Counter::zero();
         let name = |_| {

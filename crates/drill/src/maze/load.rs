@@ -71,7 +71,7 @@ pub(super) struct Report {
     pub(super) failures: Vec<String>,
 }
 
-/// The drill under way.
+/// The state of a running load.
 pub(super) struct Load {
     options: Options,
     targets: Targets,
@@ -168,7 +168,7 @@ impl Load {
         Ok(load)
     }
 
-    /// Sends everything from the first source to the last, receives everything, and tells.
+    /// Sends all events, from the first source to the last, receives all notifications, and returns the report.
     pub(super) fn run(mut self) -> Report {
         let cpu = cpu();
         let mut ended = Ok(());
@@ -265,7 +265,7 @@ impl Load {
         self.counts_before + self.world.counts
     }
 
-    /// Where a client connects to, and where after so many of its tries have failed.
+    /// Returns the address to which a client connects, after this number of failed attempts.
     fn address(&self, index: usize, failed: usize) -> Option<SocketAddr> {
         let addresses = &self.targets.clients;
         addresses.get((index + failed) % addresses.len().max(1)).copied()

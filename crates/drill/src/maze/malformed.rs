@@ -6,7 +6,7 @@ use crate::random::Random;
 
 /// The longest line that must be read is 1 KiB with its end; these are all beyond it.
 const OVER_LONG_BYTES: std::ops::Range<u64> = 1_100..70_000;
-/// One in so many malformed lines is over-long: they weigh a thousand times as much.
+/// One in this many malformed lines is too long. They are rare because each is a thousand times as large.
 const OVER_LONG_ONE_IN: u64 = 64;
 
 /// What follows the number of a malformed line.

@@ -1,4 +1,4 @@
-//! What a drill of the maze can be told, with its defaults: what the known test program does.
+//! The options of a maze drill. The defaults are those of the known test program.
 
 use std::time::Duration;
 

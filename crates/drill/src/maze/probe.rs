@@ -1,19 +1,19 @@
-//! How long it takes from the writing of an event to the arrival of its notification: one sample at
-//! a time, so that it costs nothing. Under full load this is how much the server has before it.
+//! The latency from the writing of an event to the arrival of its notification, one sample at a time, so that
+//! it costs next to nothing. Under full load it is the queue inside the server that dominates it.
 
 use std::time::Instant;
 
 use crate::verdict::Latency;
 
-/// The sample under way.
+/// The sample in progress.
 #[derive(Debug)]
 struct Sample {
-    /// Who must receive it, and where in everything it must receive it ends.
+    /// The client that must receive it, and the position in all its expected bytes at which it ends.
     client: usize,
     position: u64,
-    /// Where in everything that is written it ends.
+    /// The position in all written bytes at which it ends.
     written_bytes: u64,
-    /// When it had been written.
+    /// When it was written completely.
     written: Option<Instant>,
 }
 
@@ -25,14 +25,14 @@ pub(super) struct Probe {
 }
 
 impl Probe {
-    /// A notification for this client was made, if no sample is under way.
+    /// Starts a sample with a notification for this client, unless one is in progress.
     pub(super) fn set(&mut self, client: usize, position: u64, written_bytes: u64) {
         if self.sample.is_none() {
             self.sample = Some(Sample { client, position, written_bytes, written: None });
         }
     }
 
-    /// So much has been written in all.
+    /// Reports the number of bytes written so far.
     pub(super) fn written(&mut self, bytes: u64) {
         if let Some(sample) = &mut self.sample
             && sample.written.is_none()
@@ -42,7 +42,7 @@ impl Probe {
         }
     }
 
-    /// So far a client has received everything.
+    /// Reports that a client has received everything up to a position.
     pub(super) fn received(&mut self, client: usize, position: u64, now: Instant) {
         let reached = |sample: &mut Sample| sample.client == client && position >= sample.position;
         let written = self.sample.take_if(reached).and_then(|sample| sample.written);

@@ -61,12 +61,12 @@ impl Queue {
         }
     }
 
-    /// Takes bytes away from the end, until so many are left.
+    /// Removes bytes from the end until this many are left.
     pub(super) fn truncate(&mut self, len: usize) {
         self.end = self.end.min(self.start + len);
     }
 
-    /// Moves what there is to the beginning if that is worth it, or takes more memory.
+    /// Makes room at the end: moves the content to the beginning if that is cheap enough, and allocates otherwise.
     #[cold]
     fn make_room(&mut self, wanted: usize) {
         if self.start >= self.bytes.len() / 2 {

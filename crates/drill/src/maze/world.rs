@@ -1,5 +1,5 @@
-//! The world: which events there are, in which order their lines are sent, and what every client
-//! must receive. It is made batch by batch as it is sent, from the seed, and never held.
+//! The world: the events, the order of their lines, and the bytes that each client must receive. It is generated
+//! batch by batch from the seed while it is sent, and never held as a whole.
 
 use super::fold::Fold;
 use super::line::{Counter, Event, Line, Names};
@@ -13,12 +13,12 @@ const FOLLOWS: u64 = 1_500;
 const UNFOLLOWS: u64 = 1_500;
 const PRIVATE: u64 = 1_500;
 const ALL: u64 = 10_000;
-/// One in so many follows repeats one that stands, one in so many unfollows undoes none.
+/// One in this many follows repeats an existing one; one in this many unfollows has none to undo.
 const POINTLESS_ONE_IN: u64 = 16;
-/// From how many of the last events one that is sent again is chosen.
+/// The number of recent events from which a duplicate is chosen.
 const RECENT: usize = 256;
 
-/// What was sent and what must come of it, in numbers.
+/// The numbers of sent lines and of expected notifications.
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct Counts {
     /// Events with a number of their own.
@@ -45,7 +45,7 @@ impl std::ops::Add for Counts {
     }
 }
 
-/// The stream of one source, and what must come of it.
+/// The stream of one source, and the expected notifications.
 pub(super) struct World {
     random: Random,
     names: Names,
@@ -53,20 +53,20 @@ pub(super) struct World {
     users: u64,
     /// Broadcasts in ten thousand events.
     broadcasts: u64,
-    /// Follows that stand, to choose those that are undone; what is right is in `fold`.
+    /// The existing follows, from which unfollows are chosen. The follower graph itself is in `fold`.
     follows: Vec<(u32, u32)>,
-    /// How many follows shall stand.
+    /// The number of follows that the mix aims at.
     follows_wanted: u64,
-    /// So many have stood once.
+    /// Whether that number has been reached once.
     grown: bool,
     number: Counter,
-    /// Numbers still to be used.
+    /// The number of events still to be generated.
     left: u64,
     batch: u64,
     crlf: bool,
     mischief: Option<Mischief>,
     gaps: f64,
-    /// The source dies: of its last batch only a part is sent, and of the last line too.
+    /// Whether the source dies: only a part of its last batch is sent, and its last line is cut.
     dies: bool,
     /// The lines of a batch in the order of their numbers.
     lines: Vec<Line>,
@@ -75,7 +75,7 @@ pub(super) struct World {
     pub(super) counts: Counts,
 }
 
-/// What is sent beside the events.
+/// The lines that are sent in addition to the events.
 struct Mischief {
     duplicates: f64,
     malformed: f64,
@@ -196,7 +196,7 @@ impl World {
         }
     }
 
-    /// Half a line, which would be an event for somebody who is connected.
+    /// Half a line that, if taken for a whole one, would be an event for a connected user.
     fn tear(&mut self, sent: &mut Queue) {
         self.number.advance();
         sent.extend(self.number.text());

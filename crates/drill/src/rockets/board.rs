@@ -25,7 +25,7 @@ pub(super) struct Board {
     rate: u64,
     progress: Progress,
     state: Mutex<State>,
-    /// Told when the oldest request under way was acknowledged and somebody waits for that.
+    /// Notified when the oldest request in progress is acknowledged and a sender waits for that.
     room: Notify,
 }
 
@@ -59,7 +59,7 @@ pub(super) enum Work {
     Send(Request),
     /// Nothing before this time.
     NotBefore(Instant),
-    /// Nothing until something under way is acknowledged: see [`Board::has_room`].
+    /// No work until a request in progress is acknowledged: see [`Board::has_room`].
     Full,
     /// Nothing ever.
     Finished,

@@ -179,7 +179,8 @@ impl Judge {
             let mut strangers: Vec<&String> = listed.keys().collect();
             strangers.sort();
             for id in strangers {
-                self.differences.add(|| format!("rocket {id}: in GET /rockets, never heard of"));
+                self.differences
+                    .add(|| format!("rocket {id}: in GET /rockets, but no message of it was sent"));
             }
         }
     }

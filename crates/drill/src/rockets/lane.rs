@@ -86,7 +86,7 @@ impl<'a> Lane<'a> {
         }
     }
 
-    /// Goes on with the next server, if there is one. What is under way is sent again.
+    /// Continues with the next server, if there is one. Requests in progress are sent again.
     fn move_on(&mut self) {
         if self.cluster.len() > 1 {
             self.at += 1;
@@ -95,7 +95,7 @@ impl<'a> Lane<'a> {
         }
     }
 
-    /// Takes work until as much is under way as may be.
+    /// Takes work until the bound of requests in progress is reached.
     fn fill(&mut self) -> Next {
         let now = Instant::now();
         while self.in_flight.len() < self.options.pipeline as usize {
@@ -181,7 +181,7 @@ impl<'a> Lane<'a> {
         if keeps_open && at == self.at && !self.options.connection_per_message {
             self.connection = Some(connection);
         } else {
-            // The server said that it would not answer what else is under way, or is left behind.
+            // The server announced that it will not answer the other requests, or the drill has left it.
             while let Some((request, _)) = self.in_flight.pop_back() {
                 self.again.push_front((request, now));
             }
@@ -189,7 +189,7 @@ impl<'a> Lane<'a> {
         Ok(())
     }
 
-    /// Handles the answer to the oldest request under way; whether more may come.
+    /// Handles the answer to the oldest request in progress. Returns whether more answers may come.
     fn answered(&mut self, response: &Response<'_>, now: Instant) -> bool {
         let Some((request, sent)) = self.in_flight.pop_front() else {
             return false;
@@ -262,7 +262,7 @@ impl<'a> Lane<'a> {
         });
     }
 
-    /// Everything under way is to be sent again after a while.
+    /// Marks all requests in progress to be sent again after a pause.
     fn broken(&mut self, error: &Error) {
         let due = Instant::now() + self.options.retry();
         self.connection = None;
@@ -280,7 +280,7 @@ impl<'a> Lane<'a> {
     }
 }
 
-/// What stands before the length of a body.
+/// The head of a request, up to the length of its body.
 fn head(at: usize, cluster: &Cluster, options: &Options) -> Vec<u8> {
     let kind = if options.bulk > 0 { "application/x-ndjson" } else { "application/json" };
     let close = if options.connection_per_message { "Connection: close\r\n" } else { "" };

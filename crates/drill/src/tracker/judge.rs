@@ -119,7 +119,7 @@ pub fn list(calls: &[Call], listed: &[Listed], capacity: usize, found: &mut Diff
         let length = listed.len();
         found.add(|| format!("{length} messages are listed, {expected} should be"));
     }
-    // What is missing must have come before all that is there.
+    // The missing messages must be older than all that are there.
     let oldest_ended = winners.values().map(|call| call.ended).min().unwrap_or(u64::MAX);
     let missing = added.filter_map(|calls| calls.iter().find(|call| call.said == Said::Done));
     for call in missing.filter(|call| !winners.contains_key(&call.message)) {
@@ -130,7 +130,7 @@ pub fn list(calls: &[Call], listed: &[Listed], capacity: usize, found: &mut Diff
     }
 }
 
-/// How often each peer relayed a message, as told and as sent.
+/// The number of relays of a message by each peer, as shown and as sent.
 pub fn relays(
     message: Number,
     calls: &[Call],

@@ -205,7 +205,7 @@ impl Lane {
         Some(listed)
     }
 
-    /// What is told of the relays of a message; `None` when it is not there.
+    /// The relays of a message as the server shows them; `None` if it does not have the message.
     pub(super) async fn relays(&mut self, message: u32) -> Option<BTreeMap<u32, u64>> {
         let path = format!("{}/peers", self.shared.world.path(message));
         let found = self.get(&path).await;

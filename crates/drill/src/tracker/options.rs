@@ -1,4 +1,4 @@
-//! What a drill of the tracker can be told, with its defaults.
+//! The options of a tracker drill, with their defaults and ranges.
 
 use std::time::Duration;
 

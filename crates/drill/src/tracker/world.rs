@@ -1,12 +1,12 @@
 //! Which messages there are: ids with characters that a path cannot hold as they are, and data that
-//! depends on who relays it.
+//! depends on the peer that relays it.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 
 use crate::random::Random;
 
-/// What stands in an id: some of it is something else in a path, in a query or in JSON.
+/// The characters of ids. Some of them must be escaped in a path, in a query or in JSON.
 const LETTERS: &[char] = &[
     'a', 'b', 'c', 'Z', '0', '9', '-', '_', '.', '/', '%', '?', '#', '+', '&', ' ', '"', '\\', 'ü',
     '🚀',

@@ -19,7 +19,7 @@ pub(super) struct Judge {
     /// The last report that was right, and whether the connection has broken since: then it may come
     /// again.
     last: Option<(Vec<u8>, bool)>,
-    /// Once a server has died: windows are no longer told apart.
+    /// Whether a server has died: from then on windows cannot be distinguished.
     totals: Option<Totals>,
     pub(super) reports: u64,
     pub(super) again: u64,
@@ -68,7 +68,7 @@ impl Judge {
         }
     }
 
-    /// A window, or some that cannot be told apart, has ended and must be reported.
+    /// Ends a window, or several that cannot be distinguished: it must be reported.
     pub(super) fn expect(&mut self, counts: Window, reports: u32) {
         match &mut self.totals {
             Some(totals) => totals.sent(&counts),

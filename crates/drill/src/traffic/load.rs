@@ -1,4 +1,4 @@
-//! Sends what the world says, listens for reports, and breaks the connection as it is told to.
+//! Sends the calls of the world, receives the reports, and breaks the connection as the options say.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -34,12 +34,12 @@ const CLEAR: Duration = Duration::from_millis(40);
 const STALL: Duration = Duration::from_millis(300);
 /// How long nothing more may come.
 const QUIET: Duration = Duration::from_millis(200);
-/// What is said of a server that connects while another is there.
+/// The failure if a server connects while another is connected.
 const SECOND: &str = "another has connected while it was there";
 /// With a rate, so often a little is sent.
 const TURN: Duration = Duration::from_millis(10);
 
-/// What happens once in a while, at so many calls.
+/// The kinds of incident that happen at a given number of calls.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Mischief {
     Drop,
@@ -48,7 +48,7 @@ enum Mischief {
     Update(u32),
 }
 
-/// The drill under way.
+/// The state of a running load.
 pub(super) struct Load {
     options: Options,
     listener: TcpListener,
@@ -75,7 +75,7 @@ pub(super) struct Load {
     /// The number of the window that is being sent, and how many there were whose ends were not clear.
     window: u64,
     joined: u32,
-    /// What is still to happen, the next one last.
+    /// The incidents to come, the next one last.
     mischief: Vec<(u64, Mischief)>,
     /// Reports that have come, and breaks of the connection (`None`), in their order: judged when it is
     /// known what must be in them.
@@ -84,7 +84,7 @@ pub(super) struct Load {
     progress: Progress,
 }
 
-/// The time by which windows are told apart, in milliseconds.
+/// The current time, which decides the window of a call, in milliseconds.
 fn now_ms() -> u64 {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
@@ -292,7 +292,7 @@ impl Load {
         self.wait_for_clear().await
     }
 
-    /// Waits for the client and tells it the topology.
+    /// Waits for the client and sends it the topology.
     async fn connect(&mut self) -> Result<(), String> {
         let wait = Duration::from_secs(self.options.connect_wait);
         let stream = if let Some(arrived) = self.arrived.take() {
@@ -482,7 +482,7 @@ impl Load {
             self.hear(heard)?;
             self.look_at_reports();
         }
-        // What is in no window that is known may be reported in any.
+        // A call that is in no known window may be reported in any.
         let more = if self.judge.sums_up() { self.options.window() } else { Duration::ZERO };
         self.pause(more + QUIET).await;
         self.look_at_reports();

@@ -1,4 +1,4 @@
-//! What a drill of the traffic can be told, with its defaults: what the original upstream does.
+//! The options of a traffic drill. The defaults are those of the original upstream.
 
 use std::time::Duration;
 

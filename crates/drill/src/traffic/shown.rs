@@ -25,7 +25,7 @@ fn read(answer: &Answer) -> Option<Value> {
     serde_json::from_slice(&answer.body).ok().filter(|_| answer.status == 200)
 }
 
-/// How many communications the servers have counted, by the first that tells; nothing if none does.
+/// Returns the number of communications that the first server to answer has counted; `None` if none answers.
 pub(super) async fn communications(servers: &Arc<Cluster>) -> Option<u64> {
     for at in 0..servers.len() {
         let answer = Client::at(at, servers).strong().try_get("/traffic?rows=1").await;

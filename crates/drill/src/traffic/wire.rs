@@ -68,7 +68,7 @@ pub(super) async fn accept(mut stream: TcpStream) -> io::Result<Connection> {
     tokio::spawn(async move {
         let why =
             listen(read, &tell).await.err().map_or("closed".to_owned(), |why| why.to_string());
-        // Nobody may be there to hear it.
+        // The receiver may be gone.
         drop(tell.send(Heard::Gone(why)).await);
     });
     Ok(Connection { write, heard })

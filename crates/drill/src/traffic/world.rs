@@ -1,4 +1,4 @@
-//! Who calls whom, as text, and what must come of it: a count for each pair of parents.
+//! The calls as text, and what they must add up to: a count for each pair of parents.
 
 use std::collections::BTreeMap;
 use std::io::Write;

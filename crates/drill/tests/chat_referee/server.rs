@@ -14,11 +14,11 @@ use super::http::{Lives, Reaction, Request, answer};
 /// How often a long poll looks.
 const LOOK_EVERY: Duration = Duration::from_millis(2);
 
-/// What is wrong with a server.
+/// The one fault of a server.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Fault {
     None,
-    /// What is taken stays for a moment in which another may take it.
+    /// A taken message stays in the inbox for a moment, in which another reader may take it.
     TakesInTwoSteps,
     /// One message in a hundred stays when it is taken.
     KeepsSome,
@@ -66,7 +66,7 @@ pub(crate) enum Fault {
     KeyIgnored,
     /// A key gives the id that it gave, whatever the content.
     KeyTakesAnything,
-    /// Other content under a key is stored, and told as refused.
+    /// Other content with the same key is stored, though the answer rejects it.
     KeyStoresRefused,
     /// A take shows new ids.
     OtherIds,
@@ -115,7 +115,7 @@ struct State {
     taken: Vec<(Instant, String, Stored)>,
     /// What was taken lately, at which address, of whom, and when.
     behind: Vec<(Instant, usize, String, Stored)>,
-    /// Takes under way.
+    /// The takes in progress.
     taking: BTreeMap<String, u32>,
     posts: u64,
     takes: u64,
@@ -149,7 +149,7 @@ impl Server {
         self.lives.listen(address, move |request, lives_on| server.react(place, request, lives_on))
     }
 
-    /// Listens on a free port, and hears requests there without ever answering: a process that is
+    /// Listens on a free port and reads requests without ever answering, like a process that is
     /// paused.
     pub(crate) fn pause() -> SocketAddr {
         Arc::<Lives>::default().listen(None, |_, _| Reaction::Silence)

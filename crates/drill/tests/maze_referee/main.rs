@@ -1,5 +1,5 @@
-//! Whether the referee of the maze can be trusted: a right server passes, whatever mischief is made,
-//! and every way of being wrong that we could think of is caught.
+//! The referee of the maze is itself tested: a correct server passes with every kind of disturbance, and each known
+//! way of being wrong is caught.
 #![expect(
     clippy::unwrap_used,
     clippy::indexing_slicing,
@@ -20,7 +20,7 @@ fn within(seconds: u64) -> Common {
     Common { timeout: seconds, ..Common::default() }
 }
 
-/// Small enough for a server that keeps everything in text.
+/// Small, since the test server keeps everything as text.
 fn small() -> Options {
     Options {
         events: 5_000,
@@ -103,7 +103,7 @@ async fn a_server_that_says_nothing_of_itself_is_given_time() {
 
 #[tokio::test]
 async fn clients_are_spread_over_several_servers_of_one_maze() {
-    // What is lost while a client is away is not missed: so none is where one is lost.
+    // A notification that is lost while a client is away is no fault, so no client is away where one is lost.
     for (fault, returning) in [(Fault::None, 5), (Fault::LosesOne, 0)] {
         let targets = Server::listen_at(fault, 3);
         let options = Options { returning, ..small() };

@@ -9,7 +9,7 @@ use std::sync::{Arc, Condvar, Mutex};
 use tidings_drill::Target;
 use tidings_drill::maze::Targets;
 
-/// What is wrong with a server.
+/// The one fault of a server.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Fault {
     None,
@@ -31,7 +31,7 @@ pub(crate) enum Fault {
     StripsCr,
     /// The last ten events never come.
     LosesLast,
-    /// What is left of ten notifications comes when the source closes.
+    /// The rest of each ten notifications comes only when the source closes.
     LateAtClose,
     /// The last notification comes again when the source closes.
     RepeatsAtClose,
@@ -99,7 +99,7 @@ impl Outbox {
 struct Client {
     id: u64,
     outbox: Arc<Outbox>,
-    /// Notifications that it does not hear.
+    /// The number of notifications that it will not receive.
     deaf: u32,
 }
 
@@ -111,7 +111,7 @@ struct State {
     held: BTreeMap<u64, (Vec<String>, Vec<u8>)>,
     done: u64,
     notifications: u64,
-    /// What is kept back: for whom, and what.
+    /// Bytes that are kept back, and the client they are for.
     kept: Vec<(usize, Vec<u8>)>,
     first: BTreeMap<u64, Vec<u8>>,
     last: BTreeMap<u64, Vec<u8>>,
@@ -128,7 +128,7 @@ impl Server {
         Self::listen_at(fault, 1)
     }
 
-    /// Listens on so many ports for clients.
+    /// Listens on this many ports for clients.
     pub(crate) fn listen_at(fault: Fault, ports: usize) -> Targets {
         let server = Arc::new(Self { fault, state: Mutex::default() });
         let bind = || TcpListener::bind("127.0.0.1:0").unwrap();
@@ -205,7 +205,7 @@ impl Server {
                 Some(event) => self.take(&mut state, event.0, event.1, &line),
                 None if torn => {}
                 None if self.fault == Fault::MalformedKills => {
-                    // What is not read would make the system reset the connection.
+                    // Unread bytes would make the kernel reset the connection.
                     drop(std::io::copy(&mut reader.by_ref().take(10_000), &mut std::io::sink()));
                     break;
                 }

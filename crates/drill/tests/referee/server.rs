@@ -12,7 +12,7 @@ use time::format_description::well_known::Rfc3339;
 
 use super::http::{Lives, Reaction, Request, answer};
 
-/// What is wrong with a server.
+/// The one fault of a server.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Fault {
     None,
@@ -24,7 +24,7 @@ pub(crate) enum Fault {
     LosesAcknowledged,
     /// `updatedAt` is the time of the last message, whether or not it had an effect.
     WrongUpdatedAt,
-    /// What is beyond a gap is counted as applied, and the gap is not shown.
+    /// Messages beyond a gap are counted as applied, and the gap is not shown.
     HidesGaps,
     /// Speed below zero is zero.
     NoNegativeSpeed,
@@ -50,7 +50,7 @@ pub(crate) enum Fault {
     Silent,
 }
 
-/// What is kept of a channel.
+/// The state of a channel.
 #[derive(Debug, Default, Clone)]
 struct Channel {
     /// In the order of arrival.
@@ -80,7 +80,7 @@ impl Server {
         })
     }
 
-    /// Listens on a free port, and hears requests there without ever answering: a process that is
+    /// Listens on a free port and reads requests without ever answering, like a process that is
     /// paused.
     pub(crate) fn pause() -> SocketAddr {
         Arc::<Lives>::default().listen(None, |_, _| Reaction::Silence)

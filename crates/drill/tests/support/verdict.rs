@@ -1,4 +1,4 @@
-//! What a test of a referee says of a verdict.
+//! Assertions about verdicts.
 
 use tidings_drill::Verdict;
 

@@ -23,11 +23,11 @@ pub(crate) enum Fault {
     OneTooMany,
     /// One too few is kept.
     OneTooFew,
-    /// A removal is told, and not done.
+    /// A removal is answered, but not done.
     KeepsRemoved,
-    /// Everybody is told that theirs was the first.
+    /// Each peer is told that it was the first to relay the message.
     AlwaysNew,
-    /// What is added is told and forgotten, now and then.
+    /// Now and then a message is acknowledged and forgotten.
     Loses,
     /// The relays of duplicates are not counted.
     CountsFirstOnly,
@@ -47,7 +47,7 @@ struct Message {
 #[derive(Default)]
 struct State {
     messages: Vec<Message>,
-    /// Ids of removed messages that still stand in the queue.
+    /// The ids of removed messages that are still in the queue.
     ghosts: Vec<String>,
     calls: u64,
 }

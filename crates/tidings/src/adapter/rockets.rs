@@ -127,7 +127,7 @@ impl Service for Adapter {
         ];
         let name = "tidings_rockets_anomalies_total";
         out.counters(name, "Messages consumed without effect.", "kind", &anomalies);
-        let help = "Duplicates that said something else than the message held.";
+        let help = "Duplicates whose content differs from that of the first message.";
         out.counter("tidings_rockets_conflicts_total", help, counters.conflicts);
         out.counter(
             "tidings_rockets_lost_total",
@@ -221,7 +221,7 @@ impl Adapter {
         if let Some((tag, body)) = found {
             etag::json(&tag, body)
         } else {
-            let detail = format!("never heard of rocket {channel}");
+            let detail = format!("no message of rocket {channel} has been received");
             Problem::new(StatusCode::NOT_FOUND, detail).into_response()
         }
     }

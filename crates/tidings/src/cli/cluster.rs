@@ -60,11 +60,11 @@ pub(super) fn run(matches: &ArgMatches) -> anyhow::Result<ExitCode> {
     runtime.block_on(supervise(&plan))
 }
 
-/// Keeps everything running until told to stop.
+/// Keeps all servers and nodes running until a signal arrives.
 async fn supervise(plan: &Plan) -> anyhow::Result<ExitCode> {
     let mut signals = Signals::new()?;
     let mut cluster = Cluster::start(plan)?;
-    tell(plan, &cluster)?;
+    announce(plan, &cluster)?;
     loop {
         tokio::select! {
             signal = signals.next() => {
@@ -77,7 +77,7 @@ async fn supervise(plan: &Plan) -> anyhow::Result<ExitCode> {
     }
 }
 
-/// Starts again what has ended.
+/// Restarts the servers and nodes that have ended.
 fn revive(cluster: &mut Cluster) -> anyhow::Result<()> {
     for server in &mut cluster.servers.servers {
         if server.process.has_ended() {
@@ -98,7 +98,8 @@ fn revive(cluster: &mut Cluster) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn tell(plan: &Plan, cluster: &Cluster) -> anyhow::Result<()> {
+/// Prints the addresses and process ids.
+fn announce(plan: &Plan, cluster: &Cluster) -> anyhow::Result<()> {
     for server in &cluster.servers.servers {
         let id = server.process.id().unwrap_or_default();
         say(format_args!("{}   {}   process {id}", server.name(), server.url()))?;

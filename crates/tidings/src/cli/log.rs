@@ -1,4 +1,4 @@
-//! `tidings log`: look at the log of a stopped server, repair it, and copy it to a cluster.
+//! `tidings log`: checks and repairs the log of a stopped server, and copies it to a cluster.
 
 use std::path::Path;
 use std::process::ExitCode;
@@ -13,23 +13,24 @@ use super::{WELL, layers, say, value_name};
 use crate::config::{self, Settings};
 use crate::server::stream_options;
 
-/// How often it is told how far a copy is.
-const TOLD_EVERY: Duration = Duration::from_secs(1);
+/// How often a copy prints its progress.
+const PROGRESS_EVERY: Duration = Duration::from_secs(1);
 /// The settings that say where the stream is.
 const STREAM: [&str; 5] =
     ["nats", "nats_stream", "nats_replicas", "nats_credentials", "log_bytes_max"];
 
 pub(super) fn command() -> Command {
     let data = Arg::new("data").long("data").value_name("DATA");
-    let data = data.help("Where the data is [default: ./tidings-data] [env: TIDINGS_DATA]");
+    let data = data.help("The directory of the data [default: ./tidings-data] [env: TIDINGS_DATA]");
     let from = Arg::new("from").long("from").value_name("POSITION").required(true);
     let from = from.value_parser(clap::value_parser!(u64).range(1..));
-    let from = from.help("The first position that goes, as `tidings log check` tells it");
-    let check = "Read the whole log and say whether it is as it was written; exit code 1 if not";
-    let cut = "Remove a damaged batch and all behind it: what they held is lost, what is before them is kept";
-    let copy = "Copy the log of one machine into the empty stream of a cluster: with all positions and numbers";
+    let from = from.help("The first position to remove, as `tidings log check` prints it");
+    let check = "Read the whole log and verify its checksums; exit code 1 if it is damaged";
+    let cut =
+        "Remove a damaged batch and all later ones: their messages are lost, earlier ones are kept";
+    let copy = "Copy the log of one machine into the empty stream of a cluster; positions and numbers stay the same";
     let copy = Command::new("copy").about(copy).arg(data.clone()).args(stream_arguments()).after_help(
-        "The server must be stopped, and its data stays as it is. A copy that was interrupted goes on when it is run again.",
+        "The server must be stopped. Its data is not changed. A copy that was interrupted resumes when it is run again.",
     );
     Command::new("log")
         .about("Look at the log of a server, repair it, and copy it to a cluster")
@@ -40,7 +41,7 @@ pub(super) fn command() -> Command {
         .subcommand(copy)
 }
 
-/// The same as of `tidings serve`.
+/// The arguments of `tidings serve` that say where the stream is.
 fn stream_arguments() -> impl Iterator<Item = Arg> {
     let keys = config::keys().iter().filter(|key| STREAM.contains(&key.name.as_str()));
     keys.map(|key| {
@@ -48,7 +49,7 @@ fn stream_arguments() -> impl Iterator<Item = Arg> {
         let help = match key.name.as_str() {
             "nats" => "The NATS servers of the cluster, separated by commas",
             "nats_stream" => "The stream to copy to: none, or an empty one",
-            "log_bytes_max" => "The largest size of the stream when it is made",
+            "log_bytes_max" => "The largest size of the stream, if it is created",
             _ => &key.help,
         };
         let default = if key.default.is_empty() { "none" } else { &key.default };
@@ -122,16 +123,18 @@ fn copy(data: &Path, settings: &Settings) -> anyhow::Result<ExitCode> {
         report.damages.join("; ")
     );
     let mut source = Sqlite::open(data, sqlite::Options::default())?;
-    let (stream, servers) = (&nats.stream, jetstream::shown(&nats.servers));
+    let stream = &nats.stream;
+    let servers = jetstream::shown(&nats.servers);
     say(format_args!("copying    {shown} to the stream {stream} on {servers}"))?;
     let options = stream_options(nats, data, settings.log_bytes_max);
-    let (begun, mut told) = (Instant::now(), Instant::now());
+    let begun = Instant::now();
+    let mut printed = begun;
     let done = jetstream::copy(&mut source, &options, |copied| {
-        if told.elapsed() >= TOLD_EVERY {
-            told = Instant::now();
+        if printed.elapsed() >= PROGRESS_EVERY {
+            printed = Instant::now();
             let all = copied.bounds.next.0 - copied.bounds.first.0;
             let done = copied.found + copied.batches;
-            // It goes on whether or not somebody reads this.
+            // The copy goes on even if nobody reads the progress.
             drop(say(format_args!("           {done} of {all} batches, {} bytes", copied.bytes)));
         }
     })?;
@@ -145,7 +148,8 @@ fn copy(data: &Path, settings: &Settings) -> anyhow::Result<ExitCode> {
         }
         None => say(format_args!("snapshot   none"))?,
     }
-    let (first, last) = (bounds.first, bounds.next.0 - 1);
+    let first = bounds.first;
+    let last = bounds.next.0 - 1;
     let elapsed = begun.elapsed();
     say(format_args!("positions  {first} to {last}"))?;
     say(format_args!("copied     {batches} batches, {bytes} bytes, in {elapsed:.1?}"))?;

@@ -23,7 +23,7 @@ pub(super) fn run(matches: &ArgMatches) -> anyhow::Result<ExitCode> {
     raise_descriptors();
     let runtime = runtime(&settings)?;
     let ended = runtime.block_on(serve(settings));
-    // A recovery that was told to stop is not waited for: it has changed nothing.
+    // A recovery that was interrupted is not awaited: it has changed nothing.
     runtime.shutdown_background();
     ended
 }

@@ -1,7 +1,6 @@
-//! Lines over TCP: bytes that come in any pieces are put together to whole lines.
+//! Lines over TCP: joins pieces of any size to whole lines.
 //!
-//! Nothing is looked at twice, and what is held is bounded: of a line that does not end only the
-//! beginning is kept, enough to tell that it is too long.
+//! Each byte is examined once, and the buffer is bounded: of a line that is too long only the beginning is kept.
 
 use std::io;
 
@@ -10,13 +9,13 @@ use socket2::{SockRef, TcpKeepalive};
 use std::time::Duration;
 use tokio::net::TcpStream;
 
-/// A peer that is gone without a word is found this much after it last answered ...
+/// The kernel starts to probe a peer this long after its last byte ...
 const KEEPALIVE_AFTER: Duration = Duration::from_secs(5);
-/// ... and so often asked, this far apart: after 14 s it is gone.
+/// ... and declares it dead after this number of probes without an answer, one per interval: after 14 s.
 const KEEPALIVE_TRIES: u32 = 3;
 const KEEPALIVE_EVERY: Duration = Duration::from_secs(3);
 
-/// Has the kernel find out within 15 s when the peer is gone without a word.
+/// Lets the kernel detect within 15 s that a peer has vanished without closing the connection.
 pub(crate) fn keep_alive(stream: &TcpStream) -> io::Result<()> {
     let keepalive = TcpKeepalive::new()
         .with_time(KEEPALIVE_AFTER)
@@ -25,14 +24,14 @@ pub(crate) fn keep_alive(stream: &TcpStream) -> io::Result<()> {
     SockRef::from(stream).set_tcp_keepalive(&keepalive)
 }
 
-/// Puts pieces together to whole lines.
+/// Joins pieces to whole lines.
 pub(crate) struct Lines {
     buffer: Vec<u8>,
-    /// The end of the last whole line in it.
+    /// The end of the last whole line in the buffer.
     whole: usize,
     /// The longest line that is kept whole.
     line_bytes_max: usize,
-    /// The line at the end is too long: the rest of it is thrown away.
+    /// Whether the last line is too long, so that the rest of it is discarded.
     skipping: bool,
 }
 
@@ -41,12 +40,12 @@ impl Lines {
         Self { buffer: Vec::new(), whole: 0, line_bytes_max, skipping: false }
     }
 
-    /// How many bytes are held.
+    /// Returns the number of bytes in the buffer.
     pub(crate) fn len(&self) -> usize {
         self.buffer.len()
     }
 
-    /// Whether there is a whole line.
+    /// Returns whether there is a whole line.
     pub(crate) fn has_whole(&self) -> bool {
         self.whole > 0
     }

@@ -1,4 +1,4 @@
-//! Server-sent events: a machine's events to a browser or whoever else can read lines.
+//! Server-sent events: the events of a machine, for browsers and other clients.
 
 use std::convert::Infallible;
 use std::time::Duration;
@@ -14,15 +14,15 @@ use tokio::sync::watch;
 use super::http::Problem;
 use super::http::accept::Streams;
 
-/// How often a watcher that hears nothing is told that the line is open.
+/// The interval of comments that show an idle client that the connection is open.
 const HEARTBEAT: Duration = Duration::from_secs(15);
-/// How many events are fetched at once.
+/// The most events that are fetched at once.
 const EVENTS_AT_ONCE: usize = 64;
 
-/// The entry after which the client wants to resume (`Last-Event-ID`).
+/// Returns the entry after which the client resumes (`Last-Event-ID`).
 ///
 /// # Errors
-/// 400 when it is no entry number.
+/// 400 if it is not the number of an entry.
 pub(crate) fn last_event_id(headers: &HeaderMap) -> Result<Option<u64>, Problem> {
     let Some(id) = headers.get("last-event-id") else {
         return Ok(None);
@@ -31,8 +31,8 @@ pub(crate) fn last_event_id(headers: &HeaderMap) -> Result<Option<u64>, Problem>
     number.map(Some).ok_or_else(|| Problem::field("Last-Event-ID", "expected the id of an event"))
 }
 
-/// Streams a watcher's events until the client goes or the server stops. `write` gives the name and
-/// the data of an event. A watcher that cannot keep up gets `event: lagged` and goes on from then.
+/// Streams the events of a watcher until the client disconnects or the server stops. `write` returns the name and
+/// the data of an event. A client that falls too far behind gets `event: lagged`, and then the events from there on.
 pub(crate) fn stream<M: Machine>(
     watcher: Watcher<M>,
     stop: watch::Receiver<bool>,
@@ -68,7 +68,7 @@ pub(crate) fn stream<M: Machine>(
     let heartbeat = KeepAlive::new().interval(HEARTBEAT).text("heartbeat");
     let mut response = Sse::new(events).keep_alive(heartbeat).into_response();
     response.extensions_mut().insert(Streams);
-    // Proxies are told not to collect what is meant to arrive at once.
+    // Asks proxies such as nginx not to buffer the stream.
     response.headers_mut().insert("x-accel-buffering", HeaderValue::from_static("no"));
     response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
     response

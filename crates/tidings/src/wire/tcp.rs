@@ -43,7 +43,7 @@ fn bind_one(address: SocketAddr) -> io::Result<TcpListener> {
 /// The right to have a connection open. It is given back when it is dropped.
 pub(crate) type Permit = OwnedSemaphorePermit;
 
-/// Accepts connections, up to a number of open ones, until it is told to stop.
+/// Accepts connections, up to a number of open ones, until the server stops.
 pub(crate) struct Acceptor {
     listener: TcpListener,
     permits: Arc<Semaphore>,

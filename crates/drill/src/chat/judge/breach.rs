@@ -23,7 +23,7 @@ pub enum Rule {
     WrongUser,
     /// Text and id are those of the post.
     Altered,
-    /// What is handed out was posted, and the post was not refused.
+    /// A message that is handed out was posted, and the post was not rejected.
     NeverPosted,
     /// A message that was acknowledged with 201 is handed out while it lives.
     Lost,

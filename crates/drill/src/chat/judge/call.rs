@@ -1,4 +1,4 @@
-//! The calls as the judge is told of them, and what came of them.
+//! The calls that the judge is given, and their outcomes.
 
 use std::time::Duration;
 
@@ -23,7 +23,7 @@ pub struct Post {
 pub struct Take {
     /// Whose messages, as a place in the list of users.
     pub user: u32,
-    /// At most so many.
+    /// The most messages to take.
     pub limit: Option<u32>,
     /// How long to wait for one.
     pub wait: Option<Duration>,
@@ -61,7 +61,7 @@ pub struct Acknowledge {
 #[derive(Debug)]
 #[must_use]
 pub struct Begun<C> {
-    /// What is asked for.
+    /// The request.
     pub call: C,
     /// Who calls.
     pub(super) lane: u32,

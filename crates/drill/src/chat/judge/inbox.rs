@@ -16,7 +16,7 @@ const SWEEP_MIN: usize = 64;
 /// A user.
 #[derive(Debug, Default)]
 pub(super) struct Inbox {
-    /// Takes and acknowledgements under way: when they began, and their tickets.
+    /// The takes and acknowledgements in progress: their beginnings and their tickets.
     pub(super) open: BTreeSet<(Duration, u64)>,
     /// Messages that may be there: when their first post began, and their numbers.
     live: BTreeSet<(Duration, u32)>,

@@ -1,4 +1,4 @@
-//! What is known of one message, and where all of them are kept.
+//! The knowledge about one message, and the storage of all of them.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -20,7 +20,7 @@ pub(super) struct Message {
     pub(super) begin: Duration,
     /// How often it was posted.
     pub(super) sent: u32,
-    /// Posts of it that are under way.
+    /// The posts of the message that are in progress.
     pub(super) open: u32,
     /// When the first of its posts that was answered with 201 had been.
     pub(super) acked: Option<Duration>,
@@ -34,7 +34,7 @@ pub(super) struct Message {
     pub(super) handed: Vec<Arc<Taken>>,
     /// Acknowledgements that were, or may have been, accepted.
     pub(super) deletes: Vec<Delete>,
-    /// Acknowledgements under way.
+    /// The acknowledgements in progress.
     pub(super) open_deletes: u32,
     /// The first take that must have shown it, and did not.
     pub(super) missed_by: Option<Arc<Taken>>,

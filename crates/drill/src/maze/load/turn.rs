@@ -1,4 +1,4 @@
-//! One turn of the load: write what fits, read who has something, wait if neither moved.
+//! One turn of the load: writes what the sockets accept, reads what has arrived, and waits if neither made progress.
 
 use std::io;
 use std::sync::atomic::Ordering;
@@ -8,11 +8,11 @@ use super::super::client::{Arrival, Role};
 use super::super::source::Source;
 use super::{Halt, LEAVE_TENTHS, Load, RETURN_TENTHS};
 
-/// Events are made until so many bytes wait to be written.
+/// Events are generated until this many bytes wait to be written.
 const WINDOW_BYTES: usize = 128 << 10;
 /// Writes before the clients are looked at again.
 const WRITES_PER_TURN: usize = 4;
-/// No more events are made while the clients must still receive so many bytes.
+/// No more events are generated while the clients have yet to receive this many bytes.
 const BEHIND_BYTES_MAX: usize = 128 << 20;
 /// How long the source is waited for before the clients are looked at again.
 const SOURCE_WAIT: Duration = Duration::from_millis(1);
@@ -145,7 +145,7 @@ impl Load {
         }
     }
 
-    /// Those who leave and return leave or return.
+    /// Lets the returning clients disconnect or reconnect.
     fn come_or_go(&mut self) -> io::Result<()> {
         let comes = self.left > self.returned;
         for index in 0..self.clients.len() {
@@ -231,7 +231,7 @@ impl Load {
         more
     }
 
-    /// Reads a little from those who read slowly.
+    /// Reads a little from the slow clients.
     fn read_sluggish(&mut self, now: Instant) {
         if self.options.slow < 2
             || now.saturating_duration_since(self.sluggish_read) < SLUGGISH_EVERY

@@ -25,7 +25,7 @@ pub(super) struct Settled {
     pub(super) window: Window,
 }
 
-/// What was shown when so many calls had been sent.
+/// What the server showed, and how many calls had been sent by then.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Shown {
     pub(super) communications: u64,

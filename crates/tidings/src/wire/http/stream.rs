@@ -14,23 +14,23 @@ use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio::net::TcpStream;
 
-/// With this much waiting to be written, a write waits for the socket.
+/// The most bytes that wait to be written. A write at this bound waits for the socket.
 const WAITING_BYTES_MAX: usize = 64 << 10;
-/// How long a connection that we close may take to notice, before it is reset. Until then it can
-/// read our last answer, although it is still sending.
+/// How long a client may go on sending after the server has closed its side, before the connection is reset.
+/// Until then it can read the last answer.
 const LINGER: Duration = Duration::from_secs(1);
-/// How much of what it still sends is thrown away meanwhile.
+/// The most bytes that are read and discarded meanwhile.
 const LINGER_BYTES_MAX: usize = 16 << 20;
 
-/// The stream as hyper sees it, and as its task does: two handles on one, never used at once.
+/// One handle of a stream: hyper has one, the task of the connection has another, and they are never used concurrently.
 #[derive(Clone)]
 pub(super) struct Stream(Arc<Mutex<Inner>>);
 
 struct Inner {
     tcp: TcpStream,
-    /// Written by hyper, not yet by us.
+    /// The bytes that hyper has written and that are not in the socket yet.
     waiting: Vec<u8>,
-    /// How much of that is written already.
+    /// The number of bytes of `waiting` that are in the socket.
     written: usize,
 }
 

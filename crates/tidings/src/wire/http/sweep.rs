@@ -1,9 +1,9 @@
 //! Closes connections that are idle for too long, and all of them when the server stops.
 //!
-//! A timer for each request, as hyper has it, costs more than parsing its head. Here a connection
-//! counts its requests, and once in a while one task looks at all connections: one whose count has
-//! not moved and that is not at work gets closed. A connection is closed between one and one and a
-//! quarter times its timeout.
+//! A timer for each request, as in hyper, costs more than parsing the head of the request. Here each
+//! connection counts its requests, and one task sweeps all connections at an interval: it closes a
+//! connection that has no request in progress and whose count is the same as before. An idle connection
+//! is closed after 1 to 1.25 times its timeout.
 
 use std::future::Future;
 use std::pin::{Pin, pin};
@@ -16,37 +16,37 @@ use tokio::sync::watch;
 
 use super::stream::Stream;
 
-/// How often all connections are looked at, as a part of the shortest timeout.
-const LOOKS_PER_TIMEOUT: u32 = 4;
+/// The number of sweeps in the shortest timeout.
+const SWEEPS_PER_TIMEOUT: u32 = 4;
 
-/// What a connection tells the sweeper, and the other way round.
+/// The state that a connection and the sweeper share.
 pub(crate) struct Link {
-    /// Goes up with every request.
+    /// The number of requests so far; it wraps around.
     requests: AtomicU32,
-    /// How many requests are being answered; stays above 0 once an answer streams.
+    /// The number of requests in progress. It stays above 0 once an answer streams.
     at_work: AtomicU32,
-    /// It is to close: after the request it is at when the server stops, at once when it is idle.
+    /// Whether the connection must close: after the request in progress when the server stops, at once when it is idle.
     close: AtomicBool,
     cut: AtomicBool,
     /// Wakes the task of the connection, which is always the same one.
     waker: Mutex<Option<Waker>>,
-    /// After how many looks without a new request it is closed.
-    looks_max: u32,
-    /// Used by the sweeper alone: the count it saw last, and how often since.
+    /// The number of sweeps without a new request after which the connection is closed.
+    sweeps_max: u32,
+    /// Used by the sweeper alone: the count of requests at the last sweep, and the number of sweeps that found the same.
     seen: Mutex<(u32, u32)>,
 }
 
 /// How a connection ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Ended {
-    /// By itself, or because the client went.
+    /// The connection ended by itself, or the client disconnected.
     Done,
-    /// It was idle for too long.
+    /// The connection was idle for longer than its timeout.
     Idle,
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
-    // Nothing under these locks panics half-way.
+    // No code panics while it holds one of these locks, so their data is valid.
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
@@ -81,7 +81,7 @@ impl Link {
         let (mut registered, mut stopped) = (false, false);
         std::future::poll_fn(|context| {
             if !registered {
-                // A connection is polled by one task all its life.
+                // One task polls a connection for its whole life, so its waker stays valid.
                 *lock(&self.waker) = Some(context.waker().clone());
                 registered = true;
             }
@@ -93,10 +93,10 @@ impl Link {
                 return Poll::Ready(Ended::Idle);
             }
             let polled = connection.as_mut().poll(context);
-            // Nothing more can be done now: what was answered goes out.
+            // hyper has nothing more to do now, so the answers are written.
             stream.drain(context);
             polled.map(|ended| {
-                // The client's doing: it has gone, or has sent what is not HTTP.
+                // The client has disconnected, or has sent something that is not HTTP.
                 if let Err(why) = ended {
                     tracing::debug!(%why, "a connection broke");
                 }
@@ -115,16 +115,16 @@ pub(crate) struct Sweeper {
 }
 
 impl Sweeper {
-    /// One for connections with timeouts not shorter than `timeout_min`.
+    /// Returns a sweeper for connections whose timeouts are at least `timeout_min`.
     pub(crate) fn new(timeout_min: Duration) -> Self {
-        let every = (timeout_min / LOOKS_PER_TIMEOUT).max(Duration::from_millis(1));
+        let every = (timeout_min / SWEEPS_PER_TIMEOUT).max(Duration::from_millis(1));
         Self { links: Mutex::new(Vec::new()), every, stopping: AtomicBool::new(false) }
     }
 
-    /// A link for a new connection.
+    /// Returns the link of a new connection.
     pub(crate) fn link(&self, timeout: Duration) -> Arc<Link> {
-        let looks = timeout.as_nanos().div_ceil(self.every.as_nanos().max(1));
-        // Under the lock, so that a stop is not missed between looking and being listed.
+        let sweeps = timeout.as_nanos().div_ceil(self.every.as_nanos().max(1));
+        // Under the lock, so that a stop between the creation of the link and its listing is not missed.
         let mut links = lock(&self.links);
         let link = Arc::new(Link {
             requests: AtomicU32::new(0),
@@ -132,31 +132,31 @@ impl Sweeper {
             close: AtomicBool::new(self.stopping.load(Ordering::Acquire)),
             cut: AtomicBool::new(false),
             waker: Mutex::new(None),
-            looks_max: u32::try_from(looks).unwrap_or(u32::MAX),
+            sweeps_max: u32::try_from(sweeps).unwrap_or(u32::MAX),
             seen: Mutex::new((0, 0)),
         });
         links.push(Arc::downgrade(&link));
         link
     }
 
-    /// Looks at all connections from time to time; when `stop` says so, tells all to finish.
+    /// Sweeps the connections at an interval. When `stop` is true, it asks all of them to finish, and goes on sweeping.
     pub(crate) async fn run(self: Arc<Self>, mut stop: watch::Receiver<bool>) {
-        let mut looks = tokio::time::interval(self.every);
+        let mut ticks = tokio::time::interval(self.every);
         loop {
             tokio::select! {
                 _ = stop.wait_for(|stop| *stop) => break,
-                _ = looks.tick() => self.look(),
+                _ = ticks.tick() => self.sweep(),
             }
         }
-        self.tell_all_to_finish();
-        // An idle connection closes at once when told to; one whose client stalls is cut in time.
+        self.finish_all();
+        // An idle connection closes at once; one whose client stalls is cut at its timeout.
         loop {
-            looks.tick().await;
-            self.look();
+            ticks.tick().await;
+            self.sweep();
         }
     }
 
-    fn tell_all_to_finish(&self) {
+    fn finish_all(&self) {
         let links = lock(&self.links);
         self.stopping.store(true, Ordering::Release);
         for link in links.iter().filter_map(Weak::upgrade) {
@@ -165,7 +165,7 @@ impl Sweeper {
         }
     }
 
-    fn look(&self) {
+    fn sweep(&self) {
         lock(&self.links).retain(|link| {
             let Some(link) = link.upgrade() else {
                 return false;
@@ -177,7 +177,7 @@ impl Sweeper {
                 return true;
             }
             seen.1 += 1;
-            if seen.1 <= link.looks_max {
+            if seen.1 <= link.sweeps_max {
                 return true;
             }
             link.cut.store(true, Ordering::Release);
