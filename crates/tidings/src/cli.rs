@@ -52,7 +52,7 @@ fn with_settings(command: Command) -> Command {
     })
 }
 
-/// What stands for the value of a flag in the help.
+/// Returns the placeholder of the value of a flag in the help.
 fn value_name(key: &config::Key) -> &'static str {
     let unit = key.default.trim_start_matches(|c: char| c.is_ascii_digit());
     match (key.name.as_str(), unit) {
@@ -110,9 +110,9 @@ pub fn main() -> ExitCode {
     };
     ended.unwrap_or_else(|why| {
         let mut stderr = std::io::stderr();
-        // When nobody hears it, the exit code still says it.
+        // If standard error is closed, the exit code still shows the failure.
         drop(writeln!(stderr, "tidings: {why:#}"));
-        // A setting that cannot be used is the user's mistake, as a wrong flag is.
+        // An invalid setting is a usage error, as an invalid flag is.
         if why.is::<config::Unusable>() { ExitCode::from(2) } else { ExitCode::FAILURE }
     })
 }

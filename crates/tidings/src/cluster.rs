@@ -14,27 +14,27 @@ use tidings_log::nats_server::{Process, Servers, end_of, free_addresses};
 
 /// How long a node may take to be ready after its start.
 const READY_WITHIN: Duration = Duration::from_secs(60);
-/// How often it is looked whether it is.
+/// The interval at which a starting node is asked whether it is ready.
 const LOOK_EVERY: Duration = Duration::from_millis(50);
-/// How long one question to a node may take.
+/// How long a node may take to answer one request.
 const ANSWER_WITHIN: Duration = Duration::from_secs(10);
 
-/// What a cluster is made of.
+/// The parts of a cluster.
 #[derive(Clone, Debug)]
 pub struct Plan {
-    /// Where everything is kept: `s1`, `s2`, ... for the servers and `n1`, `n2`, ... for the nodes.
+    /// The directory of all data: `s1`, `s2`, ... of the servers and `n1`, `n2`, ... of the nodes.
     pub folder: PathBuf,
     /// The `nats-server` to start.
     pub nats_server: PathBuf,
     /// The `tidings` to start.
     pub tidings: PathBuf,
-    /// How many NATS servers.
+    /// The number of NATS servers.
     pub servers: usize,
-    /// How many nodes.
+    /// The number of nodes.
     pub nodes: usize,
     /// The servers' `sync_interval`.
     pub sync: String,
-    /// More flags for every node.
+    /// Additional flags for every node.
     pub flags: Vec<String>,
 }
 

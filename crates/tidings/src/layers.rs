@@ -25,11 +25,11 @@ pub struct Unusable {
     pub value: String,
     /// Where it was given.
     pub from: String,
-    /// What would be allowed.
+    /// The allowed values.
     pub allowed: String,
 }
 
-/// A setting as it stands in the list.
+/// One setting of the list.
 #[derive(Clone, Debug)]
 pub struct Key {
     /// Its name: `http`, `rockets.held_max`.

@@ -18,7 +18,7 @@ pub(crate) enum LogFormat {
 
 impl LogFormat {
     /// # Errors
-    /// What is allowed.
+    /// The allowed values.
     pub(crate) fn parse(text: &str) -> Result<Self, String> {
         match text {
             "human" => Ok(Self::Human),
@@ -31,7 +31,7 @@ impl LogFormat {
 /// Checks a filter of log lines.
 ///
 /// # Errors
-/// What is allowed.
+/// The allowed values.
 pub(crate) fn check_level(text: &str) -> Result<String, String> {
     let allowed =
         "allowed are error, warn, info, debug, trace, or a filter such as info,tidings_node=debug";

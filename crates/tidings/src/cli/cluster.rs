@@ -12,7 +12,7 @@ use super::{WELL, say};
 use crate::cluster::{Cluster, Plan};
 use crate::shutdown::Signals;
 
-/// How often it is looked whether a part has ended.
+/// The interval at which it is checked whether a process has ended.
 const LOOK_EVERY: Duration = Duration::from_millis(500);
 
 pub(super) fn command() -> Command {

@@ -273,7 +273,7 @@ impl Inside {
                 let server = Server::start(settings).await?;
                 let maze = server.port("maze.source").zip(server.port("maze.clients"));
                 started.send((server.http(), maze))?;
-                // Whether it is told to stop or forgotten, it stops.
+                // The sender is used or dropped: the server stops in both cases.
                 drop(stopped.await);
                 server.stop().await
             })

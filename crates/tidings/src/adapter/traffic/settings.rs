@@ -4,7 +4,7 @@ use tidings_core::machine::traffic::Limits;
 
 use crate::layers::{Layers, Unusable};
 
-/// What a report says of a window.
+/// The format of a report.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Format {
     /// An array of pairs and counts.
@@ -18,7 +18,7 @@ pub(super) enum Format {
 pub(crate) struct Settings {
     /// The WebSocket to dial, if any.
     pub(super) url: Option<String>,
-    /// What a report says of a window.
+    /// The format of reports.
     pub(super) format: Format,
     /// The bounds of the machine.
     pub(super) limits: Limits,

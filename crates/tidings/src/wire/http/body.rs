@@ -80,7 +80,7 @@ impl<B: MessageBody> Pieces<B> {
             };
             let frame =
                 frame.map_err(|why| Problem::bad_request(format!("the body breaks off: {why}")))?;
-            // What is not data are trailers, which nobody asked for.
+            // A frame that is not data holds trailers, which are ignored.
             let Ok(data) = frame.into_data() else {
                 continue;
             };
@@ -90,7 +90,7 @@ impl<B: MessageBody> Pieces<B> {
         }
     }
 
-    /// Waits for a frame. What is there already costs no timer.
+    /// Waits for a frame. One that has already arrived costs no timer.
     async fn frame(&mut self) -> Result<Option<Result<Frame<Bytes>, B::Error>>, Problem> {
         let ready = {
             let mut frame = std::pin::pin!(self.body.frame());

@@ -81,7 +81,7 @@ impl From<Refused> for Problem {
     }
 }
 
-/// What is true of the refused, and what to do.
+/// What happened to a rejected request, and what to do.
 const NOTHING_CHANGED: &str = "nothing was changed, try again";
 const MAYBE_DONE: &str = "it may have happened: ask again, with the same number or Idempotency-Key \
                           where it has one, and it is not done twice";
