@@ -48,7 +48,7 @@ fn stream_arguments() -> impl Iterator<Item = Arg> {
         let arg = Arg::new(key.name.as_str()).long(config::flag(&key.name));
         let help = match key.name.as_str() {
             "nats" => "The NATS servers of the cluster, separated by commas",
-            "nats_stream" => "The stream to copy to: none, or an empty one",
+            "nats_stream" => "The stream to copy to: an empty one, or a new one",
             "log_bytes_max" => "The largest size of the stream, if it is created",
             _ => &key.help,
         };
