@@ -252,12 +252,14 @@ fn a_holder_whose_log_does_not_answer_stops_being_one_by_itself_and_finds_out_wh
         let keeper = one.lease.keep();
         let first = one.lease.held().await;
         one.silent.store(true, Ordering::Relaxed);
-        // A renewal that gets nowhere.
+        later(&time, 2000);
+        // A renewal that is not appended. It begins here so that it waits for less than the 5 s after which the log counts
+        // as stalled and the take would fail.
         let stuck = tokio::spawn({
             let lease = one.lease.clone();
             async move { lease.take().await }
         });
-        later(&time, 4000);
+        later(&time, 2000);
         one.lease.lost(first).await;
         assert!(!one.lease.is_held());
         later(&time, 1000);
